@@ -1,0 +1,35 @@
+# make train   set up, get MNIST, train LeNet, evaluate it, show the result
+# make test    set up, check the code, run all tests
+# Both install on the first call only.
+
+PYTHON ?= python3
+BIN := .venv/bin
+DEVELOPMENT := hypothesis pyright pytest ruff scikit-learn scipy tensorboard
+
+.PHONY: train test check bench clean
+
+train: .venv/installed
+	$(BIN)/lenet train mnist
+
+test: check
+	$(BIN)/pytest
+
+check: .venv/developer
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+bench: .venv/installed
+	$(BIN)/lenet bench train
+
+.venv/installed: pyproject.toml constraints.txt CMakeLists.txt $(wildcard lenet/engine/src/*)
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+.venv/developer: .venv/installed
+	$(BIN)/pip install --quiet --constraint constraints.txt $(DEVELOPMENT)
+	touch $@
+
+clean:
+	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis

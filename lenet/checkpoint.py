@@ -1,0 +1,224 @@
+"""Networks and training states on disk: safetensors with JSON metadata, written in one piece.
+
+Safetensors files hold numbers only; nothing in them can run when they are read.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from lenet.errors import LenetError
+from lenet.files import replacing
+
+if TYPE_CHECKING:
+    import torch
+
+    from lenet.models import Network
+
+WEIGHTS = "weights.safetensors"
+STATE = "state.safetensors"
+PRETRAINED = Path(__file__).parent / "pretrained"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained network as it lies on disk; reading one needs no PyTorch.
+
+    Attributes:
+        path: the file it came from.
+        network: class name in `lenet.models`.
+        options: arguments of its constructor.
+        card: what else is known: classes, recipe, data, preprocessing, rejection threshold.
+        weights: name -> float32 array, in the order of the network's parameters.
+    """
+
+    path: Path
+    network: str
+    options: dict[str, Any]
+    card: dict[str, Any]
+    weights: dict[str, NDArray[np.float32]]
+
+
+def locate(model: str | Path) -> Path:
+    """The weights file of a run folder, a file, a pretrained name, or "latest" (under ./runs).
+
+    Raises:
+        LenetError: there is none; the message says what was looked for.
+    """
+    path = Path(model).expanduser()
+    if str(model) == "latest":
+        return latest_run() / WEIGHTS
+    shipped = PRETRAINED / f"{model}.safetensors"
+    if shipped.parent == PRETRAINED and shipped.is_file():
+        return shipped
+    if path.is_file():
+        return path
+    if (path / WEIGHTS).is_file():
+        return path / WEIGHTS
+    if path.is_dir():
+        raise LenetError(f"{path} holds no {WEIGHTS}; is it a run folder whose training finished?")
+    raise LenetError(
+        f"no model {str(model)!r}: give a run folder, a weights file (.safetensors)"
+        + (f" or one of: {', '.join(names)}" if (names := pretrained_names()) else "")
+    )
+
+
+def pretrained_names() -> list[str]:
+    """Names of the networks that come with the package."""
+    return sorted(file.stem for file in PRETRAINED.glob("*.safetensors"))
+
+
+def latest_run(runs: Path = Path("runs")) -> Path:
+    """The newest run folder with weights."""
+    files = sorted(runs.glob(f"*/{WEIGHTS}"), key=lambda file: file.stat().st_mtime)
+    if not files:
+        raise LenetError(f"no trained model under {runs}/: run `lenet train`, or name one")
+    return files[-1].parent
+
+
+def read(model: str | Path) -> Checkpoint:
+    """Reads a trained network without PyTorch; `model` is anything that `locate` finds.
+
+    Raises:
+        LenetError: there is no such file, it is damaged, or it was not written by `save`.
+    """
+    path = locate(model)
+    metadata, arrays = read_tensors(path)
+    try:
+        network = metadata["model"]
+        options, card = json.loads(metadata["options"]), json.loads(metadata["card"])
+        if not (isinstance(options, dict) and isinstance(card, dict)):
+            raise ValueError("metadata is not a JSON object")
+    except (KeyError, ValueError):
+        raise LenetError(
+            f"{path} lacks the description that lenet.save writes beside the weights"
+        ) from None
+    for name, array in arrays.items():
+        if array.dtype != np.float32:
+            raise LenetError(f"{path}: {name} is {array.dtype}, expected float32")
+        if not np.isfinite(array).all():
+            raise LenetError(f"{path}: {name} has values that are not finite")
+    order = metadata.get("order", "").split()
+    if sorted(order) != sorted(arrays):
+        raise LenetError(f"{path}: the weights do not match their description")
+    return Checkpoint(path, network, options, card, {name: arrays[name] for name in order})
+
+
+def save(model: "Network", path: str | Path) -> None:
+    """Writes a network's weights and description to a .safetensors file, in one piece.
+
+    Raises:
+        LenetError: the file cannot be written; what was there before is kept.
+    """
+    weights = {name: p.detach().cpu().numpy() for name, p in model.named_parameters()}
+    metadata = {
+        "format": "lenet",
+        "model": type(model).__name__,
+        "options": json.dumps(model.options),
+        "card": json.dumps(model.card),
+        "order": " ".join(weights),  # safetensors sorts names; the order is the network's
+    }
+    with replacing(Path(path)) as temporary:
+        save_tensors(weights, temporary, metadata)
+
+
+def load(model: str | Path) -> "Network":
+    """The trained network of a run folder, weights file or pretrained name, in evaluation mode.
+
+    Raises:
+        LenetError: as `read`, or the weights do not fit the network that the file names.
+    """
+    return restore(read(model))
+
+
+def restore(checkpoint: Checkpoint) -> "Network":
+    """The PyTorch network of a checkpoint, in evaluation mode."""
+    import torch
+
+    from lenet.models import build
+
+    model = build(checkpoint.network, checkpoint.options)
+    expected = {name: tuple(p.shape) for name, p in model.named_parameters()}
+    found = {name: array.shape for name, array in checkpoint.weights.items()}
+    if found != expected:
+        wrong = sorted(n for n in found.keys() | expected if found.get(n) != expected.get(n))[0]
+        raise LenetError(
+            f"{checkpoint.path}: {wrong} has shape {found.get(wrong)}, "
+            f"but {checkpoint.network} expects {expected.get(wrong)}"
+        )
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(torch.from_numpy(checkpoint.weights[name]))
+    model.card = checkpoint.card
+    return model.eval()
+
+
+def save_state(
+    path: Path, model: "Network", optimizer: "torch.optim.Optimizer", progress: dict[str, Any]
+) -> None:
+    """Writes all that the next epoch depends on: weights, optimizer state, and `progress`."""
+    tensors = {f"model/{n}": p.detach().cpu().numpy() for n, p in model.named_parameters()}
+    numbers = {}
+    for index, state in optimizer.state_dict()["state"].items():
+        for key, value in state.items():
+            if hasattr(value, "numpy"):
+                tensors[f"optimizer/{index}/{key}"] = value.detach().cpu().numpy()
+            else:
+                numbers[f"optimizer/{index}/{key}"] = value
+    with replacing(path) as temporary:
+        save_tensors(
+            tensors,
+            temporary,
+            {"progress": json.dumps(progress), "numbers": json.dumps(numbers)},
+        )
+
+
+def load_state(path: Path, model: "Network", optimizer: "torch.optim.Optimizer") -> dict[str, Any]:
+    """Puts a saved state into the network and the optimizer and returns its `progress`.
+
+    Raises:
+        LenetError: the file is missing, damaged, or of another recipe.
+    """
+    import torch
+
+    metadata, arrays = read_tensors(path)
+    try:
+        progress, numbers = json.loads(metadata["progress"]), json.loads(metadata["numbers"])
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                parameter.copy_(torch.from_numpy(arrays[f"model/{name}"]))
+        state: dict[int, dict[str, Any]] = {}
+        for name, value in [*arrays.items(), *numbers.items()]:
+            if name.startswith("optimizer/"):
+                _, index, key = name.split("/")
+                if isinstance(value, np.ndarray):
+                    value = torch.from_numpy(value)
+                state.setdefault(int(index), {})[key] = value
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+    except (KeyError, ValueError, RuntimeError) as error:
+        raise LenetError(f"{path} is not a training state of this recipe: {error}") from None
+    return progress
+
+
+def save_tensors(tensors: dict[str, NDArray[Any]], path: Path, metadata: dict[str, str]) -> None:
+    try:
+        save_file({n: np.ascontiguousarray(a) for n, a in tensors.items()}, path, metadata)
+    except SafetensorError as error:  # how safetensors reports a full disk
+        raise OSError(str(error)) from None
+
+
+def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
+    """(metadata, tensors) of a safetensors file."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}
+    except FileNotFoundError:
+        raise LenetError(f"there is no file {path}") from None
+    except (SafetensorError, OSError, TypeError, ValueError) as error:
+        raise LenetError(f"{path} is not a whole safetensors file: {error}") from None

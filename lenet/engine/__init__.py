@@ -1,0 +1,92 @@
+"""Engines: what executes training steps and gives scores, and which one serves a network.
+
+"fused" is our own CPU kernel (a whole step in one call); "autograd" is PyTorch. This module
+decides; it does not import PyTorch, so that a trained network can answer without it.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lenet.engine import fused
+from lenet.errors import LenetError
+
+ENGINES = ("auto", "fused", "autograd")
+
+
+def plan(
+    network: str,
+    options: Mapping[str, Any],
+    loss: str = "cross-entropy",
+    label_smoothing: float = 0.0,
+) -> fused.Plan | str:
+    """What the fused kernels need to know of a network, or one sentence why they cannot serve.
+
+    Args:
+        network: class name in `lenet.models`.
+        options: arguments of its constructor, as `Network.options` gives them.
+        loss, label_smoothing: as in a recipe.
+    """
+    if network != "LeNet":
+        return f"there are no fused kernels for {network}"
+    if options["in_channels"] != 1:
+        return f"the fused kernels read 1 input channel, not {options['in_channels']}"
+    if len(options["channels"]) != 2 or len(options["hidden"]) != 2:
+        return "the fused kernels serve two convolution and two hidden layers"
+    if options["padding"][1] != 0:
+        return "the fused kernels pad the first convolution only"
+    if options["activation"] not in fused.ACTIVATIONS:
+        return f"there are no fused kernels for {options['activation']}"
+    if loss not in fused.LOSSES:
+        return f"there are no fused kernels for the loss {loss}"
+    candidate = fused.Plan(
+        input_size=options["input_size"],
+        padding=options["padding"][0],
+        channels=tuple(options["channels"]),
+        kernel_sizes=tuple(options["kernel_sizes"]),
+        hidden=tuple(options["hidden"]),
+        classes=options["classes"],
+        activation=options["activation"],
+        pooling=options["pooling"],
+        mean=options["mean"],
+        std=options["std"],
+        loss=loss,
+        label_smoothing=label_smoothing,
+    )
+    return fused.unsupported(candidate) or candidate
+
+
+def choose(asked: str, device: str, found: fused.Plan | str) -> tuple[str, str]:
+    """(engine, reason) for what was asked for ("auto", "fused" or "autograd").
+
+    Raises:
+        LenetError: "fused" was asked for and cannot serve.
+    """
+    if asked not in ENGINES:
+        raise LenetError(f"engine must be one of {', '.join(ENGINES)}, not {asked!r}")
+    obstacle = found if isinstance(found, str) else None
+    if device != "cpu":
+        obstacle = f"the fused kernels run on the CPU, not on {device}"
+    if asked == "autograd":
+        return "autograd", "asked for"
+    if asked == "fused" and obstacle:
+        raise LenetError(f"the fused engine cannot serve here: {obstacle}")
+    if obstacle:
+        return "autograd", obstacle
+    return "fused", "asked for" if asked == "fused" else "it serves this network and is faster"
+
+
+class FusedScorer:
+    """Scores of a trained network by the fused kernels, without PyTorch."""
+
+    def __init__(
+        self, found: fused.Plan, weights: Sequence[NDArray[np.float32]], threads: int | None = None
+    ) -> None:
+        self.step = fused.FusedStep(found, threads)
+        self.weights = weights
+
+    def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """uint8 (N, 28, 28) -> float32 (N, classes)."""
+        return self.step.scores(np.ascontiguousarray(images), self.weights)

@@ -1,0 +1,169 @@
+// Convolution with stride 1: forward, and both gradients.
+//
+// A plane holds one channel: rows of `stride` vectors, lane i of every vector belonging to
+// example i. Each kernel keeps a block of 15 to 28 accumulators in registers, so that it needs
+// less than one load for each multiply-add. Columns from `side` to `stride` and channels that
+// fill up a block are computed and ignored; their weights are zero.
+#pragma once
+
+#include "vector.h"
+
+namespace lenet::LENET_ISA {
+
+constexpr int round_up(int n, int block) { return (n + block - 1) / block * block; }
+
+struct Convolution {
+  int inputs, outputs;                // channels
+  int padded_inputs, padded_outputs;  // rounded up to whole blocks
+  int kernel;
+  int side;    // rows, and columns that count, of an output plane
+  int stride;  // columns of an output plane in memory
+
+  constexpr int plane() const { return side * stride; }
+  constexpr int input_side() const { return side + kernel - 1; }
+  constexpr int input_stride() const { return stride + kernel - 1; }
+  constexpr int input_plane() const { return input_side() * input_stride(); }
+  constexpr int weights() const { return padded_outputs * inputs * kernel * kernel; }
+};
+
+// weights (outputs, inputs, kernel, kernel) -> [output block][input][row][column][output of block]
+template <int channels>
+static void pack_convolution(const Convolution& c, const float* weights, float* packed) {
+  const int size = c.inputs * c.kernel * c.kernel;
+  for (int block = 0; block < c.padded_outputs; block += channels)
+    for (int i = 0; i < size; i++)
+      for (int o = block; o < block + channels; o++)
+        *packed++ = o < c.outputs ? weights[o * size + i] : 0.0f;
+}
+
+// weights -> [input block][row][output][column][input of block]
+template <int channels>
+static void pack_transposed_convolution(const Convolution& c, const float* weights, float* packed) {
+  for (int block = 0; block < c.padded_inputs; block += channels)
+    for (int row = 0; row < c.kernel; row++)
+      for (int o = 0; o < c.outputs; o++)
+        for (int column = 0; column < c.kernel; column++)
+          for (int i = block; i < block + channels; i++)
+            *packed++ =
+                i < c.inputs
+                    ? weights[((o * c.inputs + i) * c.kernel + row) * c.kernel + column]
+                    : 0.0f;
+}
+
+// One row of all output channels. `input` and `output` point at the row in the first plane.
+template <int kernel, int channels, int columns>
+LENET_INLINE void convolve_row(const Convolution& c, const Vector* input, const float* packed,
+                               const float* bias, Vector* output) {
+  for (int o = 0; o < c.padded_outputs; o += channels) {
+    for (int x = 0; x < c.stride; x += columns) {
+      Vector sums[channels][columns];
+      LENET_UNROLL for (int i = 0; i < channels; i++)
+        LENET_UNROLL for (int j = 0; j < columns; j++) sums[i][j] = splat(bias[o + i]);
+      const float* w = packed + o * c.inputs * kernel * kernel;
+      for (int channel = 0; channel < c.inputs; channel++) {
+        const Vector* row = input + channel * c.input_plane() + x;
+        for (int ky = 0; ky < kernel; ky++, row += c.input_stride(), w += kernel * channels)
+          LENET_UNROLL for (int kx = 0; kx < kernel; kx++)
+            LENET_UNROLL for (int i = 0; i < channels; i++) {
+              const Vector weight = splat(w[kx * channels + i]);
+              LENET_UNROLL for (int j = 0; j < columns; j++) sums[i][j] += weight * row[kx + j];
+            }
+      }
+      LENET_UNROLL for (int i = 0; i < channels; i++)
+        LENET_UNROLL for (int j = 0; j < columns; j++)
+          output[(o + i) * c.plane() + x + j] = sums[i][j];
+    }
+  }
+}
+
+// Where the gradient of weight (output, input, row, column) lies in what follows.
+template <int channels>
+LENET_INLINE int gradient_offset(const Convolution& c, int output, int input, int row, int column) {
+  const int block = (output / channels * c.inputs + input) * c.kernel + row;
+  return (block * channels + output % channels) * c.kernel + column;
+}
+
+// Adds the weight gradient of `rows` output rows, lane by lane. `input` and `deltas` point at the
+// first of the rows in the first plane; planes of deltas are `delta_plane` vectors apart.
+template <int kernel, int channels>
+LENET_INLINE void add_weight_gradient(const Convolution& c, int rows, const Vector* input,
+                                      const Vector* deltas, int delta_plane, Vector* gradient) {
+  for (int o = 0; o < c.padded_outputs; o += channels)
+    for (int channel = 0; channel < c.inputs; channel++)
+      for (int ky = 0; ky < kernel; ky++, gradient += channels * kernel) {
+        Vector sums[channels][kernel];
+        LENET_UNROLL for (int i = 0; i < channels; i++)
+          LENET_UNROLL for (int kx = 0; kx < kernel; kx++) sums[i][kx] = gradient[i * kernel + kx];
+        for (int y = 0; y < rows; y++) {
+          const Vector* row = input + channel * c.input_plane() + (y + ky) * c.input_stride();
+          const Vector* delta = deltas + o * delta_plane + y * c.stride;
+          for (int x = 0; x < c.side; x++) {
+            Vector d[channels];
+            LENET_UNROLL for (int i = 0; i < channels; i++) d[i] = delta[i * delta_plane + x];
+            LENET_UNROLL for (int kx = 0; kx < kernel; kx++) {
+              const Vector v = row[x + kx];
+              LENET_UNROLL for (int i = 0; i < channels; i++) sums[i][kx] += v * d[i];
+            }
+          }
+        }
+        LENET_UNROLL for (int i = 0; i < channels; i++)
+          LENET_UNROLL for (int kx = 0; kx < kernel; kx++) gradient[i * kernel + kx] = sums[i][kx];
+      }
+}
+
+// The gradient with respect to the input. Each delta is spread over the inputs that it came from,
+// a row at a time: half the multiplications of a correlation with zero-padded deltas.
+template <int kernel, int channels, int columns>
+LENET_INLINE void input_gradient(const Convolution& c, const Vector* deltas, const float* packed,
+                                 Vector* gradient) {
+  constexpr int width = columns + kernel - 1;
+  const int block_weights = kernel * c.outputs * kernel * channels;
+  for (int channel = 0; channel < c.padded_inputs; channel += channels, packed += block_weights)
+    for (int y = 0; y < c.input_side(); y++) {
+      const int first = y < c.side ? 0 : y - c.side + 1, last = y < kernel ? y : kernel - 1;
+      Vector* row = gradient + channel * c.input_plane() + y * c.input_stride();
+      for (int x = 0; x < c.stride; x += columns) {
+        Vector sums[channels][width] = {};
+        if (x > 0)
+          LENET_UNROLL for (int i = 0; i < channels; i++)
+            LENET_UNROLL for (int j = 0; j < kernel - 1; j++)
+              sums[i][j] = row[i * c.input_plane() + x + j];
+        for (int ky = first; ky <= last; ky++) {
+          const Vector* delta = deltas + (y - ky) * c.stride + x;
+          const float* w = packed + ky * c.outputs * kernel * channels;
+          for (int o = 0; o < c.outputs; o++, delta += c.plane(), w += kernel * channels)
+            LENET_UNROLL for (int kx = 0; kx < kernel; kx++) {
+              Vector weight[channels];
+              LENET_UNROLL for (int i = 0; i < channels; i++) weight[i] = splat(w[kx * channels + i]);
+              LENET_UNROLL for (int j = 0; j < columns; j++)
+                LENET_UNROLL for (int i = 0; i < channels; i++)
+                  sums[i][j + kx] += weight[i] * delta[j];
+            }
+        }
+        LENET_UNROLL for (int i = 0; i < channels; i++)
+          LENET_UNROLL for (int j = 0; j < width; j++)
+            row[i * c.input_plane() + x + j] = sums[i][j];
+      }
+    }
+}
+
+// Two rows of deltas of one channel from the row of gradients of their pooled values and the
+// slopes that the forward pass left; columns that belong to no pooled value get zero. Returns the
+// sum of the deltas. `deltas` may be `slopes`.
+LENET_INLINE Vector unpool_rows(const Convolution& c, const Vector* pooled_gradient,
+                                const Vector* slopes, Vector* deltas) {
+  Vector total[2] = {};
+  LENET_UNROLL for (int row = 0; row < 2; row++) {
+    for (int x = 0; x < c.side / 2; x++) {
+      const Vector left = pooled_gradient[x] * slopes[row * c.stride + 2 * x];
+      const Vector right = pooled_gradient[x] * slopes[row * c.stride + 2 * x + 1];
+      deltas[row * c.stride + 2 * x] = left;
+      deltas[row * c.stride + 2 * x + 1] = right;
+      total[row] += left + right;
+    }
+    for (int x = c.side / 2 * 2; x < c.stride; x++) deltas[row * c.stride + x] = Vector{};
+  }
+  return total[0] + total[1];
+}
+
+}  // namespace lenet::LENET_ISA

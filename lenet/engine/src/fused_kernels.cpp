@@ -1,0 +1,461 @@
+// The training step and the inference of a LeNet-shaped network, for one instruction set.
+//
+// A tile, as many examples as a vector has lanes, goes through the whole network and back while
+// its activations stay in the second-level cache. Tiles are shared out among the threads in a
+// fixed way, so that sums always run in the same order.
+#include <math.h>
+#include <stdlib.h>
+
+#include <new>
+
+#include "activation.h"
+#include "convolution.h"
+#include "dense.h"
+#include "fused.h"
+#include "loss.h"
+#include "thread_pool.h"
+#include "vector.h"
+
+namespace lenet::LENET_ISA {
+namespace {
+
+// Register blocks: accumulators and their operands fill the registers, and the sizes of LeNet
+// divide into them without a rest.
+constexpr bool many_registers = registers >= 32;
+constexpr int kernel = 5;
+constexpr int c1_channels = 6, c1_columns = many_registers ? 4 : 2;
+constexpr int c1_gradient_channels = many_registers ? 3 : 2;
+constexpr int c3_channels = many_registers ? 4 : 2, c3_columns = 5;
+constexpr int c3_back_channels = many_registers ? 2 : 1, c3_back_columns = 10;
+
+// The largest divisor of n that leaves registers for operands, the number of accumulators of a
+// fully connected layer.
+constexpr int dense_block(int n) {
+  int block = many_registers ? 28 : 12;
+  while (n % block) block--;
+  return block;
+}
+
+struct Shape {
+  Convolution C1, C3;
+  int classes, F6, C5, S4;  // widths
+
+  constexpr int S2_side() const { return C1.side / 2; }
+  constexpr int S4_side() const { return C3.side / 2; }
+};
+
+constexpr Shape lenet = {
+    .C1 = {1, 6, 1, 6, kernel, 28, 28},
+    .C3 = {6, 16, 6, 16, kernel, 10, 10},
+    .classes = 10,
+    .F6 = 84,
+    .C5 = 120,
+    .S4 = 400,
+};
+static_assert(lenet.C3.input_side() == lenet.S2_side());
+
+enum Parameter {
+  C1_weight, C1_bias, C3_weight, C3_bias, C5_weight, C5_bias, F6_weight, F6_bias,
+  output_weight, output_bias
+};
+
+// Memory aligned for vectors, zero at first.
+class Memory {
+ public:
+  Memory(const Memory&) = delete;
+  Memory& operator=(const Memory&) = delete;
+
+ protected:
+  Memory() = default;
+  ~Memory() { free(data_); }
+
+  // Makes room; what was there is lost.
+  void grow(long bytes) {
+    bytes = (bytes + 63) / 64 * 64;
+    if (bytes <= bytes_) return;
+    void* data = aligned_alloc(64, bytes);
+    if (!data) throw std::bad_alloc();
+    memset(data, 0, bytes);
+    free(data_);
+    data_ = data;
+    bytes_ = bytes;
+  }
+
+  void* data_ = nullptr;
+  long bytes_ = 0;
+};
+
+struct Floats : Memory {
+  Floats() = default;
+  explicit Floats(long count) { grow(count); }
+  void grow(long count) { Memory::grow(count * sizeof(float)); }
+  operator float*() const { return static_cast<float*>(data_); }
+};
+
+struct Vectors : Memory {
+  Vectors() = default;
+  explicit Vectors(long count) { grow(count); }
+  void grow(long count) { Memory::grow(count * sizeof(Vector)); }
+  operator Vector*() const { return static_cast<Vector*>(data_); }
+};
+
+// Weights in the order in which the kernels read them.
+struct Packed {
+  Floats C1{lenet.C1.weights()}, C3{lenet.C3.weights()}, C3_transposed{lenet.C3.weights()};
+  Floats C5{lenet.C5 * lenet.S4}, C5_transposed{lenet.C5 * lenet.S4};
+  Floats F6{lenet.F6 * lenet.C5}, F6_transposed{lenet.F6 * lenet.C5};
+  Floats output{lenet.classes * lenet.F6}, output_transposed{lenet.classes * lenet.F6};
+};
+
+// What a thread needs for one tile, and its sums over its tiles. C1 and C3 hold pre-activations,
+// then slopes; C3 holds deltas in the end.
+struct Workspace {
+  Vectors input{lenet.C1.input_plane()};
+  Vectors C1{lenet.C1.outputs * lenet.C1.plane()};
+  Vectors S2{lenet.C3.inputs * lenet.C3.input_plane()};
+  Vectors S2_gradient{lenet.C3.inputs * lenet.C3.input_plane()};
+  Vectors C3{lenet.C3.outputs * lenet.C3.plane()};
+  Vectors S4{lenet.S4}, S4_gradient{lenet.S4};
+  Vectors C5{lenet.C5}, C5_slopes{lenet.C5};
+  Vectors F6{lenet.F6}, F6_slopes{lenet.F6};
+  Vectors scores{lenet.classes};
+  Vectors C1_row_deltas{lenet.C1.outputs * 2 * lenet.C1.stride};
+
+  Vectors C1_weight_gradient{lenet.C1.weights()}, C1_bias_gradient{lenet.C1.outputs};
+  Vectors C3_weight_gradient{lenet.C3.weights()}, C3_bias_gradient{lenet.C3.outputs};
+  double loss = 0.0;
+  int right = 0;
+};
+
+// The activations of the fully connected layers for the whole batch in rows, as the matrix
+// product of the weight gradient wants them, their deltas in vectors, and the product.
+template <int outputs, int inputs, int blocked_outputs, int blocked_vectors>
+struct DenseGradient {
+  static constexpr int stride = round_up(inputs, blocked_vectors * lanes);
+  Floats rows;
+  Vectors deltas;
+  Floats product{outputs * stride};
+
+  void reserve(int tiles) {
+    rows.grow(static_cast<long>(tiles) * lanes * stride);
+    deltas.grow(static_cast<long>(tiles) * outputs);
+  }
+  float* tile_rows(int tile) { return rows + static_cast<long>(tile) * lanes * stride; }
+  Vector* tile_deltas(int tile) { return deltas + static_cast<long>(tile) * outputs; }
+
+  // Thread `thread` of `threads` writes its share of both gradients.
+  void reduce(int tiles, int thread, int threads, float* weight, float* bias) {
+    constexpr int blocks = outputs / blocked_outputs;
+    const int first = thread * blocks / threads * blocked_outputs;
+    const int last = (thread + 1) * blocks / threads * blocked_outputs;
+    dense_weight_gradient<blocked_outputs, blocked_vectors>(deltas, outputs, rows, stride, tiles,
+                                                            first, last, product);
+    for (int o = first; o < last; o++) {
+      memcpy(weight + o * inputs, product + o * stride, inputs * sizeof(float));
+      Vector total = {};
+      for (int tile = 0; tile < tiles; tile++) total += deltas[tile * outputs + o];
+      bias[o] = sum(total);
+    }
+  }
+};
+
+class LeNet final : public Network {
+ public:
+  LeNet(const Plan& plan, int threads)
+      : plan_(plan),
+        activations_(activation_kernels(plan.activation, plan.pooling)),
+        threads_(threads),
+        workspaces_(new Workspace[threads]) {
+    for (int thread = 0; thread < threads; thread++) fill_border(workspaces_[thread]);
+  }
+  ~LeNet() override { delete[] workspaces_; }
+
+  Result step(const Batch& batch, const float* const* weights, float* const* gradients) override {
+    batch_ = batch;
+    weights_ = weights;
+    gradients_ = gradients;
+    tiles_ = (batch.size + lanes - 1) / lanes;
+    C5_.reserve(tiles_);
+    F6_.reserve(tiles_);
+    output_.reserve(tiles_);
+    parallel<&LeNet::pack>();
+    parallel<&LeNet::train_tiles>();
+    parallel<&LeNet::reduce>();
+    Result result = {0.0, 0};
+    for (int thread = 0; thread < threads_; thread++) {
+      result.loss += workspaces_[thread].loss / batch.size;
+      result.right += workspaces_[thread].right;
+    }
+    return result;
+  }
+
+  void scores(const Batch& batch, const float* const* weights, float* scores) override {
+    batch_ = batch;
+    weights_ = weights;
+    scores_ = scores;
+    tiles_ = (batch.size + lanes - 1) / lanes;
+    parallel<&LeNet::pack>();
+    parallel<&LeNet::infer_tiles>();
+  }
+
+ private:
+  template <void (LeNet::*phase)(int)>
+  void parallel() {
+    run_parallel(
+        threads_, [](int thread, void* self) { (static_cast<LeNet*>(self)->*phase)(thread); }, this);
+  }
+
+  // The padding of the first convolution is zero; between it and the picture lie the pixels of
+  // value 0 that enlarge the picture to input_size, after normalisation.
+  void fill_border(Workspace& w) {
+    const int side = lenet.C1.input_side();
+    for (int y = 0; y < side; y++)
+      for (int x = 0; x < side; x++) {
+        const int last = side - plan_.padding;
+        const bool inside = y >= plan_.padding && y < last && x >= plan_.padding && x < last;
+        w.input[y * lenet.C1.input_stride() + x] = splat(inside ? -plan_.mean / plan_.std : 0.0f);
+      }
+  }
+
+  void pack(int thread) {
+    const auto share = [&](int count, int which) { return which * count / threads_; };
+    if (thread == 0) {
+      pack_convolution<c1_channels>(lenet.C1, weights_[C1_weight], packed_.C1);
+      pack_convolution<c3_channels>(lenet.C3, weights_[C3_weight], packed_.C3);
+      pack_dense<dense_block(lenet.F6)>(weights_[F6_weight], lenet.F6, lenet.C5, 0, lenet.F6,
+                                        packed_.F6);
+      pack_dense<dense_block(lenet.classes)>(weights_[output_weight], lenet.classes, lenet.F6, 0,
+                                             lenet.classes, packed_.output);
+    }
+    if (thread == threads_ - 1) {
+      pack_transposed_convolution<c3_back_channels>(lenet.C3, weights_[C3_weight],
+                                                    packed_.C3_transposed);
+      pack_transposed_dense<dense_block(lenet.C5)>(weights_[F6_weight], lenet.F6, lenet.C5, 0,
+                                                   lenet.C5, packed_.F6_transposed);
+      pack_transposed_dense<dense_block(lenet.F6)>(weights_[output_weight], lenet.classes, lenet.F6,
+                                                   0, lenet.F6, packed_.output_transposed);
+    }
+    constexpr int out = dense_block(lenet.C5), in = dense_block(lenet.S4);
+    pack_dense<out>(weights_[C5_weight], lenet.C5, lenet.S4, share(lenet.C5 / out, thread) * out,
+                    share(lenet.C5 / out, thread + 1) * out, packed_.C5);
+    pack_transposed_dense<in>(weights_[C5_weight], lenet.C5, lenet.S4,
+                              share(lenet.S4 / in, thread) * in,
+                              share(lenet.S4 / in, thread + 1) * in, packed_.C5_transposed);
+  }
+
+  int count(int tile) const {
+    const int rest = batch_.size - tile * lanes;
+    return rest < lanes ? rest : lanes;
+  }
+  std::int64_t image_number(int example) const {
+    return batch_.index ? batch_.index[example] : example;
+  }
+
+  // Gathers, normalises and transposes. Lanes without an example repeat the first.
+  void load_tile(int tile, Vector* input) const {
+    const int side = plan_.image_size;
+    const int border = (lenet.C1.input_side() - side) / 2;
+    const float scale = 1.0f / (255.0f * plan_.std), shift = -plan_.mean / plan_.std;
+    const std::uint8_t* images[lanes];
+    for (int lane = 0; lane < lanes; lane++)
+      images[lane] =
+          batch_.images +
+          image_number(tile * lanes + (lane < count(tile) ? lane : 0)) * side * side;
+    for (int y = 0; y < side; y++)
+      for (int start = 0; start < side; start += lanes) {
+        const int x = start + lanes < side ? start : side - lanes;
+        Vector square[lanes];
+        for (int lane = 0; lane < lanes; lane++) {
+          const auto bytes = *reinterpret_cast<const Bytes*>(images[lane] + y * side + x);
+          square[lane] = __builtin_convertvector(bytes, Vector) * scale + shift;
+        }
+        transpose(square);
+        Vector* row = input + (y + border) * lenet.C1.input_stride() + border + x;
+        for (int i = 0; i < lanes; i++) row[i] = square[i];
+      }
+  }
+
+  template <bool training>
+  void forward(int tile, Workspace& w) const {
+    const auto pool = training ? activations_.pool_training : activations_.pool_inference;
+    load_tile(tile, w.input);
+
+    constexpr Convolution C1 = lenet.C1, C3 = lenet.C3;
+    for (int y = 0; y < C1.side; y++) {
+      convolve_row<kernel, c1_channels, c1_columns>(C1, w.input + y * C1.input_stride(), packed_.C1,
+                                                    weights_[C1_bias], w.C1 + y * C1.stride);
+      if (y % 2)
+        for (int c = 0; c < C1.outputs; c++) {
+          Vector* lower = w.C1 + c * C1.plane() + y * C1.stride;
+          pool(lower - C1.stride, lower, w.S2 + c * C3.input_plane() + y / 2 * C3.input_stride(),
+               lenet.S2_side());
+        }
+    }
+    for (int y = 0; y < C3.side; y++) {
+      convolve_row<kernel, c3_channels, c3_columns>(C3, w.S2 + y * C3.input_stride(), packed_.C3,
+                                                    weights_[C3_bias], w.C3 + y * C3.stride);
+      if (y % 2)
+        for (int c = 0; c < C3.outputs; c++) {
+          Vector* lower = w.C3 + c * C3.plane() + y * C3.stride;
+          pool(lower - C3.stride, lower,
+               w.S4 + (c * lenet.S4_side() + y / 2) * lenet.S4_side(), lenet.S4_side());
+        }
+    }
+    multiply_dense<dense_block(lenet.C5)>(packed_.C5, weights_[C5_bias], w.S4, lenet.S4, lenet.C5,
+                                          w.C5);
+    activations_.activate(w.C5, w.C5_slopes, lenet.C5);
+    multiply_dense<dense_block(lenet.F6)>(packed_.F6, weights_[F6_bias], w.C5, lenet.C5, lenet.F6,
+                                          w.F6);
+    activations_.activate(w.F6, w.F6_slopes, lenet.F6);
+    multiply_dense<dense_block(lenet.classes)>(packed_.output, weights_[output_bias], w.F6,
+                                               lenet.F6, lenet.classes, w.scores);
+  }
+
+  void score(int tile, Workspace& w) {
+    std::int64_t labels[lanes];
+    for (int lane = 0; lane < count(tile); lane++)
+      labels[lane] = batch_.labels[image_number(tile * lanes + lane)];
+    Vector weight = {};
+    for (int lane = 0; lane < count(tile); lane++)
+      weight[lane] = 1.0f / static_cast<float>(batch_.size);
+    Vector* deltas = output_.tile_deltas(tile);
+    w.loss += plan_.loss == Loss::squared_error
+                  ? squared_error(w.scores, lenet.classes, labels, count(tile), weight, deltas)
+                  : cross_entropy(w.scores, lenet.classes, labels, count(tile),
+                                  plan_.label_smoothing, weight, deltas);
+    w.right += count_right(w.scores, lenet.classes, labels, count(tile));
+  }
+
+  void backward(int tile, Workspace& w) {
+    Vector* F6_deltas = F6_.tile_deltas(tile);
+    Vector* C5_deltas = C5_.tile_deltas(tile);
+    multiply_dense<dense_block(lenet.F6)>(packed_.output_transposed, nullptr,
+                                          output_.tile_deltas(tile), lenet.classes, lenet.F6,
+                                          F6_deltas);
+    for (int i = 0; i < lenet.F6; i++) F6_deltas[i] *= w.F6_slopes[i];
+    multiply_dense<dense_block(lenet.C5)>(packed_.F6_transposed, nullptr, F6_deltas, lenet.F6,
+                                          lenet.C5, C5_deltas);
+    for (int i = 0; i < lenet.C5; i++) C5_deltas[i] *= w.C5_slopes[i];
+    multiply_dense<dense_block(lenet.S4)>(packed_.C5_transposed, nullptr, C5_deltas, lenet.C5,
+                                          lenet.S4, w.S4_gradient);
+    to_rows(w.S4, lenet.S4, C5_.tile_rows(tile), C5_.stride);
+    to_rows(w.C5, lenet.C5, F6_.tile_rows(tile), F6_.stride);
+    to_rows(w.F6, lenet.F6, output_.tile_rows(tile), output_.stride);
+
+    constexpr Convolution C1 = lenet.C1, C3 = lenet.C3;
+    for (int c = 0; c < C3.outputs; c++)
+      for (int y = 0; y < lenet.S4_side(); y++) {
+        Vector* rows = w.C3 + c * C3.plane() + 2 * y * C3.stride;
+        w.C3_bias_gradient[c] += unpool_rows(
+            C3, w.S4_gradient + (c * lenet.S4_side() + y) * lenet.S4_side(), rows, rows);
+      }
+    add_weight_gradient<kernel, c3_channels>(C3, C3.side, w.S2, w.C3, C3.plane(),
+                                             w.C3_weight_gradient);
+    input_gradient<kernel, c3_back_channels, c3_back_columns>(C3, w.C3, packed_.C3_transposed,
+                                                              w.S2_gradient);
+    for (int y = 0; y < lenet.S2_side(); y++) {
+      for (int c = 0; c < C1.outputs; c++)
+        w.C1_bias_gradient[c] += unpool_rows(
+            C1, w.S2_gradient + c * C3.input_plane() + y * C3.input_stride(),
+            w.C1 + c * C1.plane() + 2 * y * C1.stride, w.C1_row_deltas + c * 2 * C1.stride);
+      add_weight_gradient<kernel, c1_gradient_channels>(
+          C1, 2, w.input + 2 * y * C1.input_stride(), w.C1_row_deltas, 2 * C1.stride,
+          w.C1_weight_gradient);
+    }
+  }
+
+  void train_tiles(int thread) {
+    Workspace& w = workspaces_[thread];
+    w.loss = 0.0;
+    w.right = 0;
+    memset(w.C1_weight_gradient, 0, lenet.C1.weights() * sizeof(Vector));
+    memset(w.C1_bias_gradient, 0, lenet.C1.outputs * sizeof(Vector));
+    memset(w.C3_weight_gradient, 0, lenet.C3.weights() * sizeof(Vector));
+    memset(w.C3_bias_gradient, 0, lenet.C3.outputs * sizeof(Vector));
+    for (int tile = first_tile(thread); tile < first_tile(thread + 1); tile++) {
+      forward<true>(tile, w);
+      score(tile, w);
+      backward(tile, w);
+    }
+  }
+
+  void infer_tiles(int thread) {
+    Workspace& w = workspaces_[thread];
+    for (int tile = first_tile(thread); tile < first_tile(thread + 1); tile++) {
+      forward<false>(tile, w);
+      for (int lane = 0; lane < count(tile); lane++)
+        for (int k = 0; k < lenet.classes; k++)
+          scores_[(static_cast<long>(tile) * lanes + lane) * lenet.classes + k] = w.scores[k][lane];
+    }
+  }
+
+  int first_tile(int thread) const {
+    return static_cast<int>(static_cast<long>(thread) * tiles_ / threads_);
+  }
+
+  float reduced(Vectors Workspace::*gradient, int i) const {
+    Vector total = (workspaces_[0].*gradient)[i];
+    for (int thread = 1; thread < threads_; thread++) total += (workspaces_[thread].*gradient)[i];
+    return sum(total);
+  }
+
+  template <int channels>
+  void reduce_convolution(const Convolution& c, Vectors Workspace::*weight_sums,
+                          Vectors Workspace::*bias_sums, int thread, float* weight,
+                          float* bias) const {
+    for (int o = thread * c.outputs / threads_; o < (thread + 1) * c.outputs / threads_; o++) {
+      bias[o] = reduced(bias_sums, o);
+      float* to = weight + o * c.inputs * c.kernel * c.kernel;
+      for (int i = 0; i < c.inputs; i++)
+        for (int y = 0; y < c.kernel; y++)
+          for (int x = 0; x < c.kernel; x++)
+            *to++ = reduced(weight_sums, gradient_offset<channels>(c, o, i, y, x));
+    }
+  }
+
+  void reduce(int thread) {
+    C5_.reduce(tiles_, thread, threads_, gradients_[C5_weight], gradients_[C5_bias]);
+    F6_.reduce(tiles_, thread, threads_, gradients_[F6_weight], gradients_[F6_bias]);
+    output_.reduce(tiles_, thread, threads_, gradients_[output_weight], gradients_[output_bias]);
+    reduce_convolution<c1_gradient_channels>(lenet.C1, &Workspace::C1_weight_gradient,
+                                             &Workspace::C1_bias_gradient, thread,
+                                             gradients_[C1_weight], gradients_[C1_bias]);
+    reduce_convolution<c3_channels>(lenet.C3, &Workspace::C3_weight_gradient,
+                                    &Workspace::C3_bias_gradient, thread, gradients_[C3_weight],
+                                    gradients_[C3_bias]);
+  }
+
+  const Plan plan_;
+  const ActivationKernels activations_;
+  const int threads_;
+  Packed packed_;
+  Workspace* workspaces_;
+  static constexpr int rows_ = many_registers ? 4 : 2;
+  DenseGradient<lenet.C5, lenet.S4, rows_, 5> C5_;
+  DenseGradient<lenet.F6, lenet.C5, rows_, 4> F6_;
+  DenseGradient<lenet.classes, lenet.F6, 2, many_registers ? 6 : 4> output_;
+
+  // Of the call under way.
+  Batch batch_{};
+  int tiles_ = 0;
+  const float* const* weights_ = nullptr;
+  float* const* gradients_ = nullptr;
+  float* scores_ = nullptr;
+};
+
+bool same_geometry(const Plan& plan) {
+  return plan.input_size + 2 * plan.padding == lenet.C1.input_side() && plan.padding >= 0 &&
+         plan.image_size >= 16 && plan.image_size <= plan.input_size &&
+         (plan.input_size - plan.image_size) % 2 == 0 &&
+         plan.channels[0] == lenet.C1.outputs && plan.channels[1] == lenet.C3.outputs &&
+         plan.kernel_sizes[0] == kernel && plan.kernel_sizes[1] == kernel &&
+         plan.hidden[0] == lenet.C5 && plan.hidden[1] == lenet.F6 && plan.classes == lenet.classes;
+}
+
+}  // namespace
+
+Network* create(const Plan& plan, int threads) {
+  return same_geometry(plan) ? new LeNet(plan, threads) : nullptr;
+}
+
+}  // namespace lenet::LENET_ISA

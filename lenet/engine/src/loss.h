@@ -1,0 +1,63 @@
+// The loss of one tile of examples, and its derivative with respect to the scores.
+#pragma once
+
+#include <math.h>
+
+#include "fused.h"
+#include "vector.h"
+
+namespace lenet::LENET_ISA {
+
+// Sum over the first `count` lanes of -sum_k t_k log softmax(scores)_k, where the target t is
+// 1 - smoothing at the label plus smoothing / classes everywhere. deltas = weight * derivative.
+static double cross_entropy(const Vector* scores, int classes, const std::int64_t* labels,
+                            int count, float smoothing, Vector weight, Vector* deltas) {
+  const float everywhere = smoothing / static_cast<float>(classes), at_label = 1.0f - smoothing;
+  Vector best = scores[0], total = {}, below_best = {};
+  for (int k = 1; k < classes; k++) best = maximum(best, scores[k]);
+  for (int k = 0; k < classes; k++) {
+    deltas[k] = exp(scores[k] - best);
+    total += deltas[k];
+    below_best += best - scores[k];
+  }
+  for (int k = 0; k < classes; k++) deltas[k] = (deltas[k] / total - everywhere) * weight;
+  double loss = 0.0;
+  for (int lane = 0; lane < count; lane++) {
+    const auto label = labels[lane];
+    deltas[label][lane] -= at_label * weight[lane];
+    loss += logf(total[lane]) + at_label * (best[lane] - scores[label][lane]) +
+            everywhere * below_best[lane];
+  }
+  return loss;
+}
+
+// Sum over the first `count` lanes of the mean over the classes of (score - one_hot)^2.
+static double squared_error(const Vector* scores, int classes, const std::int64_t* labels,
+                            int count, Vector weight, Vector* deltas) {
+  for (int k = 0; k < classes; k++) deltas[k] = scores[k];
+  for (int lane = 0; lane < count; lane++) deltas[labels[lane]][lane] -= 1.0f;
+  Vector squares = {};
+  for (int k = 0; k < classes; k++) {
+    squares += deltas[k] * deltas[k];
+    deltas[k] *= weight * (2.0f / static_cast<float>(classes));
+  }
+  double loss = 0.0;
+  for (int lane = 0; lane < count; lane++) loss += squares[lane] / static_cast<float>(classes);
+  return loss;
+}
+
+// How many of the first `count` lanes have their label as argmax, the first of equals. A NaN is
+// never right.
+static int count_right(const Vector* scores, int classes, const std::int64_t* labels, int count) {
+  int right = 0;
+  for (int lane = 0; lane < count; lane++) {
+    const float score = scores[labels[lane]][lane];
+    bool best = true;
+    for (int k = 0; k < classes; k++)
+      best &= k < labels[lane] ? scores[k][lane] < score : scores[k][lane] <= score;
+    right += best;
+  }
+  return right;
+}
+
+}  // namespace lenet::LENET_ISA

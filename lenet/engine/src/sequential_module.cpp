@@ -1,0 +1,167 @@
+// The Python module lenet.engine._sequential: checks what it is given and chooses the kernels.
+
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <string>
+#include <vector>
+
+#include "sequential.h"
+
+namespace nb = nanobind;
+
+namespace {
+
+using lenet::Kernels;
+using lenet::Patterns;
+using lenet::Settings;
+
+using Images = nb::ndarray<const std::uint8_t, nb::shape<-1, lenet::image_size, lenet::image_size>,
+                           nb::c_contig, nb::device::cpu>;
+using Numbers = nb::ndarray<const std::int64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Floats = nb::ndarray<float, nb::c_contig, nb::device::cpu>;
+using Codes = nb::ndarray<const float, nb::shape<lenet::classes, lenet::features>, nb::c_contig,
+                          nb::device::cpu>;
+using Table = nb::ndarray<const bool, nb::shape<lenet::c3_maps, lenet::c1_maps>, nb::c_contig,
+                          nb::device::cpu>;
+using Scores = nb::ndarray<float, nb::shape<-1, lenet::classes>, nb::c_contig, nb::device::cpu>;
+
+struct Choice {
+  const char* name;
+  const Kernels* kernels;
+};
+
+std::vector<Choice> choices() {  // best first
+  std::vector<Choice> usable;
+#if LENET_HAS_AVX512
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
+    usable.push_back({"avx512", &lenet::avx512::kernels});
+#endif
+#if LENET_HAS_AVX2
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+    usable.push_back({"avx2", &lenet::avx2::kernels});
+#endif
+  usable.push_back({"portable", &lenet::portable::kernels});
+  return usable;
+}
+
+const Kernels& chosen(const std::string& instruction_set) {
+  for (const Choice& choice : choices())
+    if (instruction_set.empty() || instruction_set == choice.name) return *choice.kernels;
+  throw nb::value_error(("this processor has no instruction set " + instruction_set).c_str());
+}
+
+// What a network and its training need besides the weights.
+struct Network {
+  Settings settings;
+  const Kernels* kernels;
+  std::vector<float> codes;
+  std::vector<char> table;
+  std::size_t sizes[lenet::parameter_arrays];
+
+  Network(Codes code, Table connected, float pooling_scale, bool competitive, float j, bool exact,
+          const std::vector<float>& distortion, std::uint64_t seed,
+          const std::string& instruction_set)
+      : settings{}, kernels(&chosen(instruction_set)),
+        codes(code.data(), code.data() + code.size()),
+        table(connected.data(), connected.data() + connected.size()) {
+    if (!distortion.empty() && distortion.size() != 4)
+      throw nb::value_error("distortion needs four ranges");
+    settings.codes = codes.data();
+    settings.table = reinterpret_cast<const bool*>(table.data());
+    settings.pooling_scale = pooling_scale;
+    settings.competitive = competitive;
+    settings.j = j;
+    settings.exact = exact;
+    settings.distorted = !distortion.empty();
+    if (settings.distorted)
+      settings.distortion = {distortion[0], distortion[1], distortion[2], distortion[3]};
+    settings.seed = seed;
+    std::size_t connections = 0;
+    for (const char connection : table) connections += connection != 0;
+    const std::size_t expected[] = {150, 6, 6, 6, connections * 25, 16, 16, 16, 48000, 120, 10080,
+                                    lenet::features};
+    std::copy(std::begin(expected), std::end(expected), sizes);
+  }
+  Network(const Network&) = delete;
+
+  std::vector<float*> pointers(const std::vector<Floats>& arrays) const {
+    if (arrays.size() != lenet::parameter_arrays) throw nb::value_error("12 arrays are needed");
+    std::vector<float*> result;
+    for (std::size_t i = 0; i < arrays.size(); i++) {
+      if (arrays[i].size() != sizes[i])
+        throw nb::value_error(("array " + std::to_string(i) + " has the wrong size").c_str());
+      result.push_back(arrays[i].data());
+    }
+    return result;
+  }
+};
+
+Patterns patterns(const Images& images, const Numbers* labels, const Numbers& order,
+                  std::uint64_t first) {
+  const auto count = static_cast<std::int64_t>(images.shape(0));
+  if (labels && labels->shape(0) != images.shape(0))
+    throw nb::value_error("images and labels differ in number");
+  for (std::size_t k = 0; k < order.size(); k++)
+    if (order.data()[k] < 0 || order.data()[k] >= count)
+      throw nb::value_error("order names an image that does not exist");
+  for (std::int64_t i = 0; labels && i < count; i++)
+    if (labels->data()[i] < 0 || labels->data()[i] >= lenet::classes)
+      throw nb::value_error("labels must be 0..9");
+  return {images.data(), labels ? labels->data() : nullptr, order.data(),
+          static_cast<std::int64_t>(order.size()), first};
+}
+
+nb::tuple train(const Network& network, const std::vector<Floats>& parameters,
+                const std::vector<Floats>& steps, Images images, Numbers labels, Numbers order,
+                std::uint64_t first) {
+  const auto given = patterns(images, &labels, order, first);
+  const auto weights = network.pointers(parameters), sizes = network.pointers(steps);
+  lenet::Result result;
+  {
+    nb::gil_scoped_release release;
+    result = network.kernels->train(given, network.settings, weights.data(), sizes.data());
+  }
+  return nb::make_tuple(result.loss, result.errors);
+}
+
+void curvature(const Network& network, const std::vector<Floats>& parameters,
+               const std::vector<Floats>& h, Images images, Numbers labels, Numbers order,
+               std::uint64_t first) {
+  const auto given = patterns(images, &labels, order, first);
+  const auto weights = network.pointers(parameters), sums = network.pointers(h);
+  nb::gil_scoped_release release;
+  network.kernels->curvature(given, network.settings, weights.data(), sums.data());
+}
+
+void scores(const Network& network, const std::vector<Floats>& parameters, Images images,
+            Numbers order, std::uint64_t first, Scores out) {
+  const auto given = patterns(images, nullptr, order, first);
+  const auto weights = network.pointers(parameters);
+  if (out.shape(0) != order.size()) throw nb::value_error("one row of scores for each image");
+  nb::gil_scoped_release release;
+  network.kernels->scores(given, network.settings, weights.data(), out.data());
+}
+
+}  // namespace
+
+NB_MODULE(_sequential, m) {
+  m.doc() = "LeNet-5 of 1998, one pattern at a time; see lenet.engine.sequential.";
+  nb::class_<Network>(m, "Network")
+      .def(nb::init<Codes, Table, float, bool, float, bool, const std::vector<float>&,
+                    std::uint64_t, const std::string&>(),
+           nb::arg("codes"), nb::arg("table"), nb::arg("pooling_scale"), nb::arg("competitive"),
+           nb::arg("j"), nb::arg("exact"), nb::arg("distortion"), nb::arg("seed"),
+           nb::arg("instruction_set"))
+      .def("train", &train)
+      .def("curvature", &curvature)
+      .def("scores", &scores);
+  m.def("instruction_sets", [] {
+    std::vector<std::string> names;
+    for (const Choice& choice : choices()) names.push_back(choice.name);
+    return names;
+  });
+}

@@ -1,0 +1,101 @@
+#include "thread_pool.h"
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <thread>
+#include <unistd.h>
+#include <vector>
+
+namespace lenet {
+namespace {
+
+void relax() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+// Waits until `value` differs from `old`: a short spin, as the phases of a step follow each other
+// within microseconds, then sleep, so that other processes get the core.
+template <class T>
+T wait_for_change(std::atomic<T>& value, T old) {
+  using Clock = std::chrono::steady_clock;
+  constexpr auto patience = std::chrono::microseconds(50);
+  const auto start = Clock::now();
+  do {
+    for (int i = 0; i < 32; i++) {
+      if (const T now = value.load(std::memory_order_acquire); now != old) return now;
+      relax();
+    }
+  } while (Clock::now() - start < patience);
+  value.wait(old, std::memory_order_acquire);
+  return value.load(std::memory_order_acquire);
+}
+
+struct alignas(64) Worker {
+  std::atomic<std::uint32_t> calls{0};  // how often it was called to work
+};
+
+struct Pool {
+  pid_t owner;  // threads do not survive a fork: a child starts with a pool of its own
+  std::vector<std::unique_ptr<Worker>> workers;
+  void (*work)(int, void*) = nullptr;
+  void* context = nullptr;
+  alignas(64) std::atomic<int> busy{0};
+};
+
+void serve(Pool& pool, Worker& worker, int thread) {
+  for (std::uint32_t calls = 0;; calls++) {
+    wait_for_change(worker.calls, calls);
+    pool.work(thread, pool.context);
+    if (pool.busy.fetch_sub(1, std::memory_order_acq_rel) == 1) pool.busy.notify_one();
+  }
+}
+
+// Never destroyed: the workers use it until the process ends.
+Pool* pool = nullptr;
+ForkSafeMutex* const turn = new ForkSafeMutex;
+
+}  // namespace
+
+void run_parallel(int threads, void (*work)(int, void*), void* context) {
+  if (threads == 1) return work(0, context);
+  const std::lock_guard lock(*turn);
+  if (!pool || pool->owner != getpid()) pool = new Pool{.owner = getpid(), .workers = {}};
+  pool->workers.reserve(threads - 1);
+  while (static_cast<int>(pool->workers.size()) < threads - 1) {
+    auto worker = std::make_unique<Worker>();
+    const int thread = static_cast<int>(pool->workers.size()) + 1;
+    std::thread(serve, std::ref(*pool), std::ref(*worker), thread).detach();
+    pool->workers.push_back(std::move(worker));
+  }
+  pool->work = work;
+  pool->context = context;
+  pool->busy.store(threads - 1, std::memory_order_relaxed);
+  for (int i = 0; i < threads - 1; i++) {
+    pool->workers[i]->calls.fetch_add(1, std::memory_order_release);
+    pool->workers[i]->calls.notify_one();
+  }
+  work(0, context);
+  for (int busy = pool->busy.load(std::memory_order_acquire); busy;)
+    busy = wait_for_change(pool->busy, busy);
+}
+
+void ForkSafeMutex::lock() {
+  if (owner_.load(std::memory_order_acquire) != getpid()) {
+    static std::atomic_flag replacing;
+    while (replacing.test_and_set(std::memory_order_acquire)) relax();
+    if (owner_.load(std::memory_order_relaxed) != getpid()) {
+      mutex_ = new std::mutex;  // the parent's may be locked for ever
+      owner_.store(getpid(), std::memory_order_release);
+    }
+    replacing.clear(std::memory_order_release);
+  }
+  mutex_->lock();
+}
+
+}  // namespace lenet

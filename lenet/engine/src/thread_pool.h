@@ -1,0 +1,25 @@
+// Worker threads that live as long as the process.
+#pragma once
+
+#include <atomic>
+#include <mutex>
+#include <sys/types.h>
+
+namespace lenet {
+
+// Calls work(0), ..., work(threads - 1), each in a thread of its own, the caller's being the
+// first; returns when all are done. Callers take turns. Works in a forked child, too.
+void run_parallel(int threads, void (*work)(int thread, void* context), void* context);
+
+// A mutex that a forked child finds unlocked, whatever the parent's threads were doing.
+class ForkSafeMutex {
+ public:
+  void lock();
+  void unlock() { mutex_->unlock(); }
+
+ private:
+  std::mutex* mutex_ = nullptr;
+  std::atomic<pid_t> owner_ = 0;
+};
+
+}  // namespace lenet

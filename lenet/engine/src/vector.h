@@ -1,0 +1,132 @@
+// Vectors of float32 lanes, and the few operations on them that C++ operators do not spell.
+//
+// For kernel files only: everything lies in the namespace of the instruction set that the file is
+// compiled for, so that the linker can never hand one processor's code to another.
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+
+#if LENET_ISA_AVX512 || LENET_ISA_AVX2
+#include <immintrin.h>
+#endif
+
+#define LENET_INLINE [[gnu::always_inline]] static inline
+#ifdef __clang__
+#define LENET_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define LENET_UNROLL _Pragma("GCC unroll 64")
+#endif
+
+namespace lenet::LENET_ISA {
+
+#if LENET_ISA_AVX512
+constexpr int lanes = 16;
+constexpr int registers = 32;
+#elif LENET_ISA_AVX2
+constexpr int lanes = 8;
+constexpr int registers = 16;
+#else
+constexpr int lanes = 4;
+constexpr int registers = 16;
+#endif
+
+using Vector [[gnu::vector_size(lanes * 4), gnu::may_alias]] = float;
+using Unaligned [[gnu::vector_size(lanes * 4), gnu::may_alias, gnu::aligned(4)]] = float;
+using Integers [[gnu::vector_size(lanes * 4), gnu::may_alias]] = std::int32_t;
+using Bytes [[gnu::vector_size(lanes), gnu::may_alias, gnu::aligned(1)]] = std::uint8_t;
+
+// All lanes equal. Written out, because `Vector{} + x` becomes an addition and a shuffle.
+LENET_INLINE Vector splat(float x) {
+#if LENET_ISA_AVX512
+  return Vector{x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x};
+#elif LENET_ISA_AVX2
+  return Vector{x, x, x, x, x, x, x, x};
+#else
+  return Vector{x, x, x, x};
+#endif
+}
+
+LENET_INLINE Vector load(const float* p) { return *reinterpret_cast<const Unaligned*>(p); }
+LENET_INLINE void store(float* p, Vector v) { *reinterpret_cast<Unaligned*>(p) = v; }
+
+LENET_INLINE Vector maximum(Vector a, Vector b) { return a > b ? a : b; }
+LENET_INLINE Vector clamp(Vector x, float low, float high) {
+  x = x < splat(low) ? splat(low) : x;
+  return x > splat(high) ? splat(high) : x;
+}
+
+// Sum of the lanes, pairwise.
+LENET_INLINE float sum(Vector v) {
+  LENET_UNROLL for (int width = lanes / 2; width > 0; width /= 2)
+    LENET_UNROLL for (int i = 0; i < width; i++) v[i] += v[i + width];
+  return v[0];
+}
+
+// 1 / d to one or two units in the last place: an estimate and one Newton step, where the
+// processor has an estimate, as a division costs as much as the rest of a sigmoid.
+LENET_INLINE Vector reciprocal(Vector d) {
+#if LENET_ISA_AVX512
+  const Vector r = reinterpret_cast<Vector>(_mm512_rcp14_ps(reinterpret_cast<__m512>(d)));
+  return r * (2.0f - d * r);
+#elif LENET_ISA_AVX2
+  const Vector r = reinterpret_cast<Vector>(_mm256_rcp_ps(reinterpret_cast<__m256>(d)));
+  return r * (2.0f - d * r);
+#else
+  return 1.0f / d;
+#endif
+}
+
+// 2^x = scale * (1 + fraction) for |x| <= 120, with scale an integer power of two. The fraction,
+// in [-0.30, 0.42], is a polynomial without a constant term (minimax, relative error 1.1e-8), so
+// that it stays exact for tiny x, where 2^x - 1 would cancel.
+struct PowerOfTwo {
+  Vector scale, fraction;
+};
+LENET_INLINE PowerOfTwo exp2(Vector x) {
+  constexpr float magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
+  const Vector shifted = x + magic;
+  const Vector f = x - (shifted - magic);
+  Vector p = splat(0.000154035128f);
+  p = p * f + 0.00133907355f;
+  p = p * f + 0.00961823749f;
+  p = p * f + 0.0555035743f;
+  p = p * f + 0.240226498f;
+  p = p * f + 0.693147188f;
+  const Integers exponent = (reinterpret_cast<Integers>(shifted) << 23) + 0x3F800000;
+  return {reinterpret_cast<Vector>(exponent), p * f};
+}
+
+constexpr float log2e = 1.44269504f;
+
+// e^x for x <= 0; results below e^-80 become e^-80.
+LENET_INLINE Vector exp(Vector x) {
+  const PowerOfTwo power = exp2(clamp(x, -80.0f, 0.0f) * log2e);
+  return power.scale + power.scale * power.fraction;
+}
+
+// Transposes a square of lanes x lanes floats in registers.
+LENET_INLINE void transpose(Vector (&rows)[lanes]) {
+  LENET_UNROLL for (int stride = lanes / 2; stride > 0; stride /= 2) {
+    Integers low, high;
+    LENET_UNROLL for (int i = 0; i < lanes; i++) {
+      low[i] = (i & stride) ? lanes + (i ^ stride) : i;
+      high[i] = (i & stride) ? lanes + i : (i ^ stride);
+    }
+    LENET_UNROLL for (int i = 0; i < lanes; i++) {
+      if (i & stride) continue;
+      const Vector a = rows[i], b = rows[i + stride];
+#ifdef __clang__
+      LENET_UNROLL for (int j = 0; j < lanes; j++) {
+        rows[i][j] = (j & stride) ? b[j ^ stride] : a[j];
+        rows[i + stride][j] = (j & stride) ? b[j] : a[j ^ stride];
+      }
+#else
+      rows[i] = __builtin_shuffle(a, b, low);
+      rows[i + stride] = __builtin_shuffle(a, b, high);
+#endif
+    }
+  }
+}
+
+}  // namespace lenet::LENET_ISA

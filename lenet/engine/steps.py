@@ -1,0 +1,101 @@
+"""Training steps: forward and backward of one batch, leaving the gradients in `.grad`."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lenet.augment import warp
+from lenet.data import Split
+from lenet.engine import fused
+from lenet.models import Network
+
+SCORE_BATCH = 1000  # images that PyTorch answers at once
+
+
+class Step(Protocol):
+    """Executes steps on a resident training split."""
+
+    def __call__(
+        self, index: NDArray[np.int64], maps: NDArray[np.float32] | None
+    ) -> tuple[Any, Any]:
+        """One step on the images `index`, distorted by `maps` where given.
+
+        Returns:
+            Mean loss and number right: numbers, or tensors of one number on the device.
+        """
+        ...
+
+    def scores(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """uint8 (N, 28, 28) -> float32 (N, classes), without gradients."""
+        ...
+
+
+class AutogradStep:
+    """Steps by PyTorch, on any device."""
+
+    def __init__(
+        self, model: Network, train: Split, criterion: Callable[[Tensor, Tensor], Tensor]
+    ) -> None:
+        self.model, self.criterion = model, criterion
+        self.device = next(model.parameters()).device
+        self.images = torch.from_numpy(train.images).to(self.device)
+        self.labels = torch.from_numpy(train.labels).to(self.device)
+
+    def __call__(
+        self, index: NDArray[np.int64], maps: NDArray[np.float32] | None
+    ) -> tuple[Tensor, Tensor]:
+        where = torch.from_numpy(index).to(self.device)
+        images, labels = self.images[where], self.labels[where]
+        if maps is not None:
+            images = warp(images, torch.from_numpy(maps).to(self.device))
+        scores = self.model(self.model.prepare(images))
+        loss = self.criterion(scores, labels)
+        self.model.zero_grad()
+        loss.backward()
+        return loss.detach(), (scores.argmax(dim=1) == labels).sum()
+
+    def scores(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return scores_by_autograd(self.model, images)
+
+
+class FusedStep:
+    """Steps by the fused CPU kernels; weights and gradients are the network's own memory."""
+
+    def __init__(self, model: Network, train: Split, plan: fused.Plan, threads: int | None) -> None:
+        self.images, self.labels = train.images, train.labels
+        for parameter in model.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        self.weights = [p.detach().numpy() for p in model.parameters()]
+        self.gradients = [p.grad.numpy() for p in model.parameters() if p.grad is not None]
+        self.kernels = fused.FusedStep(plan, threads)
+
+    def __call__(
+        self, index: NDArray[np.int64], maps: NDArray[np.float32] | None
+    ) -> tuple[float, int]:
+        images, labels = self.images, self.labels
+        if maps is not None:
+            chosen = torch.from_numpy(images[index])
+            images = warp(chosen, torch.from_numpy(maps)).numpy()
+            labels, index = labels[index], np.arange(len(index))
+        return self.kernels.step(images, labels, index, self.weights, self.gradients)
+
+    def scores(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return self.kernels.scores(images, self.weights)
+
+
+def scores_by_autograd(model: Network, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Scores (N, classes) of uint8 images (N, 28, 28), in evaluation mode on the model's device."""
+    device = next(model.parameters()).device
+    training = model.training
+    model.eval()
+    with torch.no_grad():
+        parts = [
+            model(model.prepare(torch.from_numpy(images[i : i + SCORE_BATCH]).to(device)))
+            for i in range(0, len(images), SCORE_BATCH)
+        ]
+    model.train(training)
+    return torch.cat(parts).cpu().numpy()

@@ -1,0 +1,91 @@
+"""Evaluation: a trained network and a split in, a report, its figures and its files out."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lenet import engine, metrics, plots
+from lenet.checkpoint import Checkpoint, restore
+from lenet.data import Split
+from lenet.errors import LenetError
+from lenet.files import write_text
+
+if TYPE_CHECKING:
+    from lenet.models import Network
+
+REPORT = "report.json"
+FIGURES = ("confusion.png", "rejection.png", "mistakes.png")
+MISTAKES = 40  # worst mistakes in the picture of them
+
+Scorer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+
+
+def evaluate(
+    model: "Network | Checkpoint", split: Split, classes: Sequence[str] | None = None
+) -> metrics.Report:
+    """Measures a network on a split, without gradients, in evaluation mode, where it lives.
+
+    Args:
+        model: a network on any device, or a checkpoint as `lenet.checkpoint.read` gives it.
+        split: images uint8 (N, 28, 28) and labels.
+        classes: names of the classes; by default those the network was trained with.
+
+    Raises:
+        LenetError: labels or shapes do not fit the network.
+    """
+    scores = scorer(model)(split.images)
+    return metrics.report(scores, split.labels, classes or class_names(model, scores.shape[1]))
+
+
+def scorer(
+    model: "Network | Checkpoint", asked: str = "auto", threads: int | None = None
+) -> Scorer:
+    """A function from uint8 images (N, 28, 28) to scores (N, classes), by the engine that serves.
+
+    A checkpoint that the fused kernels serve is never turned into a PyTorch network.
+
+    Raises:
+        LenetError: the engine that was asked for cannot serve.
+    """
+    if isinstance(model, Checkpoint):
+        network, weights, device = model.network, list(model.weights.values()), "cpu"
+    else:
+        network, device = type(model).__name__, next(model.parameters()).device.type
+        weights = [p.detach().numpy() for p in model.parameters()] if device == "cpu" else []
+    found = engine.plan(network, model.options)
+    name, _ = engine.choose(asked, device, found)
+    if name == "fused":
+        assert not isinstance(found, str)
+        return engine.FusedScorer(found, weights, threads)
+    from lenet.engine.steps import scores_by_autograd
+
+    torch_model = restore(model) if isinstance(model, Checkpoint) else model
+    return lambda images: scores_by_autograd(torch_model, images)
+
+
+def class_names(model: "Network | Checkpoint", count: int) -> list[str]:
+    """The classes that a network was trained with; plain numbers if it does not say."""
+    return model.card.get("classes") or [str(label) for label in range(count)]
+
+
+def write(
+    folder: Path, report: metrics.Report, scores: NDArray[np.float32], split: Split
+) -> list[Path]:
+    """Writes report.json and the figures of an evaluation; returns their paths."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LenetError(f"cannot make the folder {folder}: {error.strerror}") from None
+    write_text(folder / REPORT, json.dumps(report.as_dict(), indent=1) + "\n")
+    figures = (
+        plots.confusion_matrix(report),
+        plots.rejection_curve(report),
+        plots.worst_mistakes(split.images, split.labels, scores, report.classes, MISTAKES),
+    )
+    for figure, name in zip(figures, FIGURES, strict=True):
+        plots.save(figure, folder / name)
+    return [folder / name for name in (REPORT, *FIGURES)]

@@ -1,0 +1,311 @@
+"""How good answers are: error, loss, per-class measures, confusions and rejection.
+
+Everything here is computed in float64 from scores (N, classes), larger is better, and labels
+(N,). The answer is the class with the best score, the first one if several are best.
+"""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lenet.errors import LenetError
+
+TARGETS = (0.005, 0.001)  # errors of the rest for which to reject; 0.5% is figure 10 of the paper
+CURVE_POINTS = 400  # of the rejection curve that a report keeps, besides those of its targets
+LARGEST_SCORE = 1e300  # so that no difference or sum of scores overflows
+
+
+@dataclass(frozen=True)
+class ClassReport:
+    """One class; a measure whose denominator is 0 is 0.
+
+    Attributes:
+        name: name of the class.
+        precision: share of the answers with this class that are right, 0..1.
+        recall: share of this class's examples that are answered right, 0..1.
+        f1: harmonic mean of precision and recall, 0..1.
+        support: number of examples of this class.
+    """
+
+    name: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Error of the accepted examples against the share rejected (the paper, figure 10).
+
+    Point i rejects the examples whose confidence is below `threshold[i]`, so examples of equal
+    confidence are rejected together. The first point rejects nothing; rejecting everything
+    is no point, as nothing is left that could be wrong.
+
+    Attributes:
+        threshold: ascending, in units of the scores; 0 at the first point.
+        rejected: shares of all examples, 0..1, ascending.
+        error: shares of the accepted examples answered wrong, 0..1.
+    """
+
+    threshold: tuple[float, ...]
+    rejected: tuple[float, ...]
+    error: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """The point of the rejection curve with the smallest share rejected and error <= target.
+
+    Attributes:
+        target: error wanted on the accepted examples, 0..1.
+        rejected: share of all examples to reject, 0..1.
+        error: error of the accepted examples, 0..1.
+        threshold: reject the examples whose confidence is below it.
+
+    The last three are None if no point of the curve has so small an error.
+    """
+
+    target: float
+    rejected: float | None
+    error: float | None
+    threshold: float | None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `report` finds.
+
+    Attributes:
+        count: number of examples.
+        accuracy: share answered right, 0..1.
+        error: share answered wrong, 0..1.
+        loss: mean cross-entropy of the softmax of the scores, in nats.
+        per_class: one entry a class, in the order of the scores.
+        confusion: numbers of examples; row = true class, column = answer.
+        curve: the rejection curve, thinned to about `CURVE_POINTS` of its points, the more of
+            them the fewer examples they reject.
+        rejections: the points of the whole curve that reach each of `TARGETS`.
+    """
+
+    count: int
+    accuracy: float
+    error: float
+    loss: float
+    per_class: tuple[ClassReport, ...]
+    confusion: tuple[tuple[int, ...], ...]
+    curve: Curve
+    rejections: tuple[Rejection, ...]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the classes."""
+        return tuple(row.name for row in self.per_class)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields as dicts, lists, strings and finite numbers, ready for JSON."""
+        return json.loads(json.dumps(dataclasses.asdict(self), allow_nan=False))
+
+    @staticmethod
+    def from_dict(values: Any, source: str = "the report") -> "Report":
+        """The report that `as_dict` wrote.
+
+        Raises:
+            LenetError: `values` is something else; the message calls it `source`.
+        """
+        try:
+            found = Report(
+                count=int(values["count"]),
+                accuracy=float(values["accuracy"]),
+                error=float(values["error"]),
+                loss=float(values["loss"]),
+                per_class=tuple(ClassReport(**row) for row in values["per_class"]),
+                confusion=tuple(tuple(map(int, row)) for row in values["confusion"]),
+                curve=Curve(
+                    **{name: tuple(map(float, part)) for name, part in values["curve"].items()}
+                ),
+                rejections=tuple(Rejection(**point) for point in values["rejections"]),
+            )
+            found.as_dict()  # fails if a number is not finite
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+            problem = f"{type(error).__name__}: {error}"
+            raise LenetError(f"{source} is not a report of lenet ({problem})") from None
+        if {len(row) for row in (found.confusion, *found.confusion)} != {len(found.per_class)}:
+            raise LenetError(f"{source} is not a report of lenet: its confusions are not square")
+        return found
+
+
+def report(scores: ArrayLike, labels: ArrayLike, classes: Sequence[str]) -> Report:
+    """Measures the answers.
+
+    Args:
+        scores: float (N, C), larger is better, N >= 1, C >= 2.
+        labels: integers (N,) in 0..C-1.
+        classes: the C names.
+
+    Raises:
+        LenetError: wrong shapes, labels out of range or scores that are not finite.
+    """
+    scores, labels = checked(scores, labels)
+    if len(classes) != scores.shape[1]:
+        raise LenetError(
+            f"the scores are for {scores.shape[1]} classes, but {len(classes)} are named"
+        )
+    count, wrong = len(labels), int((scores.argmax(1) != labels).sum())
+    confusion = confusions(scores.argmax(1), labels, len(classes))
+    curve = rejection_curve(scores, labels)
+    rejections = tuple(rejection(curve, target) for target in TARGETS)
+    return Report(
+        count=count,
+        accuracy=(count - wrong) / count,
+        error=wrong / count,
+        loss=float((logsumexp(scores) - scores[np.arange(count), labels]).mean()),
+        per_class=per_class(confusion, classes),
+        confusion=tuple(map(tuple, confusion.tolist())),
+        curve=thinned(curve, rejections),
+        rejections=rejections,
+    )
+
+
+def worst(scores: ArrayLike, labels: ArrayLike, k: int) -> NDArray[np.int64]:
+    """Indices of the worst mistakes: score of the answer minus score of the right class, largest
+    first, then by index. At most `k`, fewer if there are fewer mistakes.
+
+    Raises:
+        LenetError: as `report`, or `k` is negative.
+    """
+    if k < 0:
+        raise LenetError(f"cannot show {k} mistakes; ask for 0 or more")
+    scores, labels = checked(scores, labels)
+    gap = scores.max(1) - scores[np.arange(len(labels)), labels]
+    mistakes = np.flatnonzero(scores.argmax(1) != labels)
+    return mistakes[np.argsort(-gap[mistakes], kind="stable")][:k]
+
+
+def confidence(scores: ArrayLike) -> NDArray[np.float64]:
+    """Best score minus second-best score (the paper, figure 10): (..., C >= 2) -> (...)."""
+    scores = finite(scores)
+    if scores.shape[-1] < 2:
+        raise LenetError("confidence compares the two best scores; there is only one")
+    best = np.partition(scores, -2)
+    return best[..., -1] - best[..., -2]
+
+
+def softmax(scores: ArrayLike) -> NDArray[np.float64]:
+    """Probabilities exp(s_i) / sum_j exp(s_j) over the last axis, whatever the scores' size."""
+    scores = finite(scores)
+    powers = np.exp(scores - scores.max(-1, keepdims=True))
+    return powers / powers.sum(-1, keepdims=True)
+
+
+def logsumexp(scores: ArrayLike) -> NDArray[np.float64]:
+    """log sum_j exp(s_j) over the last axis, whatever the scores' size: (..., C) -> (...)."""
+    scores = finite(scores)
+    top = scores.max(-1, keepdims=True)
+    return top[..., 0] + np.log(np.exp(scores - top).sum(-1))
+
+
+def rejection_curve(scores: ArrayLike, labels: ArrayLike) -> Curve:
+    """The whole rejection curve: a point for every confidence that occurs.
+
+    Raises:
+        LenetError: as `report`.
+    """
+    scores, labels = checked(scores, labels)
+    wrong = scores.argmax(1) != labels
+    levels, level, sizes = np.unique(confidence(scores), return_inverse=True, return_counts=True)
+    accepted = reverse_cumsum(sizes)
+    mistakes = reverse_cumsum(np.bincount(level[wrong], minlength=len(levels)))
+    levels[0] = 0.0  # who rejects nothing here rejects nothing elsewhere
+    return Curve(
+        threshold=tuple(levels.tolist()),
+        rejected=tuple(((len(labels) - accepted) / len(labels)).tolist()),
+        error=tuple((mistakes / accepted).tolist()),
+    )
+
+
+def rejection(curve: Curve, target: float) -> Rejection:
+    """The smallest rejection that leaves an error of at most `target`."""
+    for threshold, rejected, error in zip(
+        curve.threshold, curve.rejected, curve.error, strict=True
+    ):
+        if error <= target:
+            return Rejection(target, rejected, error, threshold)
+    return Rejection(target, None, None, None)
+
+
+def thinned(curve: Curve, rejections: Sequence[Rejection]) -> Curve:
+    """The curve at `rejections` and at about `CURVE_POINTS` points, spaced geometrically."""
+    count = len(curve.rejected)
+    kept = range(count)
+    if count > CURVE_POINTS:
+        spaced = np.geomspace(1, count, CURVE_POINTS).astype(int) - 1
+        marked = [curve.threshold.index(r.threshold) for r in rejections if r.threshold is not None]
+        kept = sorted({*spaced.tolist(), *marked})
+    return Curve(
+        threshold=tuple(curve.threshold[i] for i in kept),
+        rejected=tuple(curve.rejected[i] for i in kept),
+        error=tuple(curve.error[i] for i in kept),
+    )
+
+
+def confusions(
+    answers: NDArray[np.int64], labels: NDArray[np.int64], classes: int
+) -> NDArray[np.int64]:
+    """Numbers of examples, (classes, classes); row = true class, column = answer."""
+    pairs = labels * classes + answers
+    return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+
+
+def per_class(confusion: NDArray[np.int64], classes: Sequence[str]) -> tuple[ClassReport, ...]:
+    """Precision, recall, F1 and support of each class."""
+    right, support, answered = confusion.diagonal(), confusion.sum(1), confusion.sum(0)
+    columns = (
+        (right / np.maximum(answered, 1)).tolist(),
+        (right / np.maximum(support, 1)).tolist(),
+        (2 * right / np.maximum(support + answered, 1)).tolist(),
+        support.tolist(),
+    )
+    return tuple(ClassReport(*row) for row in zip(classes, *columns, strict=True))
+
+
+def reverse_cumsum(values: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Sums of each value and all that follow it."""
+    return values[::-1].cumsum()[::-1]
+
+
+def checked(scores: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Scores as finite float64 (N, C) and labels as int64 (N,), or a LenetError."""
+    scores, labels = finite(scores), np.asarray(labels)
+    if scores.ndim != 2 or labels.shape != scores.shape[:1] or scores.shape[1] < 2:
+        raise LenetError(
+            "scores must be (N, classes) with at least 2 classes and labels (N,), "
+            f"not {scores.shape} and {labels.shape}"
+        )
+    if labels.dtype.kind not in "iu":
+        raise LenetError(f"labels must be integers, not {labels.dtype}")
+    if labels.min() < 0 or labels.max() >= scores.shape[1]:
+        raise LenetError(
+            f"labels must be in 0..{scores.shape[1] - 1}, not {labels.min()}..{labels.max()}"
+        )
+    return scores, labels.astype(np.int64, copy=False)
+
+
+def finite(scores: ArrayLike) -> NDArray[np.float64]:
+    """Scores as float64 of at least one dimension and one element, or a LenetError."""
+    scores = np.asarray(scores)
+    if scores.dtype.kind not in "fiu":
+        raise LenetError(f"scores must be numbers, not {scores.dtype}")
+    if scores.ndim == 0 or scores.size == 0:
+        raise LenetError(f"there are no scores: their shape is {scores.shape}")
+    scores = scores.astype(np.float64, copy=False)
+    bad = ~(np.abs(scores) < LARGEST_SCORE)
+    if bad.any():
+        where = tuple(int(i) for i in np.argwhere(bad)[0])
+        raise LenetError(f"scores must be finite; the one at {where} is {scores[where]}")
+    return scores

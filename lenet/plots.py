@@ -1,0 +1,387 @@
+"""Figures: training curves, confusions, rejection, mistakes, data and preprocessing.
+
+Every function takes arrays or reports and returns a `matplotlib.figure.Figure`; `save` writes it.
+Images of a data set are drawn as ink on paper: 0 is white, 255 is black.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lenet.errors import LenetError
+from lenet.files import replacing
+from lenet.metrics import Report, softmax, worst
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+INK, GREY, LINE = "#1f2933", "#6b7785", "#c3cad2"
+BLUE, ORANGE = "#0072b2", "#d55e00"  # from Okabe and Ito's palette, safe for the colour-blind
+DPI = {".png": 100, ".svg": 300}  # an inch is 100 pixels; pictures inside an SVG are finer
+POINTS_PER_EPOCH = 5  # of the training curves
+COUNTED_CLASSES = 26  # a larger confusion matrix has no room for numbers
+
+
+def training_curves(records: Sequence[Mapping[str, Any]], title: str) -> "Figure":
+    """Accuracy and loss over the epochs.
+
+    The training curves have five points an epoch, each a mean over the examples since the
+    beginning of its epoch, as `train_ch6` of "Dive into Deep Learning" (section 7.6) draws them;
+    the test accuracy has one.
+
+    Args:
+        records: the lines of a run's metrics. A step has `step` (1-based), `position`
+            (0.2 is a fifth of the first epoch), `loss`, `accuracy` (0..1) and `examples`, all of
+            that step alone. An epoch has no `step`, but `epoch` (1-based), `train_loss`,
+            `train_accuracy` and `test_accuracy` or `validation_accuracy`. None stands for a number that was not finite.
+
+    Raises:
+        LenetError: there are no records.
+    """
+    if not records:
+        raise LenetError("there is nothing to draw: the run has no metrics yet")
+    positions, losses, accuracies = training_points(records)
+    summaries = [r for r in records if "step" not in r]
+    part = "validation" if any("validation_accuracy" in r for r in summaries) else "test"
+    tests = {r["epoch"]: number(r[f"{part}_accuracy"]) for r in summaries}
+    epochs, percents = sorted(tests), [100 * tests[epoch] for epoch in sorted(tests)]
+
+    figure = canvas(7.2, 5.6, title)
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    marker = "." if len(positions) <= 20 * POINTS_PER_EPOCH else ""
+    train: dict[str, Any] = {"color": BLUE, "linewidth": 1.6, "marker": marker}
+    test: dict[str, Any] = {"color": ORANGE, "linewidth": 1.6, "marker": "o", "markersize": 4}
+    label = f"train, at last {100 * accuracies[-1]:.2f}%"
+    upper.plot(positions, 100 * accuracies, label=label, **train)
+    if epochs:
+        upper.plot(epochs, percents, label=f"{part}, at last {percents[-1]:.2f}%", **test)
+    lower.plot(positions, losses, label=f"train, at last {losses[-1]:.3g}", **train)
+    for axes in (upper, lower):
+        plain(axes)
+        axes.grid(color=LINE, linewidth=0.6, alpha=0.6)
+        axes.legend(frameon=False, labelcolor=INK, fontsize=9)
+    upper.set_ylabel("accuracy (%)", color=INK)
+    lower.set_ylabel("loss (mean per example)", color=INK)
+    lower.set_xlabel("epoch", color=INK)
+    lower.set_xlim(0, max([1, *epochs, *np.ceil(positions)]))
+    lower.locator_params(axis="x", integer=True)
+    finite = losses[np.isfinite(losses)]
+    if len(finite) and 0 < 30 * finite.min() < finite.max():
+        lower.set_yscale("log")
+    return figure
+
+
+def training_points(
+    records: Sequence[Mapping[str, Any]],
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Positions, losses and accuracies of the training curves, from `training_curves`'s records.
+
+    An epoch of which no step is recorded has one point, its own record.
+    """
+    steps = {r["step"]: r for r in records if "step" in r}  # of a repeated step, the last record
+    table = np.array(
+        [
+            (r["position"], number(r["loss"]), number(r["accuracy"]), r["examples"])
+            for _, r in sorted(steps.items())
+        ],
+        dtype=np.float64,
+    ).reshape(-1, 4)
+    epochs = np.ceil(table[:, 0] - 1e-9)
+    points = []
+    for epoch in np.unique(epochs):
+        position, loss, accuracy, examples = table[epochs == epoch].T
+        seen = examples.cumsum()
+        fifths = epoch - 1 + np.arange(1, POINTS_PER_EPOCH + 1) / POINTS_PER_EPOCH
+        at = np.unique(np.searchsorted(position, fifths - 1e-9))
+        at = at[at < len(position)]
+        means = [(values * examples).cumsum() / seen for values in (loss, accuracy)]
+        points += zip(position[at], means[0][at], means[1][at], strict=True)
+    for r in records:
+        if "step" not in r and r["epoch"] not in epochs:
+            points.append((r["epoch"], number(r["train_loss"]), number(r["train_accuracy"])))
+    positions, losses, accuracies = np.array(sorted(points), dtype=np.float64).reshape(-1, 3).T
+    return positions, losses, accuracies
+
+
+def confusion_matrix(report: Report) -> "Figure":
+    """Numbers of examples by true class (rows) and answer (columns); the darker a mistake, the
+    larger its share of the true class. Recall stands at the right, precision at the top.
+    """
+    counts = np.array(report.confusion)
+    classes = len(counts)
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    np.fill_diagonal(shares, 0)
+    cell = 0.52 if classes <= COUNTED_CLASSES else 12 / classes
+    figure = canvas(
+        cell * classes + 2.2, cell * classes + 2.2, "Confusion matrix: " + summary(report)
+    )
+    axes = figure.subplots()
+    # The square root lets a rare confusion be seen beside a frequent one.
+    axes.imshow(np.sqrt(shares), cmap="Oranges", vmin=0, vmax=1.4 * np.sqrt(shares.max()) or 1)
+    axes.imshow(np.where(np.eye(classes), 1.0, np.nan), cmap="Greys", vmin=0, vmax=8)
+    if classes <= COUNTED_CLASSES:
+        style: dict[str, Any] = {"ha": "center", "va": "center", "size": 9}
+        for i, j in np.argwhere(counts):
+            weight = "bold" if i == j else "normal"
+            axes.text(j, i, f"{counts[i, j]}", color=INK, weight=weight, **style)
+        for i, row in enumerate(report.per_class):
+            axes.text(classes - 0.1, i, f"{row.recall:.1%}", color=GREY, **style)
+            axes.text(i, -0.8, f"{row.precision:.1%}", color=GREY, **style)
+        axes.text(classes - 0.1, -0.8, "recall", color=GREY, **style)
+        axes.text(-0.7, -0.8, "precision", color=GREY, ha="right", va="center", size=9)
+    plain(axes)
+    axes.spines[:].set_visible(False)
+    names = [literal(name) for name in report.classes]
+    turned = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
+    axes.set_xticks(range(classes), names, **(turned if max(map(len, names)) > 4 else {}))
+    axes.set_yticks(range(classes), names)
+    axes.tick_params(length=0, labelcolor=INK)
+    axes.set_xlabel("answer", color=INK)
+    axes.set_ylabel("true class", color=INK)
+    return figure
+
+
+def rejection_curve(report: Report) -> "Figure":
+    """Error of the accepted examples against the share of examples rejected, with the targets
+    of the report marked (the paper, figure 10).
+    """
+    rejected, error = 100 * np.array(report.curve.rejected), 100 * np.array(report.curve.error)
+    figure = canvas(7.2, 4.6, "Rejection: " + summary(report))
+    axes = figure.subplots()
+    plain(axes)
+    axes.grid(color=LINE, linewidth=0.6, alpha=0.6)
+    marker = "." if len(rejected) <= 50 else ""
+    # On a logarithmic scale the curve ends where no mistake is left.
+    shown = error > 0 if error.any() else error == 0
+    axes.plot(rejected[shown], error[shown], color=BLUE, linewidth=1.6, marker=marker)
+    if error.any():
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+    for point in report.rejections:
+        axes.axhline(100 * point.target, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)))
+        if point.rejected is None or point.error is None:
+            continue
+        axes.plot(100 * point.rejected, 100 * point.error, "o", color=ORANGE, markersize=6)
+        axes.annotate(
+            f"{100 * point.target:g}% error: reject {point.rejected:.2%}",
+            (100 * point.rejected, 100 * point.target),
+            xytext=(8, 5),
+            textcoords="offset points",
+            color=ORANGE,
+            size=9,
+        )
+    axes.set_xlim(left=0)
+    axes.set_xlabel("rejected (% of the examples)", color=INK)
+    axes.set_ylabel("error of the rest (%)", color=INK)
+    return figure
+
+
+def worst_mistakes(
+    images: NDArray[np.uint8],
+    labels: ArrayLike,
+    scores: ArrayLike,
+    classes: Sequence[str],
+    k: int = 24,
+) -> "Figure":
+    """The `k` mistakes with the largest score gap (`lenet.metrics.worst`), the worst first: the
+    true class and, below it, the answer, each with its probability.
+
+    Args:
+        images: uint8 (N, H, W).
+        labels: integers (N,).
+        scores: float (N, C), larger is better.
+        classes: the C names.
+
+    Raises:
+        LenetError: as `lenet.metrics.worst`, or the numbers of images and labels differ.
+    """
+    found = worst(scores, labels, k)
+    labels, probabilities = np.asarray(labels), softmax(scores)
+    same_length(images, labels)
+    columns = max(min(len(found), 6), 3)
+    rows = max(-(-len(found) // columns), 1)
+    title = f"The {len(found)} worst mistakes" if len(found) else "No mistakes"
+    figure = canvas(1.3 * columns, 1.65 * rows + 0.5, title)
+    grid = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes in grid:
+        axes.axis("off")
+    for axes, i in zip(grid, found, strict=False):
+        draw(axes, images[i], "gray_r")
+        right, answer = int(labels[i]), int(probabilities[i].argmax())
+        lines = (
+            (f"{classes[right]} {percent(probabilities[i, right])}", GREY, 1.16),
+            (f"→ {classes[answer]} {percent(probabilities[i, answer])}", ORANGE, 1.02),
+        )
+        for words, color, y in lines:
+            axes.text(
+                0.5, y, literal(words), color=color, size=8, ha="center", transform=axes.transAxes
+            )
+    return figure
+
+
+def contact_sheet(
+    images: NDArray[np.uint8], labels: ArrayLike, classes: Sequence[str], per_class: int = 10
+) -> "Figure":
+    """The first `per_class` images of each class, a row a class.
+
+    Args:
+        images: uint8 (N, H, W).
+        labels: integers (N,).
+        classes: the names, one for each label.
+
+    Raises:
+        LenetError: the numbers of images and labels differ.
+    """
+    labels = np.asarray(labels)
+    same_length(images, labels)
+    _, height, width = images.shape
+    sheet = np.zeros((len(classes) * (height + 4), per_class * (width + 4)), np.uint8)
+    for row in range(len(classes)):
+        for column, i in enumerate(np.flatnonzero(labels == row)[:per_class]):
+            top, left = row * (height + 4) + 2, column * (width + 4) + 2
+            sheet[top : top + height, left : left + width] = images[i]
+    inches = sheet.shape[1] * 2 / 100, sheet.shape[0] * 2 / 100
+    figure = canvas(inches[0] + 1.4, inches[1] + 0.6, f"The first {per_class} images of each class")
+    axes = figure.subplots()
+    draw(axes, sheet, "gray_r")
+    plain(axes)
+    axes.spines[:].set_visible(False)
+    axes.set_xticks([])
+    axes.set_yticks(
+        (np.arange(len(classes)) + 0.5) * (height + 4) - 0.5, [literal(name) for name in classes]
+    )
+    axes.tick_params(length=0, labelcolor=INK)
+    return figure
+
+
+def preprocessing_steps(
+    steps: Mapping[str, NDArray[Any]], title: str, answer: Mapping[str, float]
+) -> "Figure":
+    """What was made of a user's picture, step by step, and the answer.
+
+    Args:
+        steps: name -> picture (H, W) or (H, W, 3), uint8 or float in 0..1; shown as it is, 0 is
+            black.
+        title: any words, e.g. the name of the picture.
+        answer: class -> probability, 0..1, in the order of the classes; empty if there is none.
+
+    Raises:
+        LenetError: there are no steps.
+    """
+    if not steps:
+        raise LenetError("there is nothing to draw: no step of the preprocessing is there")
+    pictures, chart = 1.6, 0.24 * len(answer) + 0.5
+    width = max(1.25 * len(steps), 5.0)
+    if answer:
+        figure = canvas(width, pictures + chart + 0.3, title)
+        parts = figure.subfigures(2, 1, squeeze=False, height_ratios=[pictures, chart])
+        upper, lower = parts[:, 0]
+        axes = lower.subplots()
+        bar_chart(axes, answer, [percent(share) for share in answer.values()])
+        axes.set_xlim(0, 1)
+        axes.set_xlabel("probability", color=INK)
+    else:
+        upper = figure = canvas(width, pictures + 0.3, title)
+    grid = upper.subplots(1, len(steps), squeeze=False)[0]
+    for axes, (name, step) in zip(grid, steps.items(), strict=True):
+        axes.axis("off")
+        draw(axes, step, "gray")
+        axes.set_title(literal(name), color=INK, size=9)
+    return figure
+
+
+def class_balance(labels: ArrayLike, classes: Sequence[str]) -> "Figure":
+    """Number of examples of each class; labels are integers (N,)."""
+    counts = np.bincount(np.asarray(labels), minlength=len(classes))
+    figure = canvas(6.0, 0.26 * len(classes) + 1.1, f"{counts.sum():,} examples")
+    axes = figure.subplots()
+    bar_chart(axes, dict(zip(classes, counts.tolist(), strict=True)), [f"{n:,}" for n in counts])
+    axes.set_xlabel("examples", color=INK)
+    return figure
+
+
+def save(figure: "Figure", path: Path) -> None:
+    """Writes a figure as PNG or SVG, by the suffix of `path`, in one piece.
+
+    Raises:
+        LenetError: another suffix, or the file cannot be written; an old file then stays.
+    """
+    from matplotlib import rc_context
+
+    suffix = path.suffix.lower()
+    if suffix not in DPI:
+        raise LenetError(f"{path}: a figure is written as .png or .svg, not {suffix or 'without'}")
+    # Neither a date nor random names: the same figure gives the same bytes.
+    metadata = {"Date": None} if suffix == ".svg" else {"Software": None}
+    with rc_context({"svg.hashsalt": "lenet"}), replacing(path) as temporary:
+        figure.savefig(temporary, format=suffix[1:], dpi=DPI[suffix], metadata=metadata)
+
+
+def canvas(width: float, height: float, title: str) -> "Figure":
+    """An empty figure of width x height inches."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    figure.suptitle(literal(title), color=INK, size=12)
+    return figure
+
+
+def plain(axes: "Axes") -> None:
+    """Takes away what carries no information and greys the rest."""
+    axes.set_facecolor("white")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["bottom", "left"]].set_color(LINE)
+    axes.tick_params(which="both", color=LINE, labelcolor=GREY, labelsize=9)
+    axes.set_axisbelow(True)
+
+
+def draw(axes: "Axes", image: NDArray[Any], colors: str) -> None:
+    """A picture, its pixels as squares; uint8 or float in 0..1."""
+    top = 255 if image.dtype == np.uint8 else 1
+    axes.imshow(image, cmap=colors, vmin=0, vmax=top, interpolation="nearest")
+
+
+def bar_chart(axes: "Axes", values: Mapping[str, float], words: Sequence[str]) -> None:
+    """A bar for each name, from the top down, with words at its end; the longest is orange."""
+    longest = max(values.values())
+    colors = [ORANGE if value == longest else BLUE for value in values.values()]
+    drawn = axes.barh([literal(name) for name in values], list(values.values()), color=colors)
+    axes.bar_label(drawn, words, padding=4, color=INK, size=9)
+    plain(axes)
+    axes.spines["bottom"].set_visible(False)
+    axes.invert_yaxis()
+    axes.margins(x=0.1)
+    axes.tick_params(length=0, labelcolor=INK)
+    axes.tick_params(axis="x", labelbottom=False)
+
+
+def summary(report: Report) -> str:
+    return f"{report.error:.2%} error on {report.count:,} examples"
+
+
+def percent(share: float) -> str:
+    """A probability for people: 0% and 100% only if it is that, to the last digit."""
+    if 0 < share < 0.01:
+        return "<1%"
+    if 0.99 < share < 1:
+        return ">99%"
+    return f"{share:.0%}"
+
+
+def number(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def literal(words: str) -> str:
+    """Words in which a dollar sign does not begin a formula."""
+    return words.replace("$", r"\$")
+
+
+def same_length(images: NDArray[Any], labels: NDArray[Any]) -> None:
+    if len(images) != len(labels):
+        raise LenetError(f"there are {len(images)} images, but {len(labels)} labels")

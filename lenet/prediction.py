@@ -1,0 +1,90 @@
+"""Reading pictures: a file in, a label with probabilities and an honest "not sure" out."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lenet import checkpoint, metrics
+from lenet.evaluation import class_names, scorer
+from lenet.preprocess import Source, preprocess, preprocess_plain
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The answer for one picture.
+
+    Attributes:
+        label: name of the class, None if the picture holds nothing to read.
+        probabilities: class -> softmax of its score, 0..1; empty if there is no label.
+        rejected: whether not to trust the answer: the two best scores are closer than the
+            network's rejection threshold, or there is no label.
+        reason: why there is no label, or why the answer is rejected; None if it is trusted.
+        image: uint8 (28, 28) as the network saw it, None if nothing was found.
+        steps: name -> picture, what the preprocessor did, in order.
+    """
+
+    label: str | None
+    probabilities: dict[str, float]
+    rejected: bool
+    reason: str | None
+    image: NDArray[np.uint8] | None
+    steps: dict[str, NDArray[np.uint8]]
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-able: label, probabilities and rejected; or error where there is no label."""
+        if self.label is None:
+            return {"error": self.reason}
+        return {
+            "label": self.label,
+            "probabilities": {name: round(p, 6) for name, p in self.probabilities.items()},
+            "rejected": self.rejected,
+        }
+
+
+class Predictor:
+    """Reads one picture after the other with one trained network.
+
+    Where the fused kernels serve the network, PyTorch is not imported.
+
+    Args:
+        model: a run folder, a weights file, a pretrained name, or "latest" (under ./runs).
+
+    Raises:
+        LenetError: there is no such model.
+    """
+
+    def __init__(self, model: str | Path = "latest") -> None:
+        self.checkpoint = checkpoint.read(model)
+        self.scores = scorer(self.checkpoint, threads=1)  # one image: threads would only wait
+        card = self.checkpoint.card
+        self.threshold = float(card.get("rejection_threshold") or 0.0)
+        self.preprocess = preprocess_plain if card.get("preprocessing") == "plain" else preprocess
+
+    def predict(self, image: Source) -> Prediction:
+        """Reads one picture.
+
+        Args:
+            image: a path, the bytes of a file, a binary file, a PIL image, or an array: uint8,
+                uint16, bool or float (H, W), (H, W, 3) or (H, W, 4).
+
+        Raises:
+            LenetError: it is no picture, or a damaged one.
+        """
+        found = self.preprocess(image)
+        if found.image is None:
+            return Prediction(None, {}, True, found.reason, None, found.steps)
+        scores = self.scores(found.image[None])[0]
+        names = class_names(self.checkpoint, len(scores))
+        probabilities = dict(zip(names, metrics.softmax(scores).tolist(), strict=True))
+        rejected = bool(metrics.confidence(scores) < self.threshold)
+        return Prediction(
+            label=names[int(scores.argmax())],
+            probabilities=probabilities,
+            rejected=rejected,
+            reason="the two best scores are too close" if rejected else None,
+            image=found.image,
+            steps=found.steps,
+        )

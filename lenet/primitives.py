@@ -1,0 +1,364 @@
+"""Convolution and pooling from first principles, to read and to take apart.
+
+Clear rather than fast: every operation is "cut out the windows, then combine each one". The
+results and the gradients are those of ``torch.nn.functional``. The names `corr2d`, `Conv2D` and
+`pool2d` are those of "Dive into Deep Learning", chapter 7, whose sections are cited below.
+
+Sizes, paddings and strides are one number for both axes or a pair (vertical, horizontal).
+Padding is counted per side, as in PyTorch: p rows above and p rows below. (The book's p counts
+both sides together.)
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from lenet.errors import LenetError
+
+Pair = int | tuple[int, int]
+
+
+def output_size(n: int, k: int, p: int = 0, s: int = 1) -> int:
+    """Number of places for a window along one axis: floor((n + 2p - k) / s) + 1.
+
+    Args:
+        n: input pixels.
+        k: window size.
+        p: padding on each side.
+        s: stride.
+
+    Raises:
+        LenetError: a number is out of range, or the window does not fit.
+
+    Source: "Dive into Deep Learning", 7.3 (7.3.2 with both paddings equal).
+    """
+    if n < 1 or k < 1 or p < 0 or s < 1:
+        raise LenetError(
+            f"input {n}, window {k}, padding {p}, stride {s}: "
+            "input, window and stride must be at least 1, padding at least 0"
+        )
+    if n + 2 * p < k:
+        raise LenetError(
+            f"a window of {k} does not fit: {n} + 2*{p} = {n + 2 * p} < {k}; "
+            "use a smaller window or more padding"
+        )
+    return (n + 2 * p - k) // s + 1
+
+
+def windows(X: Tensor, size: Pair, padding: Pair = 0, stride: Pair = 1, fill: float = 0) -> Tensor:
+    """Every window of X: (..., h, w) -> (..., h_out, w_out, kh, kw).
+
+    ``windows(X, (kh, kw))[..., i, j, :, :]`` is what output unit (i, j) looks at. X is first
+    surrounded with `padding` pixels of value `fill`; neighbouring windows are `stride` apart.
+
+    Raises:
+        LenetError: X has fewer than two axes, or the window does not fit (`output_size`).
+    """
+    if X.dim() < 2:
+        raise LenetError(f"X must have the axes (..., h, w), not the shape {tuple(X.shape)}")
+    (kh, kw), (ph, pw), (sh, sw) = pair(size), pair(padding), pair(stride)
+    h, w = X.shape[-2:]
+    h_out, w_out = output_size(h, kh, ph, sh), output_size(w, kw, pw, sw)
+
+    padded = X.new_full((*X.shape[:-2], h + 2 * ph, w + 2 * pw), fill)
+    padded[..., ph : ph + h, pw : pw + w] = X
+
+    def row_of_windows(top: int) -> Tensor:
+        cut = [padded[..., top : top + kh, j * sw : j * sw + kw] for j in range(w_out)]
+        return torch.stack(cut, dim=-3)
+
+    return torch.stack([row_of_windows(i * sh) for i in range(h_out)], dim=-4)
+
+
+def corr2d(X: Tensor, K: Tensor, padding: Pair = 0, stride: Pair = 1) -> Tensor:
+    """Two-dimensional cross-correlation: X (h, w), K (kh, kw) -> (h_out, w_out).
+
+    Each output is the sum of a window of X times K, element by element. Deep learning calls
+    this convolution; the convolution of mathematics flips the kernel: ``corr2d(X, K.flip(0, 1))``.
+    The output sizes are those of `output_size`. Any dtypes that multiply.
+
+    Raises:
+        LenetError: a shape is not as above, or K does not fit.
+
+    Source: "Dive into Deep Learning", 7.2.1 (padding and stride: 7.3).
+    """
+    require_axes("X", X, "h, w")
+    require_axes("K", K, "kh, kw")
+    kernel_size = (K.shape[0], K.shape[1])
+    return (windows(X, kernel_size, padding, stride) * K).sum(dim=(-2, -1))
+
+
+def corr2d_multi_in(X: Tensor, K: Tensor, padding: Pair = 0, stride: Pair = 1) -> Tensor:
+    """Several input channels: X (ci, h, w), K (ci, kh, kw) -> (h_out, w_out).
+
+    Every channel has a kernel of its own; the results are added.
+
+    Raises:
+        LenetError: a shape is not as above, the channels differ in number, or K does not fit.
+
+    Source: "Dive into Deep Learning", 7.4.1.
+    """
+    require_axes("X", X, "ci, h, w")
+    require_axes("K", K, "ci, kh, kw")
+    require_channels(X, len(K))
+    per_channel = [corr2d(x, k, padding, stride) for x, k in zip(X, K, strict=True)]
+    return torch.stack(per_channel).sum(dim=0)
+
+
+def corr2d_multi_in_out(X: Tensor, K: Tensor, padding: Pair = 0, stride: Pair = 1) -> Tensor:
+    """Several output channels: X (ci, h, w), K (co, ci, kh, kw) -> (co, h_out, w_out).
+
+    Every output channel has a set of kernels of its own and reads all input channels. For one
+    image and no bias this is ``torch.nn.functional.conv2d``.
+
+    Raises:
+        LenetError: a shape is not as above, the channels differ in number, or K does not fit.
+
+    Source: "Dive into Deep Learning", 7.4.2.
+    """
+    require_axes("K", K, "co, ci, kh, kw")
+    return torch.stack([corr2d_multi_in(X, k, padding, stride) for k in K])
+
+
+def corr2d_multi_in_out_1x1(X: Tensor, K: Tensor) -> Tensor:
+    """1x1 convolution as a matrix product: X (ci, h, w), K (co, ci, 1, 1) -> (co, h, w).
+
+    A 1x1 window sees one pixel, so the layer is one fully connected layer (co, ci) that is
+    applied to the channels of every pixel. Floating point X and K of one dtype.
+
+    Raises:
+        LenetError: a shape is not as above, or the channels differ in number.
+
+    Source: "Dive into Deep Learning", 7.4.3.
+    """
+    require_axes("X", X, "ci, h, w")
+    if K.dim() != 4 or K.shape[2:] != (1, 1):
+        raise LenetError(f"K must have the shape (co, ci, 1, 1), not {tuple(K.shape)}")
+    require_channels(X, K.shape[1])
+    ci, h, w = X.shape
+    return (K.reshape(-1, ci) @ X.reshape(ci, h * w)).reshape(-1, h, w)
+
+
+def pool2d(
+    X: Tensor,
+    size: Pair,
+    mode: Literal["max", "avg"] = "max",
+    padding: Pair = 0,
+    stride: Pair = 1,
+) -> Tensor:
+    """The largest value or the mean of every window: X (..., h, w) -> (..., h_out, w_out).
+
+    Each channel is pooled on its own. Note the stride: 1 as in the book's function; LeNet's
+    layers, and PyTorch's by default, use the window size. Integers are read as floats.
+
+    Max pooling pads with -inf, so padding never wins; of equal values the first one gets the
+    gradient. Average pooling pads with zeros and counts them (PyTorch's default
+    ``count_include_pad=True``), so means at the border are drawn towards 0.
+
+    Raises:
+        LenetError: unknown mode, the window does not fit, or padding is more than half a window
+            (a window could then lie in the padding alone).
+
+    Source: "Dive into Deep Learning", 7.5.
+    """
+    if mode not in ("max", "avg"):
+        raise LenetError(f"mode must be 'max' or 'avg', not {mode!r}")
+    for k, p in zip(pair(size), pair(padding), strict=True):
+        if p > k // 2:
+            raise LenetError(
+                f"padding {p} is more than half the window: {k} // 2 = {k // 2}; use less padding"
+            )
+    if not X.is_floating_point():
+        X = X.to(torch.get_default_dtype())
+    if mode == "max":
+        # One axis of kh*kw values: unlike amax, max gives the gradient to one of equal values.
+        return windows(X, size, padding, stride, fill=-torch.inf).flatten(-2).max(dim=-1).values
+    return windows(X, size, padding, stride).mean(dim=(-2, -1))
+
+
+class Conv2D(nn.Module):
+    """A convolution layer for one channel: (h, w) -> (h_out, w_out), corr2d plus a bias.
+
+    Attributes:
+        weight: (kh, kw), at first uniform in [0, 1) from `generator` (or PyTorch's own).
+        bias: (1,), at first 0.
+
+    Source: "Dive into Deep Learning", 7.2.2.
+    """
+
+    def __init__(
+        self,
+        kernel_size: tuple[int, int],
+        padding: Pair = 0,
+        stride: Pair = 1,
+        generator: torch.Generator | None = None,
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.rand(kernel_size, generator=generator))
+        self.bias = nn.Parameter(torch.zeros(1))
+        self.padding, self.stride = padding, stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        return corr2d(x, self.weight, self.padding, self.stride) + self.bias
+
+
+def learn_kernel(
+    X: Tensor,
+    Y: Tensor,
+    kernel_size: tuple[int, int],
+    lr: float = 3e-2,
+    steps: int = 10,
+    generator: torch.Generator | None = None,
+) -> tuple[Tensor, list[float]]:
+    """Finds the kernel that turns X (h, w) into Y (h_out, w_out), by gradient descent.
+
+    The loss is the sum of squared differences; every second step prints ``epoch 2, loss ...``.
+    Only the weight learns, the bias stays 0, as in the book's loop.
+
+    Returns:
+        The kernel (kh, kw), and the loss before each step.
+
+    Raises:
+        LenetError: Y has not the shape that X and the kernel size give.
+
+    Source: "Dive into Deep Learning", 7.2.4.
+    """
+    layer = Conv2D(kernel_size, generator=generator)
+    shape = layer(X).shape
+    if Y.shape != shape:
+        raise LenetError(
+            f"Y has the shape {tuple(Y.shape)}, but a {kernel_size[0]}x{kernel_size[1]} kernel "
+            f"on X {tuple(X.shape)} gives {tuple(shape)}"
+        )
+    losses: list[float] = []
+    for step in range(1, steps + 1):
+        loss = ((layer(X) - Y) ** 2).sum()
+        (gradient,) = torch.autograd.grad(loss, layer.weight)
+        with torch.no_grad():
+            layer.weight.sub_(lr * gradient)
+        losses.append(loss.item())
+        if step % 2 == 0:
+            print(f"epoch {step}, loss {loss:.3f}")
+    return layer.weight.detach(), losses
+
+
+class ReceptiveField(NamedTuple):
+    """What the units of a layer see along one axis of the input, in pixels."""
+
+    size: int
+    """Pixels that one unit sees."""
+    jump: int
+    """Pixels between the fields of neighbouring units: the product of the strides so far."""
+    start: int
+    """First pixel of unit 0's field; negative where it begins in the padding."""
+
+    def region(self, unit: int, n: int) -> range:
+        """The pixels of an axis of n that this unit (0, 1, ...) sees; padding is left out."""
+        first = self.start + unit * self.jump
+        return range(max(first, 0), min(first + self.size, n))
+
+
+def receptive_field(layers: Sequence[tuple[int, int, int]]) -> ReceptiveField:
+    """Receptive field of a chain of convolution and pooling layers along one axis.
+
+    A window of k units spans k - 1 jumps of the layer below, so each layer adds
+    (k - 1) * jump pixels, and then multiplies the jump by its stride.
+
+    Args:
+        layers: (window k, padding p, stride s) of each layer from the input on, in the order
+            of `output_size`'s arguments. An empty chain is the input itself.
+
+    Source: "Dive into Deep Learning", 7.2.6, which has the idea and no formula.
+    """
+    size, jump, start = 1, 1, 0
+    for k, p, s in layers:
+        if k < 1 or p < 0 or s < 1:
+            raise LenetError(
+                f"layer ({k}, {p}, {s}): window and stride must be at least 1, padding at least 0"
+            )
+        size += (k - 1) * jump
+        start -= p * jump
+        jump *= s
+    return ReceptiveField(size, jump, start)
+
+
+def equivariance_error(
+    layer: Callable[[Tensor], Tensor], scene: Tensor, shift: tuple[int, int], stride: int = 1
+) -> float:
+    """How far "shift, then layer" is from "layer, then shift"; 0 is translation equivariance.
+
+    Two views are cut from the scene, so that its content moves by `shift` from one to the other
+    and no border has to be invented. The layer's answer should move along.
+
+    Args:
+        layer: (..., h, w) -> (..., h_out, w_out).
+        scene: (..., h, w), floating point.
+        shift: pixels (down, right), each at least 0.
+        stride: the layer's stride; the answer moves by shift / stride.
+
+    Returns:
+        Norm of the difference over norm of the answer, where the two answers overlap.
+
+    Raises:
+        LenetError: the shift is no multiple of the stride or leaves no overlap, or the answer
+            is 0 everywhere.
+    """
+    if shift[0] % stride or shift[1] % stride:
+        raise LenetError(f"the shift {shift} must be a multiple of the stride {stride}")
+    still, moved = (layer(view) for view in two_views(scene, shift))
+    moved_back, _ = two_views(moved, (shift[0] // stride, shift[1] // stride))
+    _, still = two_views(still, (shift[0] // stride, shift[1] // stride))
+    return relative_difference(still, moved_back)
+
+
+def invariance_error(
+    layer: Callable[[Tensor], Tensor], scene: Tensor, shift: tuple[int, int]
+) -> float:
+    """How much a layer's answer changes when the content moves; 0 is translation invariance.
+
+    As `equivariance_error`, but the answer should stay where it is.
+
+    Returns:
+        Norm of the change over norm of the answer.
+
+    Raises:
+        LenetError: the shift leaves no overlap, or the answer is 0 everywhere.
+    """
+    still, moved = (layer(view) for view in two_views(scene, shift))
+    return relative_difference(still, moved)
+
+
+def two_views(X: Tensor, shift: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Two equal-sized cuts of X (..., h, w): what the first shows, the second shows moved."""
+    h, w = X.shape[-2:]
+    down, right = shift
+    if not (0 <= down < h and 0 <= right < w):
+        raise LenetError(f"the shift {shift} must be at least 0 and less than the size ({h}, {w})")
+    return X[..., down:, right:], X[..., : h - down, : w - right]
+
+
+def relative_difference(reference: Tensor, other: Tensor) -> float:
+    norm = reference.norm()
+    if norm == 0:
+        raise LenetError("the answer is 0 everywhere, so there is nothing to compare")
+    return float((other - reference).norm() / norm)
+
+
+def pair(value: Pair) -> tuple[int, int]:
+    if isinstance(value, int):
+        return value, value
+    if len(value) != 2:
+        raise LenetError(f"give one number or a pair (vertical, horizontal), not {value}")
+    return value
+
+
+def require_axes(name: str, X: Tensor, axes: str) -> None:
+    if X.dim() != len(axes.split(", ")):
+        raise LenetError(f"{name} must have the axes ({axes}), not the shape {tuple(X.shape)}")
+
+
+def require_channels(X: Tensor, channels: int) -> None:
+    if len(X) != channels or channels == 0:
+        raise LenetError(f"X has {len(X)} channels, K has kernels for {channels}")

@@ -1,0 +1,88 @@
+"""Progress for whoever waits: a bar on a terminal, a plain line now and then elsewhere."""
+
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+PLAIN_INTERVAL = 5.0  # seconds between lines where the output is no terminal
+
+
+class Progress:
+    """Shows how far `total` units of work have come, on standard error.
+
+    Use as a context manager; `advance` is cheap enough for every training step.
+    """
+
+    def __init__(self, title: str, total: int) -> None:
+        self.title, self.total, self.done = title, total, 0
+        self.started = self.last_line = time.monotonic()
+        console = Console(stderr=True)
+        self.bar = None
+        if console.is_terminal:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=24),
+                TextColumn("{task.percentage:3.0f}%  {task.fields[note]}"),
+                TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+            )
+            self.bar = Bar(*columns, console=console, transient=True)
+            self.task = self.bar.add_task(title, total=total, note="")
+
+    def __enter__(self) -> "Progress":
+        if self.bar:
+            self.bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.bar:
+            self.bar.stop()
+
+    def advance(self, count: int = 1, note: str | None = None) -> None:
+        """Counts `count` more units as done; `note` replaces the words behind the bar."""
+        self.done += count
+        if self.bar:
+            if note is None:
+                self.bar.update(self.task, advance=count)
+            else:
+                self.bar.update(self.task, advance=count, note=note)
+            return
+        now = time.monotonic()
+        if now - self.last_line >= PLAIN_INTERVAL and self.done:
+            self.last_line = now
+            left = (now - self.started) * (self.total - self.done) / self.done
+            words = f"{self.title}: {self.done / max(self.total, 1):4.0%}, {left:.0f} s left"
+            print(f"{words}, {note}" if note else words, file=sys.stderr, flush=True)
+
+    def say(self, line: str) -> None:
+        """Prints a line that stays, above the bar."""
+        if self.bar:
+            self.bar.console.print(line, highlight=False)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+
+class DownloadProgress(Progress):
+    """The same for a download; pooch sets `total` (bytes) and calls the methods below."""
+
+    def __init__(self, title: str) -> None:
+        super().__init__(title, 0)
+
+    def update(self, count: int) -> None:
+        if self.bar:
+            self.bar.update(self.task, total=self.total)
+        self.advance(count)
+
+    def reset(self) -> None:
+        self.done = 0
+
+    def close(self) -> None:
+        pass
