@@ -72,7 +72,7 @@ CLOSER_MARGIN = 0.6  # of the digit's longer side, on each side of it, for that 
 LIGHTING_SIDE = 64  # pixels; enough for a surface with six coefficients
 LIGHTING_ROUNDS = 12  # the reweighted fit changes by less than a grey level after this many
 STROKE_LIMIT = 0.35  # of the side: strokes are narrower, shadows wider
-NEARLY_AS_GOOD = 0.03  # of a separation of 1; between guesses at the light
+NEARLY_AS_GOOD = 0.02  # of a separation of 1; between guesses at the light
 BORDER_BAND = 0.08  # of the side: where background is likelier than ink ...
 BORDER_WEIGHT = 4.0  # ... by about this much
 GREY_LEVEL = 1 / 255
@@ -431,9 +431,9 @@ def find_background(gray: Picture) -> tuple[Picture, str]:
     the picture most cleanly in two levels and leaves the least ink on the picture's outline.
     """
     small = shrink(gray, LIGHTING_SIDE)
-    split = otsu(small)[0]
+    split = otsu(small)
     smooth = smooth_lighting(small)
-    darker, lighter = beyond_outline(small)
+    darker, lighter = beyond_outline(small - smooth)
     guesses = [
         (np.full_like(small, np.median(small[small > split])), "dark on light"),
         (np.full_like(small, np.median(small[small <= split])), "light on dark"),
@@ -445,8 +445,8 @@ def find_background(gray: Picture) -> tuple[Picture, str]:
     scores = []
     for background, polarity in guesses:
         ink = extract_ink(small, background, polarity)
-        threshold, separation = otsu(np.maximum(ink, 0))
-        scores.append(separation * float((outline(ink) <= threshold).mean()))
+        marks = ink > otsu(ink)
+        scores.append(separation(ink, marks) * float(1 - outline(marks).mean()))
     # The first, and so simplest, of those that are about as good as the best.
     best = next(n for n, score in enumerate(scores) if score >= max(scores) - NEARLY_AS_GOOD)
     background, polarity = guesses[best]
@@ -559,7 +559,7 @@ def noise_level(ink: Picture) -> float:
 
 def find_threshold(ink: Picture, noise: float) -> float:
     """Otsu's threshold, above the noise. Raises NoDigit if nothing stands out."""
-    threshold = max(otsu(np.maximum(ink, 0))[0], NOISE_SIGMAS * noise)
+    threshold = max(otsu(ink), NOISE_SIGMAS * noise)
     marks = ink > threshold
     peak = float(ink.max())
     if peak < MIN_CONTRAST:
@@ -571,25 +571,30 @@ def find_threshold(ink: Picture, noise: float) -> float:
     return threshold
 
 
-def otsu(values: Picture) -> tuple[float, float]:
-    """Splits values >= 0 into the two classes of greatest between-class variance.
+def otsu(values: Picture) -> float:
+    """The level that splits the values into two classes of greatest between-class variance.
 
-    Returns the threshold and the separation: that variance over the whole variance, 0..1.
+    Values below 0, background that is brighter than itself, count as 0.
     """
     top = max(float(values.max()), 1e-6)
-    bins = np.minimum((values * (256 / top)).astype(np.int64), 255)
+    bins = (np.clip(values, 0, None) * (255.99 / top)).astype(np.uint8)
     counts = np.bincount(bins.ravel(), minlength=256).astype(np.float64)
-    middles = (np.arange(256) + 0.5) / 256 * top
     below = np.cumsum(counts)[:-1]
-    above = values.size - below
-    sum_below = np.cumsum(counts * middles)[:-1]
-    mean = float(counts @ middles) / values.size
-    between = (sum_below - below * mean) ** 2 * values.size / np.maximum(below * above, 1)
+    sum_below = np.cumsum(counts * np.arange(256))[:-1]
+    mean = float(counts @ np.arange(256)) / values.size
+    between = (sum_below - below * mean) ** 2 / np.maximum(below * (values.size - below), 1)
     # Empty bins between the classes make a plateau; its middle is the fairest choice.
     best = np.flatnonzero(between >= between.max() * (1 - 1e-9))
-    threshold = ((best[0] + best[-1]) // 2 + 1) / 256 * top
-    variance = float(counts @ (middles - mean) ** 2)
-    return threshold, float(between.max()) / max(variance, 1e-12)
+    return ((best[0] + best[-1]) / 2 + 1) / 256 * top
+
+
+def separation(values: Picture, upper: Mask) -> float:
+    """Between-class variance of two classes over the whole variance: 0 (mixed) .. 1 (two levels)."""
+    share = float(upper.mean())
+    if not 0 < share < 1:
+        return 0.0
+    difference = float(values[upper].mean() - values[~upper].mean())
+    return share * (1 - share) * difference**2 / float(values.var())
 
 
 def choose_marks(marks: Mask, ink: Picture) -> Mask:
