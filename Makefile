@@ -24,11 +24,11 @@ bench: .venv/installed
 
 .venv/installed: pyproject.toml constraints.txt CMakeLists.txt $(wildcard lenet/engine/src/*)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	$(BIN)/pip install --constraint constraints.txt --editable .
 	touch $@
 
 .venv/developer: .venv/installed
-	$(BIN)/pip install --quiet --constraint constraints.txt $(DEVELOPMENT)
+	$(BIN)/pip install --constraint constraints.txt $(DEVELOPMENT)
 	touch $@
 
 clean:

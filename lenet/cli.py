@@ -133,17 +133,14 @@ def train(flags: list[str]) -> int:
             data_dir=asked.data_dir,
             tensorboard=asked.tensorboard,
         )
-    last = [record for record in run.metrics if "epoch" in record][-1]
     if asked.json:
+        summary = {"accuracy": run.report.accuracy, "error": run.report.error}
         rate = run.examples_per_second
-        print(json.dumps({"run": str(run.path), **last, "examples_per_second": rate}))
+        print(json.dumps({"run": str(run.path), **summary, "examples_per_second": rate}))
         return 0
-    part = "validation" if run.recipe.validation else "test"
-    print(
-        f"loss {last['train_loss']:.3f}, train acc {last['train_accuracy']:.3f}, "
-        f"{part} acc {run.report.accuracy:.3f}"
-    )
+    print(run.words)
     print(f"{run.examples_per_second:.1f} examples/sec on {run.device}")
+    part = "validation" if run.recipe.validation else "test"
     print_report(run.report, f"{run.recipe.name} on the {part} set of {run.recipe.data}")
     print(f"All of it is in {run.path}: curves.png, confusion.png, rejection.png, mistakes.png ...")
     return 0

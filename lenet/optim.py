@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from lenet.errors import LenetError
 from lenet.layers import EuclideanRBF, SquashedLayer, curvature_of_sum
-from lenet.models import LeNet5
 
 
 class StochasticDiagonalLM(torch.optim.Optimizer):
@@ -60,7 +59,7 @@ class StochasticDiagonalLM(torch.optim.Optimizer):
 
 
 def gauss_newton_diagonal(
-    model: LeNet5,
+    model: nn.Sequential,
     x: Tensor,
     labels: Tensor,
     *,
@@ -76,7 +75,7 @@ def gauss_newton_diagonal(
     parameter acts through one path only, this is the diagonal of J' H J.
 
     Args:
-        model: a LeNet5.
+        model: squashed layers and an output: `LeNet5`, or another of the same kinds.
         x: prepared images (N, 1, 32, 32).
         labels: (N,) int64.
         criterion: "penalty" (8) or "map" (9) for the RBF head; the softmax head has cross-entropy.
@@ -87,36 +86,40 @@ def gauss_newton_diagonal(
 
     Returns:
         Parameter name -> h, of the parameter's shape.
+
+    Raises:
+        LenetError: a layer is of another kind.
     """
-    inputs = {}
+    *layers, (_, output) = model.named_children()
+    inputs = []
     with torch.no_grad():
-        for name, layer in model.named_children():
-            inputs[name] = x
+        for _, layer in layers:
+            inputs.append(x)
             x = layer(x)
-    output = model.get_submodule("output")
-    features = inputs["output"]
-    h: dict[str, Tensor] = {}
+        curvature, h = output_curvature(output, x, criterion, j, exact)
+    for (name, layer), x in zip(reversed(layers), reversed(inputs), strict=True):
+        if not isinstance(layer, SquashedLayer):
+            raise LenetError(f"no second derivatives through a {type(layer).__name__}")
+        curvature, of_layer = layer.backpropagate_curvature(x, curvature)
+        h |= {f"{name}.{parameter}": value for parameter, value in of_layer.items()}
+    return {name: h[name] / len(labels) for name, _ in model.named_parameters()}
+
+
+def output_curvature(
+    output: nn.Module, features: Tensor, criterion: str, j: float, exact: bool
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Where the recursion starts: d2E/dx2 of the features (N, F), and h of a linear output."""
     if isinstance(output, EuclideanRBF):
-        if criterion == "penalty" or not exact:
-            curvature = torch.full_like(features, 2.0)
-        else:
-            curvature = map_curvature(output, features, j)
-    elif isinstance(output, nn.Linear):
-        probabilities = x.softmax(dim=1)
-        curvature, h["output.weight"], h["output.bias"] = curvature_of_sum(
-            nn.functional.linear,
-            (features, output.weight, output.bias),
-            probabilities - probabilities.square(),
-        )
-    else:
-        raise LenetError(f"no second derivatives for an output of {type(output).__name__}")
-    for name, layer in reversed(list(model.named_children())[:-1]):
-        assert isinstance(layer, SquashedLayer)
-        curvature, of_parameters = layer.backpropagate_curvature(
-            inputs[name], curvature.reshape(layer(inputs[name]).shape)
-        )
-        h |= {f"{name}.{key}": value for key, value in of_parameters.items()}
-    return {name: h[name] / len(features) for name, _ in model.named_parameters()}
+        if criterion == "map" and exact:
+            return map_curvature(output, features, j), {}
+        return torch.full_like(features, 2.0), {}
+    if not isinstance(output, nn.Linear):
+        raise LenetError(f"no second derivatives of an output of {type(output).__name__}")
+    shares = output(features).softmax(dim=1)
+    of_scores = shares - shares.square()  # of cross-entropy
+    terms = features, output.weight, output.bias
+    of_features, of_weight, of_bias = curvature_of_sum(nn.functional.linear, terms, of_scores)
+    return of_features, {"output.weight": of_weight, "output.bias": of_bias}
 
 
 def map_curvature(output: EuclideanRBF, x: Tensor, j: float) -> Tensor:

@@ -72,7 +72,7 @@ CLOSER_MARGIN = 0.6  # of the digit's longer side, on each side of it, for that 
 LIGHTING_SIDE = 64  # pixels; enough for a surface with six coefficients
 LIGHTING_ROUNDS = 12  # the reweighted fit changes by less than a grey level after this many
 STROKE_LIMIT = 0.35  # of the side: strokes are narrower, shadows wider
-NEARLY_AS_GOOD = 0.02  # of a separation of 1; between guesses at the light
+NEARLY_AS_GOOD = 0.05  # of a separation of 1; between guesses at the light
 BORDER_BAND = 0.08  # of the side: where background is likelier than ink ...
 BORDER_WEIGHT = 4.0  # ... by about this much
 GREY_LEVEL = 1 / 255
@@ -438,9 +438,9 @@ def find_background(gray: Picture) -> tuple[Picture, str]:
         (np.full_like(small, np.median(small[small > split])), "dark on light"),
         (np.full_like(small, np.median(small[small <= split])), "light on dark"),
         (smooth, polarity_on(smooth, small)),
-        (shadows_on(smooth, small), "dark on light")
+        (without_strokes(small), "dark on light")
         if darker >= lighter
-        else (1 - shadows_on(1 - smooth, 1 - small), "light on dark"),
+        else (1 - without_strokes(1 - small), "light on dark"),
     ]
     scores = []
     for background, polarity in guesses:
@@ -460,7 +460,7 @@ def outline(picture: NDArray) -> NDArray:
 
 def beyond_outline(gray: Picture) -> tuple[float, float]:
     """How much darker and how much lighter than its outline a picture gets inside."""
-    low, high = np.percentile(gray, (1, 99))
+    low, high = gray.min(), gray.max()
     outline_low, outline_high = np.percentile(outline(gray), (10, 90))
     return float(outline_low - low), float(high - outline_high)
 
@@ -490,24 +490,25 @@ def smooth_lighting(gray: Picture) -> Picture:
     return np.clip(surface, 0, 1).astype(np.float32)
 
 
-def shadows_on(smooth: Picture, gray: Picture) -> Picture:
-    """A background with shadows, for dark ink: `smooth` plus the closing of what it leaves.
+def without_strokes(gray: Picture) -> Picture:
+    """The paper under dark ink, with its shadows: the closing of the picture.
 
     The closing (highest value in a window, then lowest of those) fills everything dark that is
     narrower than the window, the strokes, and keeps the edges of shadows.
     """
-    residual = gray - smooth
     reach = round(STROKE_LIMIT * max(gray.shape) / 2)
-    closed = -highest(-highest(residual, reach), reach)
-    closed += np.median(residual - closed)  # noise lifts the closing
-    return np.clip(smooth + closed, 0, 1)
+    closed = -highest(-highest(gray, reach), reach)
+    # Noise lifts the closing. Paper makes up the better half, where least was filled.
+    return np.clip(closed + np.quantile(gray - closed, 0.75), 0, 1)
 
 
 def highest(picture: Picture, reach: int) -> Picture:
     """The highest value in the square of pixels up to `reach` away."""
+    top = picture.max()
     for axis in (0, 1):
         pad = [(reach, reach) if a == axis else (0, 0) for a in (0, 1)]
-        padded = np.pad(picture, pad, mode="edge")
+        # Slopes go on beyond the border, so that a dark corner is not taken for something dark.
+        padded = np.minimum(np.pad(picture, pad, mode="reflect", reflect_type="odd"), top)
         windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * reach + 1, axis)
         picture = windows.max(-1)
     return picture

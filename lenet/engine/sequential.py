@@ -205,7 +205,8 @@ def native_network(model: LeNet5, options: Options):
     assert native is not None
     output, s2, c3 = (model.get_submodule(name) for name in ("output", "S2", "C3"))
     assert isinstance(output, EuclideanRBF)
-    assert isinstance(s2, Subsampling) and isinstance(c3, TableConv2d)
+    assert isinstance(s2, Subsampling)
+    assert isinstance(c3, TableConv2d)
     return native.Network(
         output.codes.numpy(),
         c3.table.numpy(),

@@ -17,12 +17,12 @@ struct Activated {
 template <Activation activation>
 LENET_INLINE Activated activate(Vector x) {
   if constexpr (activation == Activation::sigmoid) {
-    const PowerOfTwo power = exp2(clamp(x, -80.0f, 80.0f) * -log2e);
+    const PowerOfTwo power = exp2(clamp(x, -80.0f, 80.0f), -log2e);
     const Vector e = power.scale + power.scale * power.fraction;  // exp(-x)
     const Vector y = reciprocal(1.0f + e);
     return {y, e * y * y};  // 1 - y would cancel
   } else if constexpr (activation == Activation::tanh) {
-    const PowerOfTwo power = exp2(clamp(x, -40.0f, 40.0f) * (2.0f * log2e));
+    const PowerOfTwo power = exp2(clamp(x, -40.0f, 40.0f), 2.0f * log2e);
     const Vector e = (power.scale - 1.0f) + power.scale * power.fraction;  // exp(2x) - 1
     const Vector r = reciprocal(e + 2.0f);
     return {e * r, ((e + 1.0f) * r) * (4.0f * r)};

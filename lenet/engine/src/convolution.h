@@ -36,20 +36,6 @@ static void pack_convolution(const Convolution& c, const float* weights, float* 
         *packed++ = o < c.outputs ? weights[o * size + i] : 0.0f;
 }
 
-// weights -> [input block][row][output][column][input of block]
-template <int channels>
-static void pack_transposed_convolution(const Convolution& c, const float* weights, float* packed) {
-  for (int block = 0; block < c.padded_inputs; block += channels)
-    for (int row = 0; row < c.kernel; row++)
-      for (int o = 0; o < c.outputs; o++)
-        for (int column = 0; column < c.kernel; column++)
-          for (int i = block; i < block + channels; i++)
-            *packed++ =
-                i < c.inputs
-                    ? weights[((o * c.inputs + i) * c.kernel + row) * c.kernel + column]
-                    : 0.0f;
-}
-
 // One row of all output channels. `input` and `output` point at the row in the first plane.
 template <int kernel, int channels, int columns>
 LENET_INLINE void convolve_row(const Convolution& c, const Vector* input, const float* packed,
@@ -109,42 +95,6 @@ LENET_INLINE void add_weight_gradient(const Convolution& c, int rows, const Vect
         LENET_UNROLL for (int i = 0; i < channels; i++)
           LENET_UNROLL for (int kx = 0; kx < kernel; kx++) gradient[i * kernel + kx] = sums[i][kx];
       }
-}
-
-// The gradient with respect to the input. Each delta is spread over the inputs that it came from,
-// a row at a time: half the multiplications of a correlation with zero-padded deltas.
-template <int kernel, int channels, int columns>
-LENET_INLINE void input_gradient(const Convolution& c, const Vector* deltas, const float* packed,
-                                 Vector* gradient) {
-  constexpr int width = columns + kernel - 1;
-  const int block_weights = kernel * c.outputs * kernel * channels;
-  for (int channel = 0; channel < c.padded_inputs; channel += channels, packed += block_weights)
-    for (int y = 0; y < c.input_side(); y++) {
-      const int first = y < c.side ? 0 : y - c.side + 1, last = y < kernel ? y : kernel - 1;
-      Vector* row = gradient + channel * c.input_plane() + y * c.input_stride();
-      for (int x = 0; x < c.stride; x += columns) {
-        Vector sums[channels][width] = {};
-        if (x > 0)
-          LENET_UNROLL for (int i = 0; i < channels; i++)
-            LENET_UNROLL for (int j = 0; j < kernel - 1; j++)
-              sums[i][j] = row[i * c.input_plane() + x + j];
-        for (int ky = first; ky <= last; ky++) {
-          const Vector* delta = deltas + (y - ky) * c.stride + x;
-          const float* w = packed + ky * c.outputs * kernel * channels;
-          for (int o = 0; o < c.outputs; o++, delta += c.plane(), w += kernel * channels)
-            LENET_UNROLL for (int kx = 0; kx < kernel; kx++) {
-              Vector weight[channels];
-              LENET_UNROLL for (int i = 0; i < channels; i++) weight[i] = splat(w[kx * channels + i]);
-              LENET_UNROLL for (int j = 0; j < columns; j++)
-                LENET_UNROLL for (int i = 0; i < channels; i++)
-                  sums[i][j + kx] += weight[i] * delta[j];
-            }
-        }
-        LENET_UNROLL for (int i = 0; i < channels; i++)
-          LENET_UNROLL for (int j = 0; j < width; j++)
-            row[i * c.input_plane() + x + j] = sums[i][j];
-      }
-    }
 }
 
 // Two rows of deltas of one channel from the row of gradients of their pooled values and the

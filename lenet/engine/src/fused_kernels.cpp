@@ -15,6 +15,7 @@
 #include "loss.h"
 #include "thread_pool.h"
 #include "vector.h"
+#include "winograd.h"
 
 namespace lenet::LENET_ISA {
 namespace {
@@ -25,8 +26,8 @@ constexpr bool many_registers = registers >= 32;
 constexpr int kernel = 5;
 constexpr int c1_channels = 6, c1_columns = many_registers ? 4 : 2;
 constexpr int c1_gradient_channels = many_registers ? 3 : 2;
-constexpr int c3_channels = many_registers ? 4 : 2, c3_columns = 5;
-constexpr int c3_back_channels = many_registers ? 2 : 1, c3_back_columns = 10;
+constexpr int c3_channels = many_registers ? 4 : 2, c3_tiles = 5;
+constexpr int c3_back_channels = many_registers ? 3 : 2;
 
 // The largest divisor of n that leaves registers for operands, the number of accumulators of a
 // fully connected layer.
@@ -52,7 +53,8 @@ constexpr Shape lenet = {
     .C5 = 120,
     .S4 = 400,
 };
-static_assert(lenet.C3.input_side() == lenet.S2_side());
+static_assert(lenet.C3.input_side() == lenet.S2_side() && lenet.C3.stride == 2 * c3_tiles);
+constexpr int c3_points = points * lenet.C3.inputs * lenet.C3.outputs * kernel;
 
 enum Parameter {
   C1_weight, C1_bias, C3_weight, C3_bias, C5_weight, C5_bias, F6_weight, F6_bias,
@@ -101,7 +103,7 @@ struct Vectors : Memory {
 
 // Weights in the order in which the kernels read them.
 struct Packed {
-  Floats C1{lenet.C1.weights()}, C3{lenet.C3.weights()}, C3_transposed{lenet.C3.weights()};
+  Floats C1{lenet.C1.weights()}, C3{c3_points}, C3_transposed{c3_points};
   Floats C5{lenet.C5 * lenet.S4}, C5_transposed{lenet.C5 * lenet.S4};
   Floats F6{lenet.F6 * lenet.C5}, F6_transposed{lenet.F6 * lenet.C5};
   Floats output{lenet.classes * lenet.F6}, output_transposed{lenet.classes * lenet.F6};
@@ -119,10 +121,13 @@ struct Workspace {
   Vectors C5{lenet.C5}, C5_slopes{lenet.C5};
   Vectors F6{lenet.F6}, F6_slopes{lenet.F6};
   Vectors scores{lenet.classes};
+  Vectors C3_inputs{points * lenet.C3.inputs * lenet.C3.input_side() * c3_tiles};
+  Vectors C3_deltas{points * lenet.C3.outputs * lenet.C3.side * c3_tiles};
+  Vectors C3_products{points * lenet.C3.outputs * c3_tiles};
   Vectors C1_row_deltas{lenet.C1.outputs * 2 * lenet.C1.stride};
 
   Vectors C1_weight_gradient{lenet.C1.weights()}, C1_bias_gradient{lenet.C1.outputs};
-  Vectors C3_weight_gradient{lenet.C3.weights()}, C3_bias_gradient{lenet.C3.outputs};
+  Vectors C3_point_gradient{c3_points}, C3_bias_gradient{lenet.C3.outputs};
   double loss = 0.0;
   int right = 0;
 };
@@ -221,15 +226,14 @@ class LeNet final : public Network {
     const auto share = [&](int count, int which) { return which * count / threads_; };
     if (thread == 0) {
       pack_convolution<c1_channels>(lenet.C1, weights_[C1_weight], packed_.C1);
-      pack_convolution<c3_channels>(lenet.C3, weights_[C3_weight], packed_.C3);
+      pack_winograd<c3_channels, c3_back_channels>(lenet.C3, weights_[C3_weight], packed_.C3,
+                                                   packed_.C3_transposed);
       pack_dense<dense_block(lenet.F6)>(weights_[F6_weight], lenet.F6, lenet.C5, 0, lenet.F6,
                                         packed_.F6);
       pack_dense<dense_block(lenet.classes)>(weights_[output_weight], lenet.classes, lenet.F6, 0,
                                              lenet.classes, packed_.output);
     }
     if (thread == threads_ - 1) {
-      pack_transposed_convolution<c3_back_channels>(lenet.C3, weights_[C3_weight],
-                                                    packed_.C3_transposed);
       pack_transposed_dense<dense_block(lenet.C5)>(weights_[F6_weight], lenet.F6, lenet.C5, 0,
                                                    lenet.C5, packed_.F6_transposed);
       pack_transposed_dense<dense_block(lenet.F6)>(weights_[output_weight], lenet.classes, lenet.F6,
@@ -267,7 +271,8 @@ class LeNet final : public Network {
         Vector square[lanes];
         for (int lane = 0; lane < lanes; lane++) {
           const auto bytes = *reinterpret_cast<const Bytes*>(images[lane] + y * side + x);
-          square[lane] = __builtin_convertvector(bytes, Vector) * scale + shift;
+          const auto integers = __builtin_convertvector(bytes, Integers);
+          square[lane] = __builtin_convertvector(integers, Vector) * scale + shift;
         }
         transpose(square);
         Vector* row = input + (y + border) * lenet.C1.input_stride() + border + x;
@@ -291,9 +296,10 @@ class LeNet final : public Network {
                lenet.S2_side());
         }
     }
+    transform_inputs<c3_tiles>(w.S2, C3.inputs * C3.input_side(), w.C3_inputs);
     for (int y = 0; y < C3.side; y++) {
-      convolve_row<kernel, c3_channels, c3_columns>(C3, w.S2 + y * C3.input_stride(), packed_.C3,
-                                                    weights_[C3_bias], w.C3 + y * C3.stride);
+      winograd_row<c3_tiles, c3_channels>(C3, y, w.C3_inputs, packed_.C3, weights_[C3_bias],
+                                          w.C3_products, w.C3 + y * C3.stride);
       if (y % 2)
         for (int c = 0; c < C3.outputs; c++) {
           Vector* lower = w.C3 + c * C3.plane() + y * C3.stride;
@@ -343,16 +349,19 @@ class LeNet final : public Network {
     to_rows(w.F6, lenet.F6, output_.tile_rows(tile), output_.stride);
 
     constexpr Convolution C1 = lenet.C1, C3 = lenet.C3;
-    for (int c = 0; c < C3.outputs; c++)
-      for (int y = 0; y < lenet.S4_side(); y++) {
-        Vector* rows = w.C3 + c * C3.plane() + 2 * y * C3.stride;
-        w.C3_bias_gradient[c] += unpool_rows(
-            C3, w.S4_gradient + (c * lenet.S4_side() + y) * lenet.S4_side(), rows, rows);
-      }
-    add_weight_gradient<kernel, c3_channels>(C3, C3.side, w.S2, w.C3, C3.plane(),
-                                             w.C3_weight_gradient);
-    input_gradient<kernel, c3_back_channels, c3_back_columns>(C3, w.C3, packed_.C3_transposed,
-                                                              w.S2_gradient);
+    for (int c = 0; c < C3.outputs; c++) {
+      Vector* plane = w.C3 + c * C3.plane();
+      for (int y = 0; y < lenet.S4_side(); y++)
+        w.C3_bias_gradient[c] +=
+            unpool_rows(C3, w.S4_gradient + (c * lenet.S4_side() + y) * lenet.S4_side(),
+                        plane + 2 * y * C3.stride, plane + 2 * y * C3.stride);
+      transform_deltas<c3_tiles>(plane, C3.side, C3.outputs * C3.side * c3_tiles,
+                                 w.C3_deltas + c * C3.side * c3_tiles);
+    }
+    add_winograd_gradient<c3_tiles, c3_channels>(C3, w.C3_inputs, w.C3_deltas,
+                                                 w.C3_point_gradient);
+    winograd_input_gradient<c3_tiles, c3_back_channels>(C3, w.C3_deltas, packed_.C3_transposed,
+                                                        w.C3_products, w.S2_gradient);
     for (int y = 0; y < lenet.S2_side(); y++) {
       for (int c = 0; c < C1.outputs; c++)
         w.C1_bias_gradient[c] += unpool_rows(
@@ -370,7 +379,7 @@ class LeNet final : public Network {
     w.right = 0;
     memset(w.C1_weight_gradient, 0, lenet.C1.weights() * sizeof(Vector));
     memset(w.C1_bias_gradient, 0, lenet.C1.outputs * sizeof(Vector));
-    memset(w.C3_weight_gradient, 0, lenet.C3.weights() * sizeof(Vector));
+    memset(w.C3_point_gradient, 0, c3_points * sizeof(Vector));
     memset(w.C3_bias_gradient, 0, lenet.C3.outputs * sizeof(Vector));
     for (int tile = first_tile(thread); tile < first_tile(thread + 1); tile++) {
       forward<true>(tile, w);
@@ -399,17 +408,29 @@ class LeNet final : public Network {
     return sum(total);
   }
 
-  template <int channels>
-  void reduce_convolution(const Convolution& c, Vectors Workspace::*weight_sums,
-                          Vectors Workspace::*bias_sums, int thread, float* weight,
-                          float* bias) const {
-    for (int o = thread * c.outputs / threads_; o < (thread + 1) * c.outputs / threads_; o++) {
-      bias[o] = reduced(bias_sums, o);
-      float* to = weight + o * c.inputs * c.kernel * c.kernel;
+  void reduce_C1(float* weight, float* bias) const {
+    constexpr Convolution c = lenet.C1;
+    for (int o = 0; o < c.outputs; o++) {
+      bias[o] = reduced(&Workspace::C1_bias_gradient, o);
+      for (int y = 0; y < kernel; y++)
+        for (int x = 0; x < kernel; x++)
+          *weight++ = reduced(&Workspace::C1_weight_gradient,
+                              gradient_offset<c1_gradient_channels>(c, o, 0, y, x));
+    }
+  }
+
+  void reduce_C3(int first, int last, float* weight, float* bias) const {
+    constexpr Convolution c = lenet.C3;
+    for (int o = first; o < last; o++) {
+      bias[o] = reduced(&Workspace::C3_bias_gradient, o);
       for (int i = 0; i < c.inputs; i++)
-        for (int y = 0; y < c.kernel; y++)
-          for (int x = 0; x < c.kernel; x++)
-            *to++ = reduced(weight_sums, gradient_offset<channels>(c, o, i, y, x));
+        for (int y = 0; y < kernel; y++) {
+          float transformed[points];
+          for (int p = 0; p < points; p++)
+            transformed[p] = reduced(&Workspace::C3_point_gradient,
+                                     winograd_offset<c3_channels>(c, p, o, i, y));
+          transform_weights_back(transformed, weight + ((o * c.inputs + i) * kernel + y) * kernel);
+        }
     }
   }
 
@@ -417,12 +438,9 @@ class LeNet final : public Network {
     C5_.reduce(tiles_, thread, threads_, gradients_[C5_weight], gradients_[C5_bias]);
     F6_.reduce(tiles_, thread, threads_, gradients_[F6_weight], gradients_[F6_bias]);
     output_.reduce(tiles_, thread, threads_, gradients_[output_weight], gradients_[output_bias]);
-    reduce_convolution<c1_gradient_channels>(lenet.C1, &Workspace::C1_weight_gradient,
-                                             &Workspace::C1_bias_gradient, thread,
-                                             gradients_[C1_weight], gradients_[C1_bias]);
-    reduce_convolution<c3_channels>(lenet.C3, &Workspace::C3_weight_gradient,
-                                    &Workspace::C3_bias_gradient, thread, gradients_[C3_weight],
-                                    gradients_[C3_bias]);
+    if (thread == 0) reduce_C1(gradients_[C1_weight], gradients_[C1_bias]);
+    reduce_C3(thread * lenet.C3.outputs / threads_, (thread + 1) * lenet.C3.outputs / threads_,
+              gradients_[C3_weight], gradients_[C3_bias]);
   }
 
   const Plan plan_;

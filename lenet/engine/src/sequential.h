@@ -14,6 +14,7 @@ namespace lenet {
 constexpr int parameter_arrays = 12;
 
 constexpr int classes = 10, features = 84;
+constexpr int feature_row = 96;  // padded to whole vectors
 constexpr int c1_maps = 6, c3_maps = 16;
 constexpr int image_size = 28;
 
@@ -23,7 +24,7 @@ struct Distortion {
 };
 
 struct Settings {
-  const float* codes;              // (classes, features)
+  const float* codes;              // (classes, feature_row), padded with 0
   const bool* table;               // (c3_maps, c1_maps): C3's connections
   float pooling_scale;             // what each of 2x2 inputs adds: 1 to a sum, 0.25 to an average
   bool competitive;                // criterion (9), else (8)

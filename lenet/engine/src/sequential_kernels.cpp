@@ -27,7 +27,6 @@ constexpr int c3_side = 10, c3_size = c3_side * c3_side;
 constexpr int s4_side = 5, s4_size = s4_side * s4_side;
 constexpr int s4_units = c3_maps * s4_size;  // 400
 constexpr int c5_units = 120, c5_row = 128;
-constexpr int f6_row = 96;
 constexpr float background = -0.1f, foreground = 1.175f;
 
 // ---------------------------------------------------------------------------------------------
@@ -44,7 +43,7 @@ struct alignas(64) Parameters {
   float c5_weight[c5_units][s4_units];
   float c5_bias[c5_row];
   float f6_weight[features][c5_row];
-  float f6_bias[f6_row];
+  float f6_bias[feature_row];
 };
 
 // Calls visit(number of the array, place in the array, place in Parameters) for each parameter.
@@ -95,7 +94,7 @@ struct alignas(64) Activations {
   float s4_pooled[s4_size][c3_maps], s4[s4_size][c3_maps];
   float s4_flat[s4_units];  // ordered by map, as C5's weights
   float c5[c5_row];
-  float f6[f6_row];
+  float f6[feature_row];
   float penalties[classes];
 };
 
@@ -103,7 +102,7 @@ constexpr float amplitude = 1.7159f, steepness = 2.0f / 3.0f;
 
 // 1.7159 tanh(2a/3) with tanh z = (e^2z - 1) / (e^2z + 1).
 LENET_INLINE Vector squashed(Vector a) {
-  const PowerOfTwo power = exp2(clamp(a * (2 * steepness * log2e), -30.0f, 30.0f));
+  const PowerOfTwo power = exp2(clamp(a, -20.0f, 20.0f), 2 * steepness * log2e);
   const Vector minus_one = (power.scale - 1.0f) + power.scale * power.fraction;
   return amplitude * minus_one * reciprocal(minus_one + 2.0f);
 }
@@ -306,10 +305,12 @@ void forward(const Parameters& w, const Settings& settings, Activations& a) {
   forward_full(w.c5_weight, w.c5_bias, a.s4_flat, a.c5);
   forward_full(w.f6_weight, w.f6_bias, a.c5, a.f6);
   for (int c = 0; c < classes; c++) {
-    const float* code = settings.codes + c * features;
-    float penalty = 0;
-    for (int i = 0; i < features; i++) penalty += (a.f6[i] - code[i]) * (a.f6[i] - code[i]);
-    a.penalties[c] = penalty;
+    Vector penalty = {};
+    for (int i = 0; i < feature_row; i += lanes) {
+      const Vector difference = load(a.f6 + i) - load(settings.codes + c * feature_row + i);
+      penalty += difference * difference;
+    }
+    a.penalties[c] = sum(penalty);
   }
 }
 
@@ -498,7 +499,7 @@ void update_c1(Parameters& w, const Parameters& step, const Activations& a,
 }
 
 struct alignas(64) Derivatives {
-  float f6[f6_row];
+  float f6[feature_row];
   float c5[c5_row];
   float s4_flat[s4_units];
   float s4[s4_size][c3_maps];
@@ -526,13 +527,15 @@ constexpr int c5_vectors = registers == 32 ? 25 : 10, f6_vectors = 8;
 // Changes the parameters by one pattern that went forward.
 void learn(Parameters& w, const Parameters& step, const Settings& settings, const Activations& a,
            std::int64_t label, const Criterion& c, Derivatives& d) {
-  for (int i = 0; i < f6_row; i++) d.f6[i] = 0;
-  for (int k = 0; k < classes; k++) {
-    const float* code = settings.codes + k * features;
-    const float of_penalty = (k == label ? 1.0f : 0.0f) - c.shares[k];
-    for (int i = 0; i < features; i++) d.f6[i] += 2 * of_penalty * (a.f6[i] - code[i]);
+  for (int i = 0; i < feature_row; i += lanes) {
+    Vector sums = {};
+    for (int k = 0; k < classes; k++) {
+      const float of_penalty = (k == label ? 1.0f : 0.0f) - c.shares[k];
+      sums += splat(2 * of_penalty) * (load(a.f6 + i) - load(settings.codes + k * feature_row + i));
+    }
+    store(d.f6 + i, sums);
   }
-  times_slope(d.f6, a.f6, f6_row);
+  times_slope(d.f6, a.f6, feature_row);
   backward_full<f6_vectors>(w.f6_weight, step.f6_weight, w.f6_bias, step.f6_bias, a.c5, d.f6, d.c5);
   times_slope(d.c5, a.c5, c5_row);
   backward_full<c5_vectors>(w.c5_weight, step.c5_weight, w.c5_bias, step.c5_bias, a.s4_flat, d.c5,
@@ -577,20 +580,20 @@ void curvature_full(const float (&weight)[units][row], const float (&x)[row],
 void add_curvature(const Parameters& w, const Settings& settings, const Activations& a,
                    const Criterion& c, Derivatives& d, Parameters& h) {
   const float pooling = settings.pooling_scale * settings.pooling_scale;
-  std::fill_n(d.f6, f6_row, 0.0f);
+  std::fill_n(d.f6, feature_row, 0.0f);
   for (int i = 0; i < features; i++) {
     d.f6[i] = 2;
     if (settings.competitive && settings.exact) {
       float mean = 0, mean_square = 0;  // of F6 - code under the shares of all classes
       for (int k = 0; k < classes; k++) {
-        const float difference = a.f6[i] - settings.codes[k * features + i];
+        const float difference = a.f6[i] - settings.codes[k * feature_row + i];
         mean += c.shares[k] * difference;
         mean_square += c.shares[k] * difference * difference;
       }
       d.f6[i] = 2 * c.rubbish + 4 * std::max(0.0f, mean_square - mean * mean);
     }
   }
-  times_slope_squared(d.f6, a.f6, f6_row);
+  times_slope_squared(d.f6, a.f6, feature_row);
   curvature_full(w.f6_weight, a.c5, d.f6, h.f6_weight, h.f6_bias, d.c5);
   times_slope_squared(d.c5, a.c5, c5_row);
   curvature_full(w.c5_weight, a.s4_flat, d.c5, h.c5_weight, h.c5_bias, d.s4_flat);

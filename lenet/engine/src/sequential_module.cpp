@@ -5,6 +5,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -66,10 +67,13 @@ struct Network {
           const std::vector<float>& distortion, std::uint64_t seed,
           const std::string& instruction_set)
       : settings{}, kernels(&chosen(instruction_set)),
-        codes(code.data(), code.data() + code.size()),
+        codes(lenet::classes * lenet::feature_row),
         table(connected.data(), connected.data() + connected.size()) {
     if (!distortion.empty() && distortion.size() != 4)
       throw nb::value_error("distortion needs four ranges");
+    for (int i = 0; i < lenet::classes; i++)
+      std::copy_n(code.data() + i * lenet::features, lenet::features,
+                  codes.data() + i * lenet::feature_row);
     settings.codes = codes.data();
     settings.table = reinterpret_cast<const bool*>(table.data());
     settings.pooling_scale = pooling_scale;

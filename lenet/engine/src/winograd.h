@@ -1,0 +1,224 @@
+// Convolution with a 5x5 kernel by Winograd's minimal filtering F(2, 5) along the rows: six
+// multiplications for two outputs, where the definition takes ten.
+//
+// With the polynomial points 0, 1, -1, 2, -2 and infinity,
+//
+//   outputs = A (G weights * B inputs)
+//
+// for every row of five weights and six inputs, where * multiplies point by point. A, G and B are
+// linear, so that the gradients are their transposes around the same products:
+//
+//   weight gradient = G^T (A^T deltas * B inputs),  input gradient = B^T (A^T deltas * G weights)
+//
+// and the transformed inputs of the forward pass serve the backward pass, too. A. Lavin, S. Gray,
+// "Fast Algorithms for Convolutional Neural Networks", 2016.
+//
+// Below, a tile is a pair of neighbouring outputs. Transformed inputs lie as [point][channel][row]
+// [tile], transformed deltas likewise.
+#pragma once
+
+#include "convolution.h"
+#include "vector.h"
+
+namespace lenet::LENET_ISA {
+
+constexpr int points = 6;
+
+// G: five weights -> six points.
+LENET_INLINE void transform_weights(const float* g, float (&to)[points]) {
+  const float even = g[0] + g[2] + g[4], odd = g[1] + g[3];
+  const float even2 = g[0] + 4.0f * g[2] + 16.0f * g[4], odd2 = 2.0f * g[1] + 8.0f * g[3];
+  to[0] = g[0] / 4.0f;
+  to[1] = (even + odd) / -6.0f;
+  to[2] = (even - odd) / -6.0f;
+  to[3] = (even2 + odd2) / 24.0f;
+  to[4] = (even2 - odd2) / 24.0f;
+  to[5] = g[4];
+}
+
+// G transposed: six points -> five weights.
+LENET_INLINE void transform_weights_back(const float (&t)[points], float* g) {
+  const float sum1 = (t[1] + t[2]) / 6.0f, difference1 = (t[1] - t[2]) / 6.0f;
+  const float sum2 = (t[3] + t[4]) / 24.0f, difference2 = (t[3] - t[4]) / 24.0f;
+  g[0] = t[0] / 4.0f - sum1 + sum2;
+  g[1] = 2.0f * difference2 - difference1;
+  g[2] = 4.0f * sum2 - sum1;
+  g[3] = 8.0f * difference2 - difference1;
+  g[4] = 16.0f * sum2 - sum1 + t[5];
+}
+
+// weights (outputs, inputs, 5, 5) -> packed    [point][output block][input][row][output of block]
+//                                and transposed [point][input block][row][output][input of block]
+template <int output_block, int input_block>
+static void pack_winograd(const Convolution& c, const float* weights, float* packed,
+                          float* transposed) {
+  const int point_size = c.outputs * c.inputs * c.kernel;
+  for (int o = 0; o < c.outputs; o++)
+    for (int i = 0; i < c.inputs; i++)
+      for (int row = 0; row < c.kernel; row++, weights += c.kernel) {
+        float transformed[points];
+        transform_weights(weights, transformed);
+        const int forward =
+            ((o / output_block * c.inputs + i) * c.kernel + row) * output_block + o % output_block;
+        const int back =
+            ((i / input_block * c.kernel + row) * c.outputs + o) * input_block + i % input_block;
+        for (int p = 0; p < points; p++) {
+          packed[p * point_size + forward] = transformed[p];
+          transposed[p * point_size + back] = transformed[p];
+        }
+      }
+}
+
+// B: every row of inputs -> [point][row][tile].
+template <int tiles>
+LENET_INLINE void transform_inputs(const Vector* input, int rows, Vector* to) {
+  const int point_size = rows * tiles;
+  for (int row = 0; row < rows; row++, input += 2 * tiles + 4)
+    for (int tile = 0; tile < tiles; tile++, to++) {
+      const Vector* d = input + 2 * tile;
+      const Vector even1 = d[4] - 4.0f * d[2], odd1 = d[3] - 4.0f * d[1];
+      const Vector even2 = d[4] - d[2], odd2 = 2.0f * (d[3] - d[1]);
+      to[0] = 4.0f * d[0] - 5.0f * d[2] + d[4];
+      to[point_size] = even1 + odd1;
+      to[2 * point_size] = even1 - odd1;
+      to[3 * point_size] = even2 + odd2;
+      to[4 * point_size] = even2 - odd2;
+      to[5 * point_size] = 4.0f * d[1] - 5.0f * d[3] + d[5];
+    }
+}
+
+// Row `y` of all output channels from transformed inputs. `output` points at the row in the first
+// plane; `products` is room for points * outputs * tiles vectors.
+template <int tiles, int channels>
+LENET_INLINE void winograd_row(const Convolution& c, int y, const Vector* transformed,
+                               const float* packed, const float* bias, Vector* products,
+                               Vector* output) {
+  constexpr int kernel = 5;
+  const int input_plane = c.input_side() * tiles, point_size = c.outputs * tiles;
+  for (int p = 0; p < points; p++, transformed += c.inputs * input_plane)
+    for (int o = 0; o < c.outputs; o += channels) {
+      Vector sums[channels][tiles] = {};
+      for (int i = 0; i < c.inputs; i++) {
+        const Vector* rows = transformed + i * input_plane + y * tiles;
+        LENET_UNROLL for (int ky = 0; ky < kernel; ky++, packed += channels)
+          LENET_UNROLL for (int j = 0; j < channels; j++) {
+            const Vector weight = splat(packed[j]);
+            LENET_UNROLL for (int t = 0; t < tiles; t++)
+              sums[j][t] += weight * rows[ky * tiles + t];
+          }
+      }
+      LENET_UNROLL for (int j = 0; j < channels; j++)
+        LENET_UNROLL for (int t = 0; t < tiles; t++)
+          products[p * point_size + (o + j) * tiles + t] = sums[j][t];
+    }
+  for (int o = 0; o < c.outputs; o++)  // A
+    for (int t = 0; t < tiles; t++) {
+      const Vector* m = products + o * tiles + t;
+      const Vector sum1 = m[point_size] + m[2 * point_size];
+      const Vector difference1 = m[point_size] - m[2 * point_size];
+      const Vector sum2 = m[3 * point_size] + m[4 * point_size];
+      const Vector difference2 = m[3 * point_size] - m[4 * point_size];
+      output[o * c.plane() + 2 * t] = (m[0] + sum1) + (sum2 + bias[o]);
+      output[o * c.plane() + 2 * t + 1] =
+          (difference1 + 2.0f * difference2) + (m[5 * point_size] + bias[o]);
+    }
+}
+
+// A transposed: rows of deltas -> [point][row][tile].
+template <int tiles>
+LENET_INLINE void transform_deltas(const Vector* deltas, int rows, int point_size, Vector* to) {
+  for (int i = 0; i < rows * tiles; i++, to++) {
+    const Vector left = deltas[2 * i], right = deltas[2 * i + 1];
+    to[0] = left;
+    to[point_size] = left + right;
+    to[2 * point_size] = left - right;
+    to[3 * point_size] = left + 2.0f * right;
+    to[4 * point_size] = left - 2.0f * right;
+    to[5 * point_size] = right;
+  }
+}
+
+// Adds A^T deltas * B inputs, lane by lane: gradient [point][output block][input][output of
+// block][row].
+template <int tiles, int channels>
+LENET_INLINE void add_winograd_gradient(const Convolution& c, const Vector* inputs,
+                                        const Vector* deltas, Vector* gradient) {
+  constexpr int kernel = 5;
+  const int input_plane = c.input_side() * tiles, plane = c.side * tiles;
+  for (int p = 0; p < points; p++, inputs += c.inputs * input_plane)
+    for (int o = 0; o < c.outputs; o += channels, deltas += channels * plane)
+      for (int i = 0; i < c.inputs; i++, gradient += channels * kernel) {
+        const Vector* rows = inputs + i * input_plane;
+        Vector sums[channels][kernel];
+        LENET_UNROLL for (int j = 0; j < channels; j++)
+          LENET_UNROLL for (int ky = 0; ky < kernel; ky++) sums[j][ky] = gradient[j * kernel + ky];
+        for (int position = 0; position < plane; position++) {
+          Vector d[channels];
+          LENET_UNROLL for (int j = 0; j < channels; j++) d[j] = deltas[j * plane + position];
+          LENET_UNROLL for (int ky = 0; ky < kernel; ky++) {
+            const Vector u = rows[position + ky * tiles];
+            LENET_UNROLL for (int j = 0; j < channels; j++) sums[j][ky] += u * d[j];
+          }
+        }
+        LENET_UNROLL for (int j = 0; j < channels; j++)
+          LENET_UNROLL for (int ky = 0; ky < kernel; ky++) gradient[j * kernel + ky] = sums[j][ky];
+      }
+}
+
+// Where the gradient of a point of (output, input, row) lies in what add_winograd_gradient adds.
+template <int channels>
+LENET_INLINE int winograd_offset(const Convolution& c, int p, int output, int input, int row) {
+  const int block = (p * c.outputs + output) / channels * c.inputs + input;
+  return (block * channels + output % channels) * c.kernel + row;
+}
+
+// The gradient with respect to the inputs, rows of 2 * tiles + 4 columns. `products` is room for
+// points * inputs * tiles vectors.
+template <int tiles, int channels>
+LENET_INLINE void winograd_input_gradient(const Convolution& c, const Vector* deltas,
+                                          const float* transposed, Vector* products,
+                                          Vector* gradient) {
+  constexpr int kernel = 5;
+  const int plane = c.side * tiles, point_size = c.inputs * tiles;
+  for (int y = 0; y < c.input_side(); y++) {
+    const int first = y < c.side ? 0 : y - c.side + 1, last = y < kernel ? y : kernel - 1;
+    const float* block = transposed;
+    for (int p = 0; p < points; p++)
+      for (int i = 0; i < c.inputs; i += channels, block += kernel * c.outputs * channels) {
+        Vector sums[channels][tiles] = {};
+        for (int ky = first; ky <= last; ky++) {
+          const float* weights = block + ky * c.outputs * channels;
+          const Vector* row = deltas + p * c.outputs * plane + (y - ky) * tiles;
+          for (int o = 0; o < c.outputs; o++, row += plane, weights += channels)
+            LENET_UNROLL for (int j = 0; j < channels; j++) {
+              const Vector weight = splat(weights[j]);
+              LENET_UNROLL for (int t = 0; t < tiles; t++) sums[j][t] += weight * row[t];
+            }
+        }
+        LENET_UNROLL for (int j = 0; j < channels; j++)
+          LENET_UNROLL for (int t = 0; t < tiles; t++)
+            products[p * point_size + (i + j) * tiles + t] = sums[j][t];
+      }
+    for (int i = 0; i < c.inputs; i++) {  // B transposed; neighbouring tiles share four inputs
+      Vector* to = gradient + i * c.input_plane() + y * c.input_stride();
+      Vector carry[4] = {};
+      for (int t = 0; t < tiles; t++, to += 2) {
+        const Vector* m = products + i * tiles + t;
+        const Vector m0 = m[0], m5 = m[5 * point_size];
+        const Vector sum1 = m[point_size] + m[2 * point_size];
+        const Vector difference1 = m[point_size] - m[2 * point_size];
+        const Vector sum2 = m[3 * point_size] + m[4 * point_size];
+        const Vector difference2 = 2.0f * (m[3 * point_size] - m[4 * point_size]);
+        to[0] = carry[0] + 4.0f * m0;
+        to[1] = carry[1] - 4.0f * difference1 - difference2 + 4.0f * m5;
+        carry[0] = carry[2] - 5.0f * m0 - 4.0f * sum1 - sum2;
+        carry[1] = carry[3] + difference1 + difference2 - 5.0f * m5;
+        carry[2] = m0 + sum1 + sum2;
+        carry[3] = m5;
+      }
+      LENET_UNROLL for (int j = 0; j < 4; j++) to[j] = carry[j];
+    }
+  }
+}
+
+}  // namespace lenet::LENET_ISA

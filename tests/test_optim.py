@@ -1,0 +1,306 @@
+"""Second derivatives against the paper's recursion, connection by connection; the optimizer."""
+
+from collections import OrderedDict, defaultdict
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.autograd.functional import hessian, jacobian
+from torch.func import functional_call
+
+from lenet.errors import LenetError
+from lenet.layers import EuclideanRBF, SquashedConv2d, SquashedLinear, Subsampling, TableConv2d
+from lenet.losses import cross_entropy, map_criterion, penalty
+from lenet.models import LeNet5
+from lenet.optim import StochasticDiagonalLM, gauss_newton_diagonal, map_curvature
+
+TABLE = np.array([[1, 0], [1, 1], [0, 1]], bool)
+
+
+@pytest.fixture(autouse=True)
+def fixed_seed():
+    torch.manual_seed(0)
+
+
+def small_network(pooling: str = "average") -> nn.Sequential:
+    """Every kind of layer, with shared weights everywhere: input (1, 8, 8), 3 classes."""
+    model = nn.Sequential(
+        OrderedDict(
+            C1=SquashedConv2d(1, 2, 3),  # 2 maps of 6x6
+            S2=Subsampling(2, pooling),  # 3x3
+            C3=TableConv2d(TABLE, 2),  # 3 maps of 2x2
+            S4=Subsampling(3, pooling),  # 1x1
+            F6=SquashedLinear(3, 4),
+            output=EuclideanRBF(torch.randn(3, 4).sign()),
+        )
+    ).double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.uniform_(-1, 1)
+    return model
+
+
+# The paper's appendix C in loops: units, connections, and nothing else.
+
+
+@dataclass
+class Unit:
+    """A unit of the network: f(sum of weight x), or the sum itself where it is linear."""
+
+    connections: list = field(default_factory=list)  # (source unit or None, parameter, factor)
+    linear: bool = False
+
+
+def units_of(layer: nn.Module, name: str, sources: np.ndarray) -> np.ndarray:
+    """The layer's units, in the shape of its output; `sources` has the shape of its input.
+
+    A connection is (source, key, place): the weight is entry `place` of parameter `key`; without a
+    key, the weight is the number `place`. The source of a bias is None.
+    """
+    maps = len(layer.bias)
+    if isinstance(layer, SquashedLinear):
+        flat = sources.ravel()
+        units = np.array([Unit() for _ in range(maps)])
+        for out in range(maps):
+            for i, source in enumerate(flat):
+                units[out].connections.append((source, f"{name}.weight", out * len(flat) + i))
+            units[out].connections.append((None, f"{name}.bias", out))
+        return units
+    if isinstance(layer, Subsampling):
+        _, height, width = sources.shape
+        units = np.empty((maps, height // 2, width // 2), object)
+        for place in np.ndindex(*units.shape):
+            m, y, x = place
+            pooled = Unit(linear=True)
+            for dy in range(2):
+                for dx in range(2):
+                    source = sources[m, 2 * y + dy, 2 * x + dx]
+                    pooled.connections.append((source, None, layer.scale))
+            units[place] = Unit([(pooled, f"{name}.coefficient", m), (None, f"{name}.bias", m)])
+        return units
+    table = layer.table.numpy() if isinstance(layer, TableConv2d) else np.ones((maps, len(sources)))
+    kernel = layer.weight.shape[-1]
+    numbers = np.cumsum(table.ravel()).reshape(table.shape) - 1  # of the kernels
+    _, height, width = sources.shape
+    units = np.empty((maps, height - kernel + 1, width - kernel + 1), object)
+    for place in np.ndindex(*units.shape):
+        m, y, x = place
+        units[place] = Unit([(None, f"{name}.bias", m)])
+        for i in np.flatnonzero(table[m]):
+            for ky in range(kernel):
+                for kx in range(kernel):
+                    weight = (int(numbers[m, i]) * kernel + ky) * kernel + kx
+                    units[place].connections.append(
+                        (sources[i, y + ky, x + kx], f"{name}.weight", weight)
+                    )
+    return units
+
+
+def recursion(model: nn.Sequential, image: np.ndarray, of_features: np.ndarray):
+    """Eq. 20-27 of the paper for one pattern, given d2E/dx2 of the last squashed layer."""
+    parameters = {key: p.detach().numpy().ravel() for key, p in model.named_parameters()}
+    units = np.empty(image.shape, object)
+    for place in np.ndindex(*image.shape):
+        units[place] = Unit()
+    value = {id(unit): x for unit, x in zip(units.ravel(), image.ravel(), strict=True)}
+    layers = [units]
+    for name, layer in list(model.named_children())[:-1]:
+        layers.append(units_of(layer, name, layers[-1]))
+
+    def weight(key, place):
+        return place if key is None else parameters[key][place]
+
+    order = []  # every unit after its sources
+
+    def visit(unit):
+        if id(unit) in value:
+            return
+        total = 0.0
+        for source, key, place in unit.connections:
+            if source is not None:
+                visit(source)
+            total += weight(key, place) * (1.0 if source is None else value[id(source)])
+        value[id(unit)] = total if unit.linear else 1.7159 * np.tanh(2 / 3 * total)
+        order.append(unit)
+
+    for unit in layers[-1].ravel():
+        visit(unit)
+    second = defaultdict(float)  # d2E/dx2
+    for unit, start in zip(layers[-1].ravel(), of_features, strict=True):
+        second[id(unit)] = start
+    h = {key: np.zeros(len(p)) for key, p in parameters.items()}
+    for unit in reversed(order):
+        tanh = value[id(unit)] / 1.7159
+        slope = 1.0 if unit.linear else 1.7159 * 2 / 3 * (1 - tanh**2)
+        of_sum = slope**2 * second[id(unit)]
+        for source, key, place in unit.connections:
+            if source is not None:
+                second[id(source)] += weight(key, place) ** 2 * of_sum
+            if key is not None:
+                h[key][place] += of_sum * (1.0 if source is None else value[id(source)]) ** 2
+    return h
+
+
+def criterion_of(features: torch.Tensor, codes: torch.Tensor, label: int, name: str, j: float):
+    scores = -(features - codes).square().sum(dim=1)[None]
+    target = torch.tensor([label])
+    return penalty(scores, target) if name == "penalty" else map_criterion(scores, target, j)
+
+
+@pytest.mark.parametrize("pooling", ["average", "sum"])
+@pytest.mark.parametrize(("name", "exact"), [("penalty", False), ("map", False), ("map", True)])
+def test_h_is_the_papers_sum_over_connections(pooling, name, exact):
+    model, j = small_network(pooling), 3.0
+    x = torch.randn(3, 1, 8, 8, dtype=torch.float64)
+    labels = torch.tensor([0, 2, 1])
+    codes = model.get_submodule("output").codes
+    features = nn.Sequential(*list(model)[:-1])(x).detach()
+    expected = defaultdict(float)
+    for image, feature, label in zip(x, features, labels, strict=True):
+        curved = hessian(lambda f, k=label: criterion_of(f, codes, int(k), name, j), feature)
+        start = curved.diagonal().numpy() if exact else np.full(4, 2.0)
+        for key, value in recursion(model, image.numpy(), start).items():
+            expected[key] += value / 3
+    h = gauss_newton_diagonal(model, x, labels, criterion=name, j=j, exact=exact)
+    for key, value in h.items():
+        np.testing.assert_allclose(value.numpy().ravel(), expected[key], rtol=1e-10, err_msg=key)
+
+
+@pytest.mark.parametrize("pooling", ["average", "sum"])
+@pytest.mark.parametrize(("name", "exact"), [("penalty", False), ("map", True)])
+def test_h_is_the_true_gauss_newton_diagonal_where_each_layer_is_one_unit(pooling, name, exact):
+    model = nn.Sequential(
+        OrderedDict(
+            S2=Subsampling(1, pooling),  # four different inputs, one coefficient
+            C3=TableConv2d([[True]], 1),
+            C5=SquashedConv2d(1, 1, 1),
+            F6=SquashedLinear(1, 1),
+            output=EuclideanRBF([[1.0], [-1.0]]),
+        )
+    ).double()
+    for parameter in model.parameters():
+        nn.init.uniform_(parameter, 0.3, 1)
+    x, label, j = torch.randn(1, 1, 2, 2, dtype=torch.float64), torch.tensor([1]), 1.0
+    until_features = nn.Sequential(OrderedDict(list(model.named_children())[:-1]))
+    feature = until_features(x).detach()[0]
+    codes = model.get_submodule("output").codes
+    curved = hessian(lambda f: criterion_of(f, codes, 1, name, j), feature)  # H, 1x1
+    h = gauss_newton_diagonal(model, x, label, criterion=name, j=j, exact=exact)
+    for key, of_parameter in jacobians(until_features, x).items():
+        expected = of_parameter.square() * curved.item()
+        torch.testing.assert_close(h[key].ravel(), expected.ravel(), rtol=1e-10, atol=0)
+
+
+def test_h_of_f6_is_the_true_gauss_newton_diagonal_in_any_network():
+    model, label = small_network(), torch.tensor([1])
+    x = torch.randn(1, 1, 8, 8, dtype=torch.float64)
+    h = gauss_newton_diagonal(model, x, label, criterion="penalty")
+    until_features = nn.Sequential(OrderedDict(list(model.named_children())[:-1]))
+    of_parameters = jacobians(until_features, x)
+    for key in ("F6.weight", "F6.bias"):
+        expected = 2 * of_parameters[key].square().sum(dim=0)  # H = 2 times the identity
+        torch.testing.assert_close(h[key], expected, rtol=1e-10, atol=0)
+
+
+def jacobians(model: nn.Sequential, x: torch.Tensor) -> dict[str, torch.Tensor]:
+    """J of the outputs for one pattern: parameter name -> (outputs, *shape of the parameter)."""
+    names, parameters = zip(*model.named_parameters(), strict=True)
+
+    def answer(*values):
+        return functional_call(model, dict(zip(names, values, strict=True)), (x,))[0]
+
+    values = tuple(p.detach() for p in parameters)
+    return dict(zip(names, jacobian(answer, values), strict=True))
+
+
+@pytest.mark.parametrize("j", [0.1, 5.0, 60.0])
+def test_map_curvature_is_the_diagonal_of_the_hessian(j):
+    output = EuclideanRBF(torch.randn(3, 6, dtype=torch.float64))
+    x = torch.randn(4, 6, dtype=torch.float64)
+    for label in range(3):  # it does not depend on the label
+        expected = [
+            hessian(lambda f, k=label: criterion_of(f, output.codes, k, "map", j), row).diagonal()
+            for row in x
+        ]
+        torch.testing.assert_close(map_curvature(output, x, j), torch.stack(expected))
+
+
+def test_softmax_head_starts_from_the_hessian_of_cross_entropy():
+    model = nn.Sequential(OrderedDict(F6=SquashedLinear(5, 2), output=nn.Linear(2, 3))).double()
+    for parameter in model.parameters():
+        nn.init.uniform_(parameter, -1, 1)
+    x, label = torch.randn(1, 5, dtype=torch.float64), torch.tensor([2])
+    scores, features = model(x).detach(), model[0](x).detach()
+    curved = hessian(lambda s: cross_entropy(s[None], label), scores[0]).diagonal()
+    h = gauss_newton_diagonal(model, x, label)
+    torch.testing.assert_close(h["output.bias"], curved)
+    torch.testing.assert_close(h["output.weight"], curved[:, None] * features.square())
+    of_features = (model[1].weight.square() * curved[:, None]).sum(dim=0)
+    tanh = features[0] / 1.7159
+    torch.testing.assert_close(
+        h["F6.bias"], (of_features * (1.7159 * 2 / 3 * (1 - tanh**2)) ** 2).detach()
+    )
+
+
+def test_layers_without_a_rule_are_refused():
+    with pytest.raises(LenetError, match="ReLU"):
+        gauss_newton_diagonal(
+            nn.Sequential(OrderedDict(a=nn.ReLU(), output=EuclideanRBF([[1.0]]))),
+            torch.zeros(1, 1),
+            torch.tensor([0]),
+        )
+
+
+def test_h_covers_every_parameter_of_lenet5_in_order():
+    model = LeNet5(initial="sqrt")
+    h = gauss_newton_diagonal(model, torch.randn(2, 1, 32, 32), torch.tensor([3, 7]))
+    assert {k: v.shape for k, v in h.items()} == {k: p.shape for k, p in model.named_parameters()}
+    assert list(h) == [name for name, _ in model.named_parameters()]
+    assert all((value >= 0).all() for value in h.values())
+
+
+# The optimizer
+
+
+def test_a_step_divides_by_mu_plus_h():
+    weight = nn.Parameter(torch.tensor([1.0, 2.0]))
+    optimizer = StochasticDiagonalLM([weight], lr=0.5, mu=0.25)
+    optimizer.set_curvature([torch.tensor([0.0, 1.75])])
+    weight.grad = torch.tensor([0.1, 4.0])
+    optimizer.step()
+    torch.testing.assert_close(weight.detach(), torch.tensor([1 - 0.5 / 0.25 * 0.1, 2 - 0.25 * 4]))
+
+
+def test_with_exact_curvature_one_full_step_solves_a_diagonal_quadratic():
+    curved, goal = torch.tensor([0.1, 1.0, 30.0]), torch.tensor([1.0, -2.0, 3.0])
+    weight = nn.Parameter(torch.zeros(3))
+    optimizer = StochasticDiagonalLM([weight], lr=1.0, mu=1e-9)
+    optimizer.set_curvature([curved])
+    (0.5 * curved * (weight - goal) ** 2).sum().backward()
+    optimizer.step()
+    torch.testing.assert_close(weight.detach(), goal)
+
+
+def test_curvature_travels_with_the_state():
+    def optimizer_of(weight):
+        return StochasticDiagonalLM([weight], lr=0.5, mu=0.25)
+
+    first, second = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
+    source, copy = optimizer_of(first), optimizer_of(second)
+    source.set_curvature([torch.tensor([1.0, 2.0])])
+    copy.load_state_dict(source.state_dict())
+    torch.testing.assert_close(copy.step_sizes(), source.step_sizes())
+
+
+def test_steps_need_a_curvature_of_the_right_shape():
+    optimizer = StochasticDiagonalLM([nn.Parameter(torch.ones(2))], lr=0.5)
+    with pytest.raises(LenetError, match="set_curvature"):
+        optimizer.step()
+    with pytest.raises(LenetError, match="shaped"):
+        optimizer.set_curvature([torch.ones(3)])
+    with pytest.raises(LenetError, match="at least 0"):
+        optimizer.set_curvature([torch.tensor([1.0, -1.0])])
+    with pytest.raises(LenetError, match="positive"):
+        StochasticDiagonalLM([nn.Parameter(torch.ones(2))], lr=0.0)
