@@ -238,13 +238,13 @@ class LeNet5(Network):
             ("F6", SquashedLinear(120, 84)),
             ("output", EuclideanRBF(digit_codes()) if with_codes else nn.Linear(84, 10)),
         ]
-        options = dict(
-            subsampling=subsampling,
-            initial=initial,
-            fan_in=fan_in,
-            subsampling_start=subsampling_start,
-            head=head,
-        )
+        options = {
+            "subsampling": subsampling,
+            "initial": initial,
+            "fan_in": fan_in,
+            "subsampling_start": subsampling_start,
+            "head": head,
+        }
         super().__init__(layers, options, (1, 32, 32))
         trainable = sum(parameter.numel() for parameter in self.parameters())
         assert trainable == (60_000 if with_codes else 60_850), trainable
@@ -375,7 +375,9 @@ def per_layer(
 ) -> list[int]:
     """One value for each of `count` layers; missing ones are the filler, or else the last."""
     given = [values] if isinstance(values, int) else list(values)
-    if not given or len(given) > max(count, 1):
+    if count == 0:
+        return []
+    if not 0 < len(given) <= count:
         raise LenetError(
             f"{name} has {len(given)} values for {count} convolution layers; give 1 to {count}"
         )

@@ -81,6 +81,12 @@ NOISE_SIGMAS = 4.0  # what exceeds the background's noise by this is a mark
 MIN_CONTRAST = 0.06  # of the way from background to full ink; below, JPEG and sensors make "ink"
 MIN_SEPARATION = 4.5  # mark level / noise; halves of pure Gaussian or uniform noise give 2.7, 3.5
 
+# Edges of strokes paler than the threshold: a picture of MNIST's size has pale pixels around the
+# digit that belong to it; in larger pictures the same is a blurred edge, cut at a quarter.
+FAINTEST, FAINT_EDGE = 0.09, 0.25
+SHARPEN_CUT = 0.25  # ink below this becomes 0, above 1 - this becomes 1 ...
+SHARPEN_FULL = 4.0  # ... when a pixel of the 20x20 box spans this many
+
 # --- which marks are the digit --------------------------------------------------------------
 
 SPECK = 0.02  # of the largest mark's ink; smaller marks are dust
@@ -104,6 +110,8 @@ CENTRE = 14.0  # centres of mass are uniform in 13.5 .. 14.5 (index coordinates,
 # Stroke thickness in pixels of the 20x20 box, 2 * ink / length of outline: mean 2.5, 1% below 1.7,
 # 1% above 4.3.
 THINNEST, THICKEST = 1.7, 4.3
+OUTLINE_PIXELS = 3  # pixels per pixel of the box at which outlines are measured: rough edges, seen
+# closer, would count as long outlines and make strokes look thin
 PEN_PIXELS = 8  # pixels per pixel of the 20x20 box while strokes are made thicker or thinner
 
 
@@ -159,7 +167,8 @@ def preprocess(source: Source) -> Preprocessed:
         )
         digit = crop(look.ink, look.box)
         steps["cropped"] = to_uint8(digit)
-        thickness = stroke_thickness(digit) * FIT / max(digit.shape)
+        drawn = shrink(digit, OUTLINE_PIXELS * FIT)
+        thickness = stroke_thickness(drawn) * FIT / max(drawn.shape)
         if not THINNEST <= thickness <= THICKEST:
             digit = change_thickness(digit, np.clip(thickness, THINNEST, THICKEST) - thickness)
             steps["strokes"] = to_uint8(digit)
@@ -400,12 +409,20 @@ def find_digit(gray: Picture, steps: dict[str, NDArray[np.uint8]]) -> Look:
     marks = ink > threshold
     digit = choose_marks(marks, ink)
     steps["marks"] = np.where(digit, 255, np.where(marks, 96, 0)).astype(np.uint8)
-    reach = max(1, round(max(extent(digit)) / FIT))
-    digit = grow(digit, ink > max(GREY_LEVEL * 4, NOISE_SIGMAS * noise), reach)
-    level = float(np.median(ink[digit & marks]))
-    digit_ink = np.where(digit, np.clip(ink / level, 0, 1), 0).astype(np.float32)
+    level = float(np.median(ink[digit]))
+    pixel = max(extent(digit)) / FIT  # of the 20x20 box, in pixels of this picture
+    digit = grow(digit, ink > FAINT_EDGE * level, round(pixel))
+    digit = grow(digit, ink > max(FAINTEST * level, NOISE_SIGMAS * noise), 1)
+    digit_ink = np.where(digit, sharpen(ink / level, pixel), 0).astype(np.float32)
     scale = (gray.shape[1] / small.shape[1], gray.shape[0] / small.shape[0])
     return Look(digit_ink, bounding_box(digit), scale, polarity, threshold)
+
+
+def sharpen(ink: Picture, pixel: float) -> Picture:
+    """Clips ink to 0..1, and makes it nearly binary, as the makers' pictures were, if a pixel of
+    the 20x20 box spans several of its pixels: the grey levels then come from the averaging."""
+    cut = SHARPEN_CUT * min(max((pixel - 1) / (SHARPEN_FULL - 1), 0), 1)
+    return np.clip((ink - cut) / (1 - 2 * cut), 0, 1)
 
 
 def closer_region(look: Look, gray: Picture) -> Box | None:
@@ -435,8 +452,8 @@ def find_background(gray: Picture) -> tuple[Picture, str]:
     smooth = smooth_lighting(small)
     darker, lighter = beyond_outline(small - smooth)
     guesses = [
-        (np.full_like(small, np.median(small[small > split])), "dark on light"),
-        (np.full_like(small, np.median(small[small <= split])), "light on dark"),
+        (np.full_like(small, commonest(small[small > split])), "dark on light"),
+        (np.full_like(small, commonest(small[small <= split])), "light on dark"),
         (smooth, polarity_on(smooth, small)),
         (without_strokes(small), "dark on light")
         if darker >= lighter
@@ -451,6 +468,13 @@ def find_background(gray: Picture) -> tuple[Picture, str]:
     best = next(n for n, score in enumerate(scores) if score >= max(scores) - NEARLY_AS_GOOD)
     background, polarity = guesses[best]
     return enlarge(background, gray.shape), polarity
+
+
+def commonest(values: Picture) -> float:
+    """The value around which most values lie."""
+    bins = np.minimum((values * 32).astype(np.int64), 31)
+    peak = int(np.argmax(np.bincount(bins)))
+    return float(np.median(values[abs(bins - peak) <= 1]))
 
 
 def outline(picture: NDArray) -> NDArray:

@@ -43,26 +43,9 @@ def fixed_seed():
 
 
 def test_table_lists_the_inputs_of_each_map_as_the_paper_does():
-    groups = [
-        "012",
-        "123",
-        "234",
-        "345",
-        "045",
-        "015",
-        "0123",
-        "1234",
-        "2345",
-        "0345",
-        "0145",
-        "0125",
-        "0134",
-        "1245",
-        "0235",
-        "012345",
-    ]
+    groups = "012 123 234 345 045 015 0123 1234 2345 0345 0145 0125 0134 1245 0235 012345"
     inputs = ["".join(str(i) for i in np.flatnonzero(row)) for row in codebook.c3_table()]
-    assert inputs == groups
+    assert " ".join(inputs) == groups
 
 
 def test_glyphs_have_the_distances_of_the_paper():
@@ -311,6 +294,6 @@ def test_map_criterion_is_equation_9():
 def test_map_criterion_survives_huge_penalties():
     scores = torch.tensor([[-1e4, -2e4]], requires_grad=True)
     loss = map_criterion(scores, torch.tensor([0]), j=1e4)
-    loss.backward()
+    (gradient,) = torch.autograd.grad(loss, scores)
     assert loss.item() == pytest.approx(np.log(2), rel=1e-3)
-    np.testing.assert_allclose(scores.grad, [[-0.5, 0]], atol=1e-6)
+    np.testing.assert_allclose(gradient, [[-0.5, 0]], atol=1e-6)

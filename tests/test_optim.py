@@ -2,6 +2,7 @@
 
 from collections import OrderedDict, defaultdict
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,11 +50,11 @@ def small_network(pooling: str = "average") -> nn.Sequential:
 class Unit:
     """A unit of the network: f(sum of weight x), or the sum itself where it is linear."""
 
-    connections: list = field(default_factory=list)  # (source unit or None, parameter, factor)
+    connections: list[Any] = field(default_factory=list)  # (source unit or None, parameter, factor)
     linear: bool = False
 
 
-def units_of(layer: nn.Module, name: str, sources: np.ndarray) -> np.ndarray:
+def units_of(layer: Any, name: str, sources: Any) -> Any:
     """The layer's units, in the shape of its output; `sources` has the shape of its input.
 
     A connection is (source, key, place): the weight is entry `place` of parameter `key`; without a
@@ -87,18 +88,17 @@ def units_of(layer: nn.Module, name: str, sources: np.ndarray) -> np.ndarray:
     units = np.empty((maps, height - kernel + 1, width - kernel + 1), object)
     for place in np.ndindex(*units.shape):
         m, y, x = place
-        units[place] = Unit([(None, f"{name}.bias", m)])
+        unit = units[place] = Unit([(None, f"{name}.bias", m)])
         for i in np.flatnonzero(table[m]):
             for ky in range(kernel):
                 for kx in range(kernel):
                     weight = (int(numbers[m, i]) * kernel + ky) * kernel + kx
-                    units[place].connections.append(
-                        (sources[i, y + ky, x + kx], f"{name}.weight", weight)
-                    )
+                    source = sources[i, y + ky, x + kx]
+                    unit.connections.append((source, f"{name}.weight", weight))
     return units
 
 
-def recursion(model: nn.Sequential, image: np.ndarray, of_features: np.ndarray):
+def recursion(model: nn.Sequential, image: np.ndarray, of_features: np.ndarray) -> dict[str, Any]:
     """Eq. 20-27 of the paper for one pattern, given d2E/dx2 of the last squashed layer."""
     parameters = {key: p.detach().numpy().ravel() for key, p in model.named_parameters()}
     units = np.empty(image.shape, object)
@@ -127,7 +127,7 @@ def recursion(model: nn.Sequential, image: np.ndarray, of_features: np.ndarray):
 
     for unit in layers[-1].ravel():
         visit(unit)
-    second = defaultdict(float)  # d2E/dx2
+    second: dict[int, Any] = defaultdict(float)  # d2E/dx2
     for unit, start in zip(layers[-1].ravel(), of_features, strict=True):
         second[id(unit)] = start
     h = {key: np.zeros(len(p)) for key, p in parameters.items()}
@@ -143,7 +143,7 @@ def recursion(model: nn.Sequential, image: np.ndarray, of_features: np.ndarray):
     return h
 
 
-def criterion_of(features: torch.Tensor, codes: torch.Tensor, label: int, name: str, j: float):
+def criterion_of(features: torch.Tensor, codes: Any, label: int, name: str, j: float):
     scores = -(features - codes).square().sum(dim=1)[None]
     target = torch.tensor([label])
     return penalty(scores, target) if name == "penalty" else map_criterion(scores, target, j)
@@ -157,10 +157,12 @@ def test_h_is_the_papers_sum_over_connections(pooling, name, exact):
     labels = torch.tensor([0, 2, 1])
     codes = model.get_submodule("output").codes
     features = nn.Sequential(*list(model)[:-1])(x).detach()
-    expected = defaultdict(float)
+    expected: dict[str, Any] = defaultdict(float)
     for image, feature, label in zip(x, features, labels, strict=True):
-        curved = hessian(lambda f, k=label: criterion_of(f, codes, int(k), name, j), feature)
-        start = curved.diagonal().numpy() if exact else np.full(4, 2.0)
+        curved = second_derivatives(
+            lambda f, k=label: criterion_of(f, codes, int(k), name, j), feature
+        )
+        start = curved.numpy() if exact else np.full(4, 2.0)
         for key, value in recursion(model, image.numpy(), start).items():
             expected[key] += value / 3
     h = gauss_newton_diagonal(model, x, labels, criterion=name, j=j, exact=exact)
@@ -186,7 +188,7 @@ def test_h_is_the_true_gauss_newton_diagonal_where_each_layer_is_one_unit(poolin
     until_features = nn.Sequential(OrderedDict(list(model.named_children())[:-1]))
     feature = until_features(x).detach()[0]
     codes = model.get_submodule("output").codes
-    curved = hessian(lambda f: criterion_of(f, codes, 1, name, j), feature)  # H, 1x1
+    curved = second_derivatives(lambda f: criterion_of(f, codes, 1, name, j), feature)
     h = gauss_newton_diagonal(model, x, label, criterion=name, j=j, exact=exact)
     for key, of_parameter in jacobians(until_features, x).items():
         expected = of_parameter.square() * curved.item()
@@ -202,6 +204,13 @@ def test_h_of_f6_is_the_true_gauss_newton_diagonal_in_any_network():
     for key in ("F6.weight", "F6.bias"):
         expected = 2 * of_parameters[key].square().sum(dim=0)  # H = 2 times the identity
         torch.testing.assert_close(h[key], expected, rtol=1e-10, atol=0)
+
+
+def second_derivatives(function: Any, x: torch.Tensor) -> torch.Tensor:
+    """The diagonal of the Hessian of a function of a vector."""
+    matrix = hessian(function, x)
+    assert isinstance(matrix, torch.Tensor)
+    return matrix.diagonal()
 
 
 def jacobians(model: nn.Sequential, x: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -221,23 +230,24 @@ def test_map_curvature_is_the_diagonal_of_the_hessian(j):
     x = torch.randn(4, 6, dtype=torch.float64)
     for label in range(3):  # it does not depend on the label
         expected = [
-            hessian(lambda f, k=label: criterion_of(f, output.codes, k, "map", j), row).diagonal()
+            second_derivatives(lambda f, k=label: criterion_of(f, output.codes, k, "map", j), row)
             for row in x
         ]
         torch.testing.assert_close(map_curvature(output, x, j), torch.stack(expected))
 
 
 def test_softmax_head_starts_from_the_hessian_of_cross_entropy():
-    model = nn.Sequential(OrderedDict(F6=SquashedLinear(5, 2), output=nn.Linear(2, 3))).double()
+    hidden, output = SquashedLinear(5, 2), nn.Linear(2, 3)
+    model = nn.Sequential(OrderedDict(F6=hidden, output=output)).double()
     for parameter in model.parameters():
         nn.init.uniform_(parameter, -1, 1)
     x, label = torch.randn(1, 5, dtype=torch.float64), torch.tensor([2])
-    scores, features = model(x).detach(), model[0](x).detach()
-    curved = hessian(lambda s: cross_entropy(s[None], label), scores[0]).diagonal()
+    scores, features = model(x).detach(), hidden(x).detach()
+    curved = second_derivatives(lambda s: cross_entropy(s[None], label), scores[0])
     h = gauss_newton_diagonal(model, x, label)
     torch.testing.assert_close(h["output.bias"], curved)
     torch.testing.assert_close(h["output.weight"], curved[:, None] * features.square())
-    of_features = (model[1].weight.square() * curved[:, None]).sum(dim=0)
+    of_features = (output.weight.square() * curved[:, None]).sum(dim=0)
     tanh = features[0] / 1.7159
     torch.testing.assert_close(
         h["F6.bias"], (of_features * (1.7159 * 2 / 3 * (1 - tanh**2)) ** 2).detach()

@@ -140,10 +140,12 @@ def test_training_fits_the_patterns(patterns):
     images, labels = patterns
     model = network()
     order = np.random.default_rng(2).permutation(64)
+    result = None
     for n in range(40):
         h = sequential.curvature(model, images, labels, order, Options(), first=64 * n)
         steps = [2e-3 / (0.2 + value) for value in h.values()]
         result = sequential.train_pass(model, images, labels, order, steps, Options(), 64 * n)
+    assert result is not None
     assert result.error < 0.1
     assert (sequential.scores(model, images).argmax(axis=1) != labels).mean() < 0.1
 

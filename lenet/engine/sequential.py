@@ -5,9 +5,10 @@ RBF head in float32 on the CPU; everywhere else, and where the module was not bu
 the same slowly. Both see the same distortions and give the same numbers but for rounding.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -116,22 +117,18 @@ def train_pass(
         LenetError: the arrays do not fit together, or the weights left the range of numbers.
     """
     check(images, labels, order)
+    images = np.ascontiguousarray(images)
+    train = train_natively if is_native(model) else train_in_torch
     loss, errors = 0.0, 0
     for start in range(0, len(order), SLICE):
         part = order[start : start + SLICE]
-        if is_native(model):
-            network = native_network(model, options)
-            part_loss, part_errors = network.train(
-                arrays(model.parameters()), arrays(step_sizes), images, labels, part, first + start
-            )
-        else:
-            part_loss, part_errors = train_in_torch(
-                model, images, labels, part, step_sizes, options, first + start
-            )
+        part_loss, part_errors = train(
+            model, images, labels, part, step_sizes, options, first + start
+        )
         loss, errors = loss + part_loss, errors + part_errors
         if not np.isfinite(loss):
             raise LenetError("training diverged: lower lr or raise mu")
-    return Pass(loss / max(1, len(order)), errors / max(1, len(order)))
+    return Pass(loss / len(order), errors / len(order))
 
 
 def curvature(
@@ -150,6 +147,7 @@ def curvature(
         return gauss_newton_diagonal(
             model, x, where, criterion=options.criterion, j=options.j, exact=options.exact
         )
+    images = np.ascontiguousarray(images)
     h = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
     native_network(model, options).curvature(
         arrays(model.parameters()), arrays(h.values()), images, labels, order, first
@@ -168,8 +166,8 @@ def scores(model: LeNet5, images: Images) -> NDArray[np.float32]:
                 ]
             )
     out = np.empty((len(images), 10), np.float32)
-    network = native_network(model, Options())
-    network.scores(arrays(model.parameters()), images, np.arange(len(images)), 0, out)
+    network, every = native_network(model, Options()), np.arange(len(images))
+    network.scores(arrays(model.parameters()), np.ascontiguousarray(images), every, 0, out)
     return out
 
 
@@ -197,30 +195,49 @@ def is_native(model: LeNet5) -> bool:
     return (
         native is not None
         and isinstance(model.get_submodule("output"), EuclideanRBF)
-        and all(p.dtype == torch.float32 and p.device.type == "cpu" for p in model.parameters())
+        and all(
+            p.dtype == torch.float32 and p.device.type == "cpu" and p.is_contiguous()
+            for p in model.parameters()
+        )
     )
 
 
-def native_network(model: LeNet5, options: Options):
+def train_natively(
+    model: LeNet5,
+    images: Images,
+    labels: Numbers,
+    order: Numbers,
+    step_sizes: Sequence[Tensor],
+    options: Options,
+    first: int,
+) -> tuple[float, int]:
+    """(sum of losses, number of wrong answers) of one slice of `train_pass`."""
+    network = native_network(model, options)
+    weights, steps = arrays(model.parameters()), arrays(step_sizes)
+    return network.train(weights, steps, images, labels, order, first)
+
+
+def native_network(model: LeNet5, options: Options) -> Any:
+    """What the native module needs besides the weights."""
     assert native is not None
     output, s2, c3 = (model.get_submodule(name) for name in ("output", "S2", "C3"))
     assert isinstance(output, EuclideanRBF)
     assert isinstance(s2, Subsampling)
     assert isinstance(c3, TableConv2d)
     return native.Network(
-        output.codes.numpy(),
-        c3.table.numpy(),
-        s2.scale,
-        options.criterion == "map",
-        options.j,
-        options.exact,
-        list(astuple(options.distortion)) if options.distortion else [],
-        options.seed,
-        options.instruction_set,
+        codes=output.codes.numpy(),
+        table=c3.table.numpy(),
+        pooling_scale=s2.scale,
+        competitive=options.criterion == "map",
+        j=options.j,
+        exact=options.exact,
+        distortion=list(astuple(options.distortion)) if options.distortion else [],
+        seed=options.seed,
+        instruction_set=options.instruction_set,
     )
 
 
-def arrays(tensors) -> list[NDArray[np.float32]]:
+def arrays(tensors: Iterable[Tensor]) -> list[NDArray[np.float32]]:
     """The same memory as NumPy sees it."""
     return [tensor.detach().numpy() for tensor in tensors]
 

@@ -361,7 +361,8 @@ class LeNet final : public Network {
     add_winograd_gradient<c3_tiles, c3_channels>(C3, w.C3_inputs, w.C3_deltas,
                                                  w.C3_point_gradient);
     winograd_input_gradient<c3_tiles, c3_back_channels>(C3, w.C3_deltas, packed_.C3_transposed,
-                                                        w.C3_products, w.S2_gradient);
+                                                        w.C3_inputs);
+    transform_inputs_back<c3_tiles>(w.C3_inputs, C3.inputs * C3.input_side(), w.S2_gradient);
     for (int y = 0; y < lenet.S2_side(); y++) {
       for (int c = 0; c < C1.outputs; c++)
         w.C1_bias_gradient[c] += unpool_rows(

@@ -47,6 +47,16 @@ LENET_INLINE Vector splat(float x) {
 #endif
 }
 
+// The same value, held in a register: GCC otherwise may load an operand again for each use.
+LENET_INLINE Vector in_register(Vector v) {
+#ifdef __x86_64__
+  asm("" : "+v"(v));
+#elif defined(__aarch64__)
+  asm("" : "+w"(v));
+#endif
+  return v;
+}
+
 LENET_INLINE Vector load(const float* p) { return *reinterpret_cast<const Unaligned*>(p); }
 LENET_INLINE void store(float* p, Vector v) { *reinterpret_cast<Unaligned*>(p) = v; }
 

@@ -172,52 +172,59 @@ LENET_INLINE int winograd_offset(const Convolution& c, int p, int output, int in
   return (block * channels + output % channels) * c.kernel + row;
 }
 
-// The gradient with respect to the inputs, rows of 2 * tiles + 4 columns. `products` is room for
-// points * inputs * tiles vectors.
+// The gradient with respect to the transformed inputs, laid out like them.
 template <int tiles, int channels>
 LENET_INLINE void winograd_input_gradient(const Convolution& c, const Vector* deltas,
-                                          const float* transposed, Vector* products,
-                                          Vector* gradient) {
+                                          const float* transposed, Vector* gradient) {
   constexpr int kernel = 5;
-  const int plane = c.side * tiles, point_size = c.inputs * tiles;
-  for (int y = 0; y < c.input_side(); y++) {
-    const int first = y < c.side ? 0 : y - c.side + 1, last = y < kernel ? y : kernel - 1;
-    const float* block = transposed;
-    for (int p = 0; p < points; p++)
-      for (int i = 0; i < c.inputs; i += channels, block += kernel * c.outputs * channels) {
+  const int plane = c.side * tiles, input_plane = c.input_side() * tiles;
+  for (int p = 0; p < points; p++, deltas += c.outputs * plane)
+    for (int i = 0; i < c.inputs; i += channels, gradient += channels * input_plane) {
+      for (int y = 0; y < c.input_side(); y++) {
+        const int first = y < c.side ? 0 : y - c.side + 1, last = y < kernel ? y : kernel - 1;
         Vector sums[channels][tiles] = {};
         for (int ky = first; ky <= last; ky++) {
-          const float* weights = block + ky * c.outputs * channels;
-          const Vector* row = deltas + p * c.outputs * plane + (y - ky) * tiles;
-          for (int o = 0; o < c.outputs; o++, row += plane, weights += channels)
-            LENET_UNROLL for (int j = 0; j < channels; j++) {
-              const Vector weight = splat(weights[j]);
-              LENET_UNROLL for (int t = 0; t < tiles; t++) sums[j][t] += weight * row[t];
+          const Vector* row = deltas + (y - ky) * tiles;
+          const float* weights = transposed + ky * c.outputs * channels;
+          for (int o = 0; o < c.outputs; o++, row += plane, weights += channels) {
+            Vector weight[channels];
+            LENET_UNROLL for (int j = 0; j < channels; j++) weight[j] = splat(weights[j]);
+            LENET_UNROLL for (int t = 0; t < tiles; t++) {
+              const Vector d = in_register(row[t]);
+              LENET_UNROLL for (int j = 0; j < channels; j++) sums[j][t] += weight[j] * d;
             }
+          }
         }
         LENET_UNROLL for (int j = 0; j < channels; j++)
           LENET_UNROLL for (int t = 0; t < tiles; t++)
-            products[p * point_size + (i + j) * tiles + t] = sums[j][t];
+            gradient[j * input_plane + y * tiles + t] = sums[j][t];
       }
-    for (int i = 0; i < c.inputs; i++) {  // B transposed; neighbouring tiles share four inputs
-      Vector* to = gradient + i * c.input_plane() + y * c.input_stride();
-      Vector carry[4] = {};
-      for (int t = 0; t < tiles; t++, to += 2) {
-        const Vector* m = products + i * tiles + t;
-        const Vector m0 = m[0], m5 = m[5 * point_size];
-        const Vector sum1 = m[point_size] + m[2 * point_size];
-        const Vector difference1 = m[point_size] - m[2 * point_size];
-        const Vector sum2 = m[3 * point_size] + m[4 * point_size];
-        const Vector difference2 = 2.0f * (m[3 * point_size] - m[4 * point_size]);
-        to[0] = carry[0] + 4.0f * m0;
-        to[1] = carry[1] - 4.0f * difference1 - difference2 + 4.0f * m5;
-        carry[0] = carry[2] - 5.0f * m0 - 4.0f * sum1 - sum2;
-        carry[1] = carry[3] + difference1 + difference2 - 5.0f * m5;
-        carry[2] = m0 + sum1 + sum2;
-        carry[3] = m5;
-      }
-      LENET_UNROLL for (int j = 0; j < 4; j++) to[j] = carry[j];
+      transposed += kernel * c.outputs * channels;
     }
+}
+
+// B transposed: [point][row][tile] -> the gradient of every row of inputs. Neighbouring tiles
+// share four inputs.
+template <int tiles>
+LENET_INLINE void transform_inputs_back(const Vector* transformed, int rows, Vector* gradient) {
+  const int point_size = rows * tiles;
+  for (int row = 0; row < rows; row++) {
+    Vector carry[4] = {};
+    LENET_UNROLL for (int tile = 0; tile < tiles; tile++, gradient += 2, transformed++) {
+      const Vector* m = transformed;
+      const Vector m0 = m[0], m5 = m[5 * point_size];
+      const Vector sum1 = m[point_size] + m[2 * point_size];
+      const Vector difference1 = m[point_size] - m[2 * point_size];
+      const Vector sum2 = m[3 * point_size] + m[4 * point_size];
+      const Vector difference2 = 2.0f * (m[3 * point_size] - m[4 * point_size]);
+      gradient[0] = carry[0] + 4.0f * m0;
+      gradient[1] = carry[1] - 4.0f * difference1 - difference2 + 4.0f * m5;
+      carry[0] = carry[2] - 5.0f * m0 - 4.0f * sum1 - sum2;
+      carry[1] = carry[3] + difference1 + difference2 - 5.0f * m5;
+      carry[2] = m0 + sum1 + sum2;
+      carry[3] = m5;
+    }
+    LENET_UNROLL for (int j = 0; j < 4; j++) *gradient++ = carry[j];
   }
 }
 
