@@ -4,6 +4,7 @@ Safetensors files hold numbers only; nothing in them can run when they are read.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 WEIGHTS = "weights.safetensors"
 STATE = "state.safetensors"
+LARGEST_NUMBER = 1e300  # JSON has larger ones, that no float holds
 PRETRAINED = Path(__file__).parent / "pretrained"
 
 
@@ -93,9 +95,9 @@ def read(model: str | Path) -> Checkpoint:
     try:
         network = metadata["model"]
         options, card = json.loads(metadata["options"]), json.loads(metadata["card"])
-        if not (isinstance(options, dict) and isinstance(card, dict)):
-            raise ValueError("metadata is not a JSON object")
-    except (KeyError, ValueError):
+        if not (isinstance(options, dict) and is_card(card)):
+            raise ValueError("metadata are not of the expected types")
+    except (KeyError, ValueError, RecursionError):
         raise LenetError(
             f"{path} lacks the description that lenet.save writes beside the weights"
         ) from None
@@ -108,6 +110,23 @@ def read(model: str | Path) -> Checkpoint:
     if sorted(order) != sorted(arrays):
         raise LenetError(f"{path}: the weights do not match their description")
     return Checkpoint(path, network, options, card, {name: arrays[name] for name in order})
+
+
+def is_card(card: Any) -> bool:
+    """Whether what this package reads of a card has the right types; all of it may be missing."""
+    if not isinstance(card, dict):
+        return False
+    classes, data = card.get("classes") or [], card.get("data") or {}
+    threshold = card.get("rejection_threshold") or 0.0
+    return (
+        isinstance(classes, list)
+        and all(isinstance(name, str) for name in classes)
+        and len(set(classes)) == len(classes)
+        and isinstance(data, dict)
+        and isinstance(data.get("name", ""), str)
+        and isinstance(threshold, int | float)
+        and abs(threshold) < LARGEST_NUMBER
+    )
 
 
 def save(model: "Network", path: str | Path) -> None:
@@ -143,7 +162,14 @@ def restore(checkpoint: Checkpoint) -> "Network":
 
     from lenet.models import build
 
-    model = build(checkpoint.network, checkpoint.options)
+    try:
+        # A LeNet may be of any size: it takes memory when its shapes are known to be the file's.
+        with torch.device("meta" if checkpoint.network == "LeNet" else "cpu"):
+            model = build(checkpoint.network, checkpoint.options)
+    except (RuntimeError, ValueError) as error:
+        raise LenetError(
+            f"{checkpoint.path} describes no possible {checkpoint.network}: {error}"
+        ) from None
     expected = {name: tuple(p.shape) for name, p in model.named_parameters()}
     found = {name: array.shape for name, array in checkpoint.weights.items()}
     if found != expected:
@@ -152,6 +178,8 @@ def restore(checkpoint: Checkpoint) -> "Network":
             f"{checkpoint.path}: {wrong} has shape {found.get(wrong)}, "
             f"but {checkpoint.network} expects {expected.get(wrong)}"
         )
+    if checkpoint.network == "LeNet":
+        model = model.to_empty(device="cpu")
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(torch.from_numpy(checkpoint.weights[name]))
@@ -192,23 +220,35 @@ def load_state(path: Path, model: "Network", optimizer: "torch.optim.Optimizer")
         progress, numbers = json.loads(metadata["progress"]), json.loads(metadata["numbers"])
         with torch.no_grad():
             for name, parameter in model.named_parameters():
-                parameter.copy_(torch.from_numpy(arrays[f"model/{name}"]))
+                parameter.copy_(fitting(arrays[f"model/{name}"], parameter.shape))
+        shapes = [p.shape for group in optimizer.param_groups for p in group["params"]]
         state: dict[int, dict[str, Any]] = {}
         for name, value in [*arrays.items(), *numbers.items()]:
             if name.startswith("optimizer/"):
                 _, index, key = name.split("/")
                 if isinstance(value, np.ndarray):
-                    value = torch.from_numpy(value)
+                    value = fitting(value, shapes[int(index)] if value.ndim else ())
                 state.setdefault(int(index), {})[key] = value
         optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-    except (KeyError, ValueError, RuntimeError) as error:
+        if not all(isinstance(progress[name], int) for name in ("epoch", "metrics_bytes")):
+            raise ValueError("its progress is not counted")
+    except (KeyError, IndexError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         raise LenetError(f"{path} is not a training state of this recipe: {error}") from None
     return progress
 
 
+def fitting(array: NDArray[Any], shape: Sequence[int]) -> "torch.Tensor":
+    """The array as a tensor; PyTorch itself would stretch what has another shape."""
+    import torch
+
+    if array.shape != tuple(shape):
+        raise ValueError(f"shape {array.shape} where {tuple(shape)} is expected")
+    return torch.from_numpy(array)
+
+
 def save_tensors(tensors: dict[str, NDArray[Any]], path: Path, metadata: dict[str, str]) -> None:
     try:
-        save_file({n: np.ascontiguousarray(a) for n, a in tensors.items()}, path, metadata)
+        save_file({n: np.asarray(a, order="C") for n, a in tensors.items()}, path, metadata)
     except SafetensorError as error:  # how safetensors reports a full disk
         raise OSError(str(error)) from None
 
@@ -217,8 +257,10 @@ def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
     """(metadata, tensors) of a safetensors file."""
     try:
         with safe_open(path, framework="numpy") as file:
-            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}
+            names = file.keys()  # it cannot be iterated itself
+            return file.metadata() or {}, {name: file.get_tensor(name) for name in names}
     except FileNotFoundError:
         raise LenetError(f"there is no file {path}") from None
-    except (SafetensorError, OSError, TypeError, ValueError) as error:
+    # TypeError and AttributeError: number formats that NumPy does not have
+    except (SafetensorError, OSError, TypeError, ValueError, AttributeError) as error:
         raise LenetError(f"{path} is not a whole safetensors file: {error}") from None

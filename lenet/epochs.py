@@ -27,12 +27,16 @@ STAGES_1998 = {1: 1.0, 3: 0.4, 6: 0.2, 9: 0.1, 13: 0.02}  # from pass -> share o
 CURVATURE_PATTERNS = 500  # patterns that second derivatives are averaged over (appendix C)
 
 
+# Is told of every step: images in it, its mean loss, and how many were right.
+StepWatcher = Callable[[int, Any, Any], None]
+
+
 class Epochs(Protocol):
     """What trains a network for one epoch after the other."""
 
     engine: str
 
-    def run(self, epoch: int, watch: "Watch") -> list[dict[str, Any]]:
+    def run(self, epoch: int, watch: StepWatcher) -> list[dict[str, Any]]:
         """Trains for one epoch (numbered from 1); returns a record of each step."""
         ...
 
@@ -55,7 +59,12 @@ def make_epochs(
         assert isinstance(model, LeNet5)
         if device.type != "cpu":
             raise LenetError("the optimizer sdlm runs on the CPU: use --device cpu")
-        return Passes(recipe, model, optimizer, train), "one pattern at a time"
+        passes = Passes(recipe, model, optimizer, train)
+        if engine not in ("auto", passes.engine):
+            raise LenetError(
+                f"the optimizer sdlm runs by the engine {passes.engine} here, not by {engine}"
+            )
+        return passes, "one pattern at a time"
     found = engines.plan(recipe.model, model.options, recipe.loss, recipe.label_smoothing)
     name, reason = engines.choose(engine, device.type, found)
     if name == "fused":
@@ -89,7 +98,6 @@ class Watch:
         self.examples = 0
 
     def __call__(self, examples: int, loss: Any, right: Any) -> None:
-        """Counts one step: images in it, its mean loss, and how many were right."""
         self.examples += examples
         now = time.perf_counter()
         note = None
@@ -121,7 +129,7 @@ class Minibatches:
         )
         self.steps_per_epoch = math.ceil(count / recipe.batch_size)
 
-    def run(self, epoch: int, watch: Watch) -> list[dict[str, Any]]:
+    def run(self, epoch: int, watch: StepWatcher) -> list[dict[str, Any]]:
         recipe = self.recipe
         random = np.random.default_rng([recipe.seed, epoch])
         order = random.permutation(self.count)
@@ -167,7 +175,7 @@ class Passes:
             seed=recipe.seed,
         )
 
-    def run(self, epoch: int, watch: Watch) -> list[dict[str, Any]]:
+    def run(self, epoch: int, watch: StepWatcher) -> list[dict[str, Any]]:
         """Trains for one pass (numbered from 1); returns a record of each slice of it."""
         images, labels, count = self.train.images, self.train.labels, len(self.order)
         first = (epoch - 1) * count

@@ -56,10 +56,12 @@ def scorer(
     else:
         network, device = type(model).__name__, next(model.parameters()).device.type
         weights = [p.detach().numpy() for p in model.parameters()] if device == "cpu" else []
-    found = engine.plan(network, model.options)
+    found = plan(model, network)
     name, _ = engine.choose(asked, device, found)
     if name == "fused":
         assert not isinstance(found, str)
+        if isinstance(model, Checkpoint) and tuple(w.shape for w in weights) != found.shapes:
+            raise LenetError(f"{model.path}: the weights do not fit the {network} it describes")
         return engine.FusedScorer(found, weights, threads)
     from lenet.engine.steps import scores_by_autograd
 
@@ -67,9 +69,26 @@ def scorer(
     return lambda images: scores_by_autograd(torch_model, images)
 
 
+def plan(model: "Network | Checkpoint", network: str) -> "engine.fused.Plan | str":
+    """`engine.plan`, for options that may come from a file."""
+    try:
+        return engine.plan(network, model.options)
+    except (KeyError, IndexError, TypeError, ValueError):
+        if not isinstance(model, Checkpoint):
+            raise
+        raise LenetError(f"{model.path} describes no possible {network}") from None
+
+
 def class_names(model: "Network | Checkpoint", count: int) -> list[str]:
-    """The classes that a network was trained with; plain numbers if it does not say."""
-    return model.card.get("classes") or [str(label) for label in range(count)]
+    """The classes that a network was trained with; plain numbers if it does not say.
+
+    Raises:
+        LenetError: it names another number of classes than `count`.
+    """
+    names = model.card.get("classes") or [str(label) for label in range(count)]
+    if len(names) != count:
+        raise LenetError(f"the network has {count} scores, but its card names {len(names)} classes")
+    return names
 
 
 def write(

@@ -69,6 +69,9 @@ OWN_BACKGROUND_SPREAD = 0.5
 WORKING_SIDE = 512  # pixels; the digit is sought at this size
 CLOSER_SIDE = 100  # pixels; a digit found smaller than this is looked at again in a larger picture
 CLOSER_MARGIN = 0.6  # of the digit's longer side, on each side of it, for that second look
+# Ink over box above which a find is a sheet of paper (MNIST: 0.74 at most, but for narrow ones), if
+# it is not narrower than the aspect; the margin keeps the sheet's edges out of the second look.
+SHEET_FILL, SHEET_ASPECT, SHEET_MARGIN = 0.82, 0.5, 0.04
 LIGHTING_SIDE = 64  # pixels; enough for a surface with six coefficients
 LIGHTING_ROUNDS = 12  # the reweighted fit changes by less than a grey level after this many
 STROKE_LIMIT = 0.35  # of the side: strokes are narrower, shadows wider
@@ -93,23 +96,26 @@ SPECK = 0.02  # of the largest mark's ink; smaller marks are dust
 BRIDGE = 0.004  # of the picture's side, from both ends: gaps in a stroke that count as none
 JOIN_GAP = 0.25  # of the digit's longer side: how far off a detached stroke may lie
 LINE_LENGTH, LINE_WIDTH = 0.9, 0.1  # of the picture: ruled lines are longer and narrower than this
+FRAME_REACH = 0.03  # of a frame's longer side: how far its lines stray from its box
+FRAME_SIDE = 0.9  # of each side covered by its line
 FRAME_COVER = 0.6  # of the picture's outline covered by one mark: a frame or the desk's edge
 BESIDE_BORDER = (
     0.1  # a mark off the border is preferred to one on it that has up to 10 times its ink
 )
 MIN_SHARE = 0.35  # of all ink off lines and frames; with less, no digit stands out
+PIECE, MAX_PIECES = 0.2, 8  # strokes of at least this share of the largest; more are text
 MIN_MARK = 6  # pixels
-# Stroke length over the box's longer side. MNIST: 2.3 on average, 3.9 at most; dots of noise: 7 and more.
-MAX_STROKE_LENGTH = 6.0
+# Stroke length over the box's longer side. MNIST: 2.1 on average, 3.7 at most; dots of noise: 5.7 and more.
+MAX_STROKE_LENGTH = 5.0
 
 # --- what MNIST looks like (measured on the training images) ---------------------------------
 
 FIELD = 28
 FIT = 20
 CENTRE = 14.0  # centres of mass are uniform in 13.5 .. 14.5 (index coordinates, first pixel = 0)
-# Stroke thickness in pixels of the 20x20 box, 2 * ink / length of outline: mean 2.5, 1% below 1.7,
-# 1% above 4.3.
-THINNEST, THICKEST = 1.7, 4.3
+# Stroke thickness in pixels of the 20x20 box, 2 * ink / length of outline: mean 2.7, 1% below 1.8,
+# 1% above 4.6.
+THINNEST, THICKEST = 1.8, 4.6
 OUTLINE_PIXELS = 3  # pixels per pixel of the box at which outlines are measured: rough edges, seen
 # closer, would count as long outlines and make strokes look thin
 PEN_PIXELS = 8  # pixels per pixel of the 20x20 box while strokes are made thicker or thinner
@@ -159,9 +165,8 @@ def preprocess(source: Source) -> Preprocessed:
     steps = result.steps
     try:
         look = find_digit(gray, steps)
-        if closer := closer_region(look, gray):
-            left, top, right, bottom = closer
-            look = find_digit(gray[top:bottom, left:right], steps).moved(left, top)
+        if region := region_inside(look) or closer_region(look, gray):
+            look = find_digit(crop(gray, region), steps).moved(region)
         result = replace(
             result, polarity=look.polarity, threshold=look.threshold, box=look.box_in_source
         )
@@ -379,8 +384,8 @@ class Look:
     threshold: float
     origin: tuple[int, int] = (0, 0)
 
-    def moved(self, left: int, top: int) -> Look:
-        return replace(self, origin=(left, top))
+    def moved(self, region: Box) -> Look:
+        return replace(self, origin=region[:2])
 
     @property
     def box_in_source(self) -> Box:
@@ -425,6 +430,18 @@ def sharpen(ink: Picture, pixel: float) -> Picture:
     return np.clip((ink - cut) / (1 - 2 * cut), 0, 1)
 
 
+def region_inside(look: Look) -> Box | None:
+    """The inside of what was found, if it is no stroke but a sheet of paper or a lit field."""
+    found = crop(look.ink, look.box)
+    if found.mean() < SHEET_FILL or min(found.shape) < SHEET_ASPECT * max(found.shape):
+        return None
+    left, top, right, bottom = look.box_in_source
+    margin = math.ceil(SHEET_MARGIN * max(right - left, bottom - top))
+    if min(right - left, bottom - top) - 2 * margin < MIN_SIDE:
+        return None
+    return left + margin, top + margin, right - margin, bottom - margin
+
+
 def closer_region(look: Look, gray: Picture) -> Box | None:
     """The part of the picture for a second look, if the first saw the digit too small."""
     left, top, right, bottom = look.box
@@ -448,8 +465,10 @@ def find_background(gray: Picture) -> tuple[Picture, str]:
     the picture most cleanly in two levels and leaves the least ink on the picture's outline.
     """
     small = shrink(gray, LIGHTING_SIDE)
-    split = otsu(small)
     smooth = smooth_lighting(small)
+    if np.abs(small - smooth).max() < 2 * GREY_LEVEL:  # light alone: no guess can do better
+        return enlarge(smooth, gray.shape), "dark on light"
+    split = otsu(small)
     darker, lighter = beyond_outline(small - smooth)
     guesses = [
         (np.full_like(small, commonest(small[small > split])), "dark on light"),
@@ -639,11 +658,12 @@ def choose_marks(marks: Mask, ink: Picture) -> Mask:
     lines = (spans.max(1) >= LINE_LENGTH) & (spans.min(1) <= LINE_WIDTH)
     on_outline = outline(labels)
     cover = np.bincount(on_outline, minlength=count + 1)[1:] / on_outline.size
-    frames = cover >= FRAME_COVER
+    frames = (cover >= FRAME_COVER) | enclosing_frames(labels, boxes, area, mass)
+    if frames.all():
+        raise NoDigit("the marks are a frame along the picture's edges")
+    lines &= ~frames
     if (lines | frames).all():
-        if not lines.all() or count > 1:
-            raise NoDigit("the marks are a frame or lines along the picture's edges")
-        lines[:] = False  # one stroke and nothing else: a 1
+        lines[:] = False  # nothing but one long stroke: a 1
     strokes = ~lines & ~frames
     if mass[strokes].max() < SPECK * mass[lines].max(initial=0.0):
         strokes |= lines  # a line with dust beside it: a 1
@@ -655,13 +675,36 @@ def choose_marks(marks: Mask, ink: Picture) -> Mask:
     chosen = join(boxes, main, candidates)
     if area[chosen].sum() < MIN_MARK:
         raise NoDigit("there are only specks")
-    if mass[chosen].sum() < MIN_SHARE * mass[strokes].sum():
+    pieces = (mass[chosen] > PIECE * mass[main]).sum()
+    if mass[chosen].sum() < MIN_SHARE * mass[strokes].sum() or pieces > MAX_PIECES:
         raise NoDigit("many marks and none stands out; crop the picture to one digit")
     digit = np.concatenate([[False], chosen])[labels]
     drawn = crop(np.where(digit, np.float32(1), np.float32(0)), bounding_box(digit))
     if drawn.sum() / stroke_thickness(drawn) > MAX_STROKE_LENGTH * max(drawn.shape):
         raise NoDigit("the picture looks like noise or texture")
     return digit
+
+
+def enclosing_frames(
+    labels: NDArray[np.int64],
+    boxes: NDArray[np.int64],
+    area: NDArray[np.int64],
+    mass: NDArray[np.float64],
+) -> Mask:
+    """Which components are the box of a form: along their own bounding box, with a mark inside."""
+    frames = np.zeros(len(boxes), bool)
+    for n in np.flatnonzero(mass >= SPECK * mass.max()):
+        left, top, right, bottom = boxes[n]
+        reach = math.ceil(FRAME_REACH * max(right - left, bottom - top))
+        own = labels[top:bottom, left:right] == n + 1
+        if min(own.shape) <= 4 * reach or area[n] > own.size / 2:
+            continue
+        sides = [own[:reach].any(0), own[-reach:].any(0), own[:, :reach].any(1), own[:, -reach:].any(1)]
+        if min(side.mean() for side in sides) < FRAME_SIDE:
+            continue
+        inside = (boxes[:, :2] > boxes[n, :2]).all(1) & (boxes[:, 2:] < boxes[n, 2:]).all(1)
+        frames[n] = mass[inside].max(initial=0.0) > SPECK * mass[n]
+    return frames
 
 
 def join(boxes: NDArray[np.int64], main: int, candidates: Mask) -> Mask:
@@ -771,7 +814,7 @@ def stroke_thickness(ink: Picture) -> float:
     A stroke of length l and thickness t holds l * t ink and has an outline of 2 l. The outline of
     a grey picture is the sum of its gradient (the coarea formula).
     """
-    gradient_y, gradient_x = np.gradient(np.pad(ink, 1))
+    gradient_y, gradient_x = np.gradient(np.pad(ink, 2))
     outline = float(np.hypot(gradient_x, gradient_y).sum())
     return 2 * float(ink.sum()) / max(outline, 1e-6)
 

@@ -6,6 +6,7 @@ run folder.
 
 import dataclasses
 import json
+import math
 import types
 import typing
 from dataclasses import dataclass
@@ -64,7 +65,7 @@ class Recipe:
     batch_size: int = 256
     """Images in a step."""
     loss: Literal["cross-entropy", "mse", "penalty", "map"] = "cross-entropy"
-    """Cross-entropy, squared error to one-hot targets, or criterion (8) or (9) of the 1998 paper."""
+    """Cross-entropy, squared error to one-hot targets, or criterion (8) or (9) of 1998."""
     j: float = 10.0
     """Constant of the loss map: the penalty of the rubbish class."""
     label_smoothing: float = 0.0
@@ -102,7 +103,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         rules = {
-            "epochs": self.epochs >= 1,
+            "name": "/" not in self.name and "\0" not in self.name,
+            "epochs": 1 <= self.epochs <= 1_000_000,
             "batch_size": self.batch_size >= 1,
             "validation": self.validation >= 0,
             "seed": 0 <= self.seed < 2**32,
@@ -119,6 +121,10 @@ class Recipe:
             "mu": self.mu > 0,
             "j": self.j > 0,
         }
+        for name, value in vars(self).items():
+            numbers = value if isinstance(value, tuple) else (value,)
+            if any(isinstance(number, float) and not math.isfinite(number) for number in numbers):
+                rules[name] = False
         for name, holds in rules.items():
             if not holds:
                 raise LenetError(f"{name} cannot be {getattr(self, name)}")
@@ -132,8 +138,17 @@ class Recipe:
             raise LenetError("momentum goes with the optimizer sgd")
         if (self.optimizer == "sdlm") != (self.batch_size == 1 and self.model == "LeNet5"):
             raise LenetError("the optimizer sdlm goes with the model LeNet5 and batch_size 1")
-        if self.optimizer == "sdlm" and (self.warmup or self.weight_decay or self.rotation):
-            raise LenetError("the optimizer sdlm has no warmup, weight_decay or rotation")
+        if self.optimizer == "sdlm":
+            if self.warmup or self.weight_decay or self.rotation or self.label_smoothing:
+                raise LenetError(
+                    "the optimizer sdlm has no warmup, weight_decay, rotation or label_smoothing"
+                )
+            losses = ("cross-entropy",) if self.head == "softmax" else ("penalty", "map")
+            if self.loss not in losses:
+                raise LenetError(
+                    f"with the optimizer sdlm, the head {self.head} has the loss "
+                    f"{' or '.join(losses)}, not {self.loss}"
+                )
 
     def network_options(self, classes: int) -> dict[str, Any]:
         """The arguments of the network's constructor."""
@@ -175,8 +190,8 @@ class Recipe:
             LenetError: the file cannot be read or is no recipe.
         """
         try:
-            return Recipe.from_dict(json.loads(file.read_text()), str(file))
-        except (OSError, ValueError) as error:
+            return Recipe.from_dict(json.loads(file.read_text(encoding="utf-8")), str(file))
+        except (OSError, ValueError, RecursionError) as error:
             if isinstance(error, LenetError):
                 raise
             raise LenetError(f"{file} cannot be read as a recipe: {error}") from None
@@ -192,12 +207,12 @@ def typed(kind: Any, value: Any, name: str) -> Any:
     elif origin is Literal:
         if value in arguments:
             return value
-        raise LenetError(f"{name} must be one of {', '.join(arguments)}, not {value!r}")
-    elif kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        raise LenetError(f"{name} must be one of {', '.join(arguments)}, not {value!r:.100}")
+    elif kind is float and type(value) in (int, float) and abs(value) < 1e300:
         return float(value)
     elif not isinstance(kind, types.GenericAlias) and type(value) is kind:
         return value
-    raise LenetError(f"{name} cannot be {value!r}")
+    raise LenetError(f"{name} cannot be {value!r:.100}")
 
 
 NETWORK_FIELDS: dict[str, tuple[str, ...]] = {

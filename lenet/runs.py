@@ -59,11 +59,11 @@ class Run:
 
 @dataclass(frozen=True)
 class Settings:
-    """Where and how a run is executed, as `train` takes it; the device is a definite one."""
+    """Where and how a run is executed, as `train` takes it; device and threads are definite."""
 
     device: str
     engine: str
-    threads: int | None
+    threads: int
     data_dir: str | None
     tensorboard: bool
 
@@ -83,6 +83,13 @@ def new_folder(name: str) -> Path:
     raise LenetError("cannot find a free name for the run folder; name one with --out")
 
 
+def usable_cores() -> int:
+    """CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def begin(
     folder: Path,
     recipe: Recipe,
@@ -99,13 +106,29 @@ def begin(
         checkpoint.save_state(state, model, optimizer, progress)
     else:
         progress = checkpoint.load_state(state, model, optimizer)
-        before = json.loads((folder / ENVIRONMENT).read_text())
-        if before["data"]["sha256"] != record["data"]["sha256"]:
+        _, checksums = read_environment(folder)
+        if checksums != record["data"]["sha256"]:
             raise LenetError(f"the data have changed since {folder} was begun")
     # Metrics of an epoch whose state was not reached are written again.
     with (folder / METRICS).open("ab") as file:
+        if file.tell() < progress["metrics_bytes"]:
+            raise LenetError(f"{folder / METRICS} is shorter than when the run was stopped")
         file.truncate(progress["metrics_bytes"])
     return progress
+
+
+def read_environment(folder: Path) -> tuple[Settings, dict[str, str]]:
+    """The settings and the data's checksums that a run was begun with.
+
+    Raises:
+        LenetError: the run's environment.json is missing or damaged.
+    """
+    file = folder / ENVIRONMENT
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        return Settings(**record["settings"]), record["data"]["sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise LenetError(f"{file} cannot be used: {error}") from None
 
 
 def append_metrics(folder: Path, records: list[dict[str, Any]]) -> int:
@@ -114,6 +137,8 @@ def append_metrics(folder: Path, records: list[dict[str, Any]]) -> int:
     try:
         with (folder / METRICS).open("ab") as file:
             file.write(lines.encode())
+            file.flush()
+            os.fsync(file.fileno())  # before the state that counts on them
             return file.tell()
     except OSError as error:
         raise LenetError(
@@ -145,9 +170,7 @@ def environment(settings: Settings, reason: str, dataset: Dataset) -> dict[str, 
         "numpy": np.__version__,
         "platform": platform.platform(),
         "processor": processor_name(),
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
+        "cores": usable_cores(),
     }
 
 

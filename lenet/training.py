@@ -1,7 +1,6 @@
 """Training: a recipe in, a run folder out."""
 
 import dataclasses
-import json
 import sys
 import time
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from lenet import checkpoint, data, evaluation, metrics, runs
@@ -53,16 +53,16 @@ def train(
         if recipe not in RECIPES:
             raise LenetError(f"no recipe {recipe!r}: choose one of {', '.join(RECIPES)}")
         recipe = RECIPES[recipe]
-    folder = Path(out) if out else runs.new_folder(recipe.name)
-    if (folder / runs.RECIPE).exists():
+    folder = Path(out) if out else None
+    if folder and any((folder / file).exists() for file in (runs.RECIPE, checkpoint.STATE)):
         raise LenetError(f"{folder} already holds a run; go on with it by --resume {folder}")
     if recipe.optimizer == "sdlm" and device == "auto":
         device = "cpu"  # one pattern at a time is no work for a GPU
     settings = Settings(
         str(choose_device(device)),
         engine,
-        threads,
-        str(data_dir) if data_dir else None,
+        runs.usable_cores() if threads is None else threads,
+        str(Path(data_dir).expanduser().resolve()) if data_dir else None,
         tensorboard,
     )
     return proceed(folder, recipe, settings)
@@ -80,10 +80,7 @@ def resume(folder: str | Path) -> Run:
     folder = Path(folder)
     if not (folder / runs.RECIPE).is_file():
         raise LenetError(f"{folder} holds no run: there is no {runs.RECIPE}")
-    try:
-        settings = Settings(**json.loads((folder / runs.ENVIRONMENT).read_text())["settings"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise LenetError(f"{folder / runs.ENVIRONMENT} cannot be used: {error}") from None
+    settings, _ = runs.read_environment(folder)
     return proceed(folder, Recipe.from_file(folder / runs.RECIPE), settings)
 
 
@@ -107,8 +104,8 @@ class Session:
     board: Any
 
 
-def proceed(folder: Path, recipe: Recipe, settings: Settings) -> Run:
-    """Trains from the folder's state, or from the start, to the end."""
+def proceed(folder: Path | None, recipe: Recipe, settings: Settings) -> Run:
+    """Trains from the folder's state, or from the start in a new folder, to the end."""
     dataset = data.load(recipe.data, settings.data_dir)
     if recipe.validation:
         dataset = dataset.hold_out(recipe.validation)
@@ -121,6 +118,7 @@ def proceed(folder: Path, recipe: Recipe, settings: Settings) -> Run:
         )
         settings = dataclasses.replace(settings, engine=epochs.engine)
         record = runs.environment(settings, reason, dataset)
+        folder = folder or runs.new_folder(recipe.name)  # only now: nothing is wrong with the rest
         session = Session(
             folder=folder,
             recipe=recipe,
@@ -129,8 +127,8 @@ def proceed(folder: Path, recipe: Recipe, settings: Settings) -> Run:
             model=model,
             optimizer=optimizer,
             epochs=epochs,
-            progress=runs.begin(folder, recipe, record, model, optimizer),
             board=tensorboard_writer(folder) if settings.tensorboard else None,
+            progress=runs.begin(folder, recipe, record, model, optimizer),
         )
         try:
             run_epochs(session)
@@ -156,6 +154,8 @@ def run_epochs(session: Session) -> None:
             steps = session.epochs.run(epoch, Watch(bar, words))
             seconds = time.perf_counter() - started
             scores = session.epochs.scores(test.images)
+            if not np.isfinite(scores).all():
+                raise LenetError(f"scores are not finite after epoch {epoch}: lower lr")
             report = metrics.report(scores, test.labels, session.dataset.classes)
             save_epoch(session, epoch, steps, seconds, report)
             bar.say(f"{words}  {result_words(session)}")
@@ -236,7 +236,11 @@ def initial_network(recipe: Recipe, classes: int) -> Network:
     """The recipe's network with the initial weights of its seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        return build(recipe.model, recipe.network_options(classes))
+        try:
+            return build(recipe.model, recipe.network_options(classes))
+        except RuntimeError as error:  # PyTorch's word for too little memory
+            reason = str(error).splitlines()[0]
+            raise LenetError(f"this {recipe.model} cannot be built: {reason}") from None
 
 
 def make_optimizer(recipe: Recipe, model: Network) -> torch.optim.Optimizer:
@@ -269,7 +273,7 @@ def choose_device(name: str) -> torch.device:
             name = "cpu"
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.ones(1, device=device).item()  # some names that PyTorch knows hold no numbers
     except (RuntimeError, AssertionError) as error:
         raise LenetError(f"no device {name!r} here: {str(error).splitlines()[0]}") from None
     return device

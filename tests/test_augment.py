@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from lenet.augment import Distortion, warp
+from lenet.engine import fused
+from lenet.errors import LenetError
 
 
 def blob(seed: int = 0) -> np.ndarray:
@@ -71,3 +73,43 @@ def test_same_generator_same_maps():
     distortion = Distortion(1, 10, 0.1, 0.1, 0.1)
     first, second = (distortion.draw(5, np.random.default_rng([3, 1])) for _ in range(2))
     np.testing.assert_array_equal(first, second)
+
+
+needs_kernels = pytest.mark.skipif(
+    not fused.instruction_sets(), reason="the compiled kernels are not installed"
+)
+
+
+@needs_kernels
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_the_compiled_warp_is_the_same(threads: int):
+    random = np.random.default_rng(threads)
+    images = random.integers(0, 256, (40, 28, 28), dtype=np.uint8)
+    index = random.integers(0, 40, 500)
+    maps = Distortion(4, 40, 0.4, 0.2, 0.4).draw(500, random)
+    ours = fused.warp(images, index, maps, threads).astype(int)
+    theirs = warp(torch.from_numpy(images[index]), torch.from_numpy(maps)).numpy().astype(int)
+    # Positions differ in the last bits, so now and then a pixel is rounded the other way.
+    assert np.abs(ours - theirs).max() <= 1
+    assert (ours != theirs).mean() < 1e-3
+
+
+@needs_kernels
+def test_the_compiled_warp_takes_any_map():
+    images = np.full((1, 28, 28), 255, np.uint8)
+    maps = np.full((4, 2, 3), np.nan, np.float32)
+    maps[1:] = np.float32([np.inf, -1e38, 0])[:, None, None]
+    warped = fused.warp(images, np.zeros(4, np.int64), maps)
+    assert not warped[:2].any()  # nowhere
+    assert (warped[3] == 255).all()  # the centre
+
+
+@needs_kernels
+def test_the_compiled_warp_refuses_what_does_not_fit():
+    images, maps = np.zeros((2, 28, 28), np.uint8), np.zeros((3, 2, 3), np.float32)
+    with pytest.raises(LenetError, match="index 2 is out of range"):
+        fused.warp(images, np.array([0, 1, 2]), maps)
+    with pytest.raises(LenetError, match="maps must have the shape"):
+        fused.warp(images, np.array([0, 1]), maps)
+    with pytest.raises(LenetError, match="square"):
+        fused.warp(np.zeros((2, 28, 27), np.uint8), np.array([0, 1, 1]), maps)

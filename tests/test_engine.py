@@ -217,6 +217,7 @@ def test_several_python_threads() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_works_in_a_forked_child() -> None:
     step = fused.FusedStep(fused.Plan(), 2)
     want = gradients_of(step)

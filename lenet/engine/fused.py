@@ -207,6 +207,38 @@ class FusedStep:
             _check(f"{name}[{i}]", array, np.float32, shape)
 
 
+def warp(
+    images: NDArray[np.uint8],
+    index: NDArray[np.int64],
+    maps: NDArray[np.float32],
+    threads: int | None = None,
+) -> NDArray[np.uint8]:
+    """Chosen images seen through affine maps; `lenet.augment.warp` says the same in PyTorch.
+
+    Args:
+        images: uint8 (N, H, H), C-contiguous, as all arrays here.
+        index: int64 (B,), 0 to N - 1.
+        maps: float32 (B, 2, 3), as `lenet.augment.Distortion.draw` gives them.
+        threads: threads that share the work; by default one for each core.
+
+    Returns:
+        uint8 (B, H, H).
+
+    Raises:
+        LenetError: an array has another dtype, shape or layout, or an index is out of range.
+    """
+    assert _fused is not None
+    _check("index", index, np.int64, (len(index),))
+    _check("maps", maps, np.float32, (len(index), 2, 3))
+    _check("images", images, np.uint8, images.shape)
+    out = np.empty((len(index), *images.shape[1:]), np.uint8)
+    try:
+        _fused.warp(images, index, maps, out, threads or min(_cores(), 256))
+    except (ValueError, IndexError, TypeError) as error:
+        raise LenetError(str(error)) from None
+    return out
+
+
 def _check(name: str, array: NDArray[Any], dtype: Any, shape: tuple[int, ...]) -> None:
     if not isinstance(array, np.ndarray):
         raise LenetError(f"{name} must be a NumPy array, not {type(array).__name__}")

@@ -78,8 +78,7 @@ class FusedStep:
     ) -> tuple[float, int]:
         images, labels = self.images, self.labels
         if maps is not None:
-            chosen = torch.from_numpy(images[index])
-            images = warp(chosen, torch.from_numpy(maps)).numpy()
+            images = fused.warp(images, index, maps, self.kernels.threads)
             labels, index = labels[index], np.arange(len(index))
         return self.kernels.step(images, labels, index, self.weights, self.gradients)
 

@@ -6,26 +6,23 @@
 
 namespace lenet::LENET_ISA {
 
-// weights (outputs, inputs) -> [output block][input][output of block], outputs filled up with zeros
+// weights (outputs, inputs) -> [output block][input][output of block], for some of the outputs
 template <int block>
-static void pack_dense(const float* weights, int outputs, int inputs, int first, int last,
-                       float* packed) {
+static void pack_dense(const float* weights, int inputs, int first, int last, float* packed) {
   for (int o = first; o < last; o += block)
-    for (int j = 0; j < block; j++) {
-      float* to = packed + o * inputs + j;
-      for (int i = 0; i < inputs; i++)
-        to[i * block] = o + j < outputs ? weights[(o + j) * inputs + i] : 0.0f;
-    }
+    for (int i = 0; i < inputs; i++)
+      for (int j = 0; j < block; j++)
+        packed[o * inputs + i * block + j] = weights[(o + j) * inputs + i];
 }
 
-// weights -> [input block][output][input of block], inputs filled up with zeros
+// weights (outputs, inputs) -> [input block][output][input of block], for some of the inputs
 template <int block>
 static void pack_transposed_dense(const float* weights, int outputs, int inputs, int first,
                                   int last, float* packed) {
   for (int i = first; i < last; i += block)
     for (int o = 0; o < outputs; o++) {
       float* to = packed + i * outputs + o * block;
-      for (int j = 0; j < block; j++) to[j] = i + j < inputs ? weights[o * inputs + i + j] : 0.0f;
+      for (int j = 0; j < block; j++) to[j] = weights[o * inputs + i + j];
     }
 }
 
@@ -58,7 +55,7 @@ static void to_rows(const Vector* vectors, int count, float* rows, int stride) {
 
 // gradient (outputs, stride) = sum over examples of delta (output) * input row, for the outputs
 // from `first` to `last`. deltas [tile][delta_stride] are vectors, rows (examples, stride) floats.
-// Four vectors of tiles at a time, so that their rows stay in the first-level cache.
+// 64 examples at a time, so that a block of columns of their rows stays in the first-level cache.
 template <int outputs, int vectors>
 LENET_INLINE void dense_weight_gradient(const Vector* deltas, int delta_stride, const float* rows,
                                         int stride, int tiles, int first, int last,

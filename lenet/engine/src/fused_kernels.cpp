@@ -39,21 +39,21 @@ constexpr int dense_block(int n) {
 
 struct Shape {
   Convolution C1, C3;
-  int classes, F6, C5, S4;  // widths
+  int S4, C5, F6, classes;  // values of an example
 
   constexpr int S2_side() const { return C1.side / 2; }
   constexpr int S4_side() const { return C3.side / 2; }
 };
 
 constexpr Shape lenet = {
-    .C1 = {1, 6, 1, 6, kernel, 28, 28},
-    .C3 = {6, 16, 6, 16, kernel, 10, 10},
-    .classes = 10,
-    .F6 = 84,
-    .C5 = 120,
+    .C1 = {.inputs = 1, .outputs = 6, .kernel = kernel, .side = 28},
+    .C3 = {.inputs = 6, .outputs = 16, .kernel = kernel, .side = 10},
     .S4 = 400,
+    .C5 = 120,
+    .F6 = 84,
+    .classes = 10,
 };
-static_assert(lenet.C3.input_side() == lenet.S2_side() && lenet.C3.stride == 2 * c3_tiles);
+static_assert(lenet.C3.input_side() == lenet.S2_side() && lenet.C3.side == 2 * c3_tiles);
 constexpr int c3_points = points * lenet.C3.inputs * lenet.C3.outputs * kernel;
 
 enum Parameter {
@@ -122,9 +122,8 @@ struct Workspace {
   Vectors F6{lenet.F6}, F6_slopes{lenet.F6};
   Vectors scores{lenet.classes};
   Vectors C3_inputs{points * lenet.C3.inputs * lenet.C3.input_side() * c3_tiles};
-  Vectors C3_deltas{points * lenet.C3.outputs * lenet.C3.side * c3_tiles};
-  Vectors C3_products{points * lenet.C3.outputs * c3_tiles};
-  Vectors C1_row_deltas{lenet.C1.outputs * 2 * lenet.C1.stride};
+  Vectors C3_points{points * lenet.C3.outputs * lenet.C3.side * c3_tiles};
+  Vectors C1_row_deltas{lenet.C1.outputs * 2 * lenet.C1.side};
 
   Vectors C1_weight_gradient{lenet.C1.weights()}, C1_bias_gradient{lenet.C1.outputs};
   Vectors C3_point_gradient{c3_points}, C3_bias_gradient{lenet.C3.outputs};
@@ -134,9 +133,10 @@ struct Workspace {
 
 // The activations of the fully connected layers for the whole batch in rows, as the matrix
 // product of the weight gradient wants them, their deltas in vectors, and the product.
-template <int outputs, int inputs, int blocked_outputs, int blocked_vectors>
+template <int outputs, int inputs, int block_outputs, int block_vectors>
 struct DenseGradient {
-  static constexpr int stride = round_up(inputs, blocked_vectors * lanes);
+  static constexpr int block_columns = block_vectors * lanes;
+  static constexpr int stride = (inputs + block_columns - 1) / block_columns * block_columns;
   Floats rows;
   Vectors deltas;
   Floats product{outputs * stride};
@@ -150,10 +150,10 @@ struct DenseGradient {
 
   // Thread `thread` of `threads` writes its share of both gradients.
   void reduce(int tiles, int thread, int threads, float* weight, float* bias) {
-    constexpr int blocks = outputs / blocked_outputs;
-    const int first = thread * blocks / threads * blocked_outputs;
-    const int last = (thread + 1) * blocks / threads * blocked_outputs;
-    dense_weight_gradient<blocked_outputs, blocked_vectors>(deltas, outputs, rows, stride, tiles,
+    constexpr int blocks = outputs / block_outputs;
+    const int first = thread * blocks / threads * block_outputs;
+    const int last = (thread + 1) * blocks / threads * block_outputs;
+    dense_weight_gradient<block_outputs, block_vectors>(deltas, outputs, rows, stride, tiles,
                                                             first, last, product);
     for (int o = first; o < last; o++) {
       memcpy(weight + o * inputs, product + o * stride, inputs * sizeof(float));
@@ -176,18 +176,16 @@ class LeNet final : public Network {
   ~LeNet() override { delete[] workspaces_; }
 
   Result step(const Batch& batch, const float* const* weights, float* const* gradients) override {
-    batch_ = batch;
-    weights_ = weights;
+    begin(batch, weights);
     gradients_ = gradients;
-    tiles_ = (batch.size + lanes - 1) / lanes;
     C5_.reserve(tiles_);
     F6_.reserve(tiles_);
     output_.reserve(tiles_);
-    parallel<&LeNet::pack>();
+    parallel<&LeNet::pack<true>>();
     parallel<&LeNet::train_tiles>();
     parallel<&LeNet::reduce>();
     Result result = {0.0, 0};
-    for (int thread = 0; thread < threads_; thread++) {
+    for (int thread = 0; thread < team_; thread++) {
       result.loss += workspaces_[thread].loss / batch.size;
       result.right += workspaces_[thread].right;
     }
@@ -195,19 +193,24 @@ class LeNet final : public Network {
   }
 
   void scores(const Batch& batch, const float* const* weights, float* scores) override {
-    batch_ = batch;
-    weights_ = weights;
+    begin(batch, weights);
     scores_ = scores;
-    tiles_ = (batch.size + lanes - 1) / lanes;
-    parallel<&LeNet::pack>();
+    parallel<&LeNet::pack<false>>();
     parallel<&LeNet::infer_tiles>();
   }
 
  private:
+  void begin(const Batch& batch, const float* const* weights) {
+    batch_ = batch;
+    weights_ = weights;
+    tiles_ = (batch.size + lanes - 1) / lanes;
+    team_ = tiles_ < threads_ ? tiles_ : threads_;
+  }
+
   template <void (LeNet::*phase)(int)>
   void parallel() {
     run_parallel(
-        threads_, [](int thread, void* self) { (static_cast<LeNet*>(self)->*phase)(thread); }, this);
+        team_, [](int thread, void* self) { (static_cast<LeNet*>(self)->*phase)(thread); }, this);
   }
 
   // The padding of the first convolution is zero; between it and the picture lie the pixels of
@@ -218,33 +221,39 @@ class LeNet final : public Network {
       for (int x = 0; x < side; x++) {
         const int last = side - plan_.padding;
         const bool inside = y >= plan_.padding && y < last && x >= plan_.padding && x < last;
-        w.input[y * lenet.C1.input_stride() + x] = splat(inside ? -plan_.mean / plan_.std : 0.0f);
+        w.input[y * side + x] = splat(inside ? -plan_.mean / plan_.std : 0.0f);
       }
   }
 
+  // First phase: weights into the order of the kernels. The fully connected C5 has most of them.
+  template <bool training>
   void pack(int thread) {
-    const auto share = [&](int count, int which) { return which * count / threads_; };
+    constexpr int c5 = dense_block(lenet.C5), f6 = dense_block(lenet.F6);
+    constexpr int s4 = dense_block(lenet.S4), out = dense_block(lenet.classes);
     if (thread == 0) {
       pack_convolution<c1_channels>(lenet.C1, weights_[C1_weight], packed_.C1);
       pack_winograd<c3_channels, c3_back_channels>(lenet.C3, weights_[C3_weight], packed_.C3,
                                                    packed_.C3_transposed);
-      pack_dense<dense_block(lenet.F6)>(weights_[F6_weight], lenet.F6, lenet.C5, 0, lenet.F6,
-                                        packed_.F6);
-      pack_dense<dense_block(lenet.classes)>(weights_[output_weight], lenet.classes, lenet.F6, 0,
-                                             lenet.classes, packed_.output);
+      pack_dense<f6>(weights_[F6_weight], lenet.C5, 0, lenet.F6, packed_.F6);
+      pack_dense<out>(weights_[output_weight], lenet.F6, 0, lenet.classes, packed_.output);
     }
-    if (thread == threads_ - 1) {
-      pack_transposed_dense<dense_block(lenet.C5)>(weights_[F6_weight], lenet.F6, lenet.C5, 0,
-                                                   lenet.C5, packed_.F6_transposed);
-      pack_transposed_dense<dense_block(lenet.F6)>(weights_[output_weight], lenet.classes, lenet.F6,
-                                                   0, lenet.F6, packed_.output_transposed);
+    pack_dense<c5>(weights_[C5_weight], lenet.S4, share(lenet.C5 / c5, thread) * c5,
+                   share(lenet.C5 / c5, thread + 1) * c5, packed_.C5);
+    if (!training) return;
+    if (thread == team_ - 1) {
+      pack_transposed_dense<c5>(weights_[F6_weight], lenet.F6, lenet.C5, 0, lenet.C5,
+                                packed_.F6_transposed);
+      pack_transposed_dense<f6>(weights_[output_weight], lenet.classes, lenet.F6, 0, lenet.F6,
+                                packed_.output_transposed);
     }
-    constexpr int out = dense_block(lenet.C5), in = dense_block(lenet.S4);
-    pack_dense<out>(weights_[C5_weight], lenet.C5, lenet.S4, share(lenet.C5 / out, thread) * out,
-                    share(lenet.C5 / out, thread + 1) * out, packed_.C5);
-    pack_transposed_dense<in>(weights_[C5_weight], lenet.C5, lenet.S4,
-                              share(lenet.S4 / in, thread) * in,
-                              share(lenet.S4 / in, thread + 1) * in, packed_.C5_transposed);
+    pack_transposed_dense<s4>(weights_[C5_weight], lenet.C5, lenet.S4,
+                              share(lenet.S4 / s4, thread) * s4,
+                              share(lenet.S4 / s4, thread + 1) * s4, packed_.C5_transposed);
+  }
+
+  // Where the part of `count` things that is a thread's begins.
+  int share(int count, int thread) const {
+    return static_cast<int>(static_cast<long>(thread) * count / team_);
   }
 
   int count(int tile) const {
@@ -275,7 +284,7 @@ class LeNet final : public Network {
           square[lane] = __builtin_convertvector(integers, Vector) * scale + shift;
         }
         transpose(square);
-        Vector* row = input + (y + border) * lenet.C1.input_stride() + border + x;
+        Vector* row = input + (y + border) * lenet.C1.input_side() + border + x;
         for (int i = 0; i < lanes; i++) row[i] = square[i];
       }
   }
@@ -287,25 +296,25 @@ class LeNet final : public Network {
 
     constexpr Convolution C1 = lenet.C1, C3 = lenet.C3;
     for (int y = 0; y < C1.side; y++) {
-      convolve_row<kernel, c1_channels, c1_columns>(C1, w.input + y * C1.input_stride(), packed_.C1,
-                                                    weights_[C1_bias], w.C1 + y * C1.stride);
+      convolve_row<kernel, c1_channels, c1_columns>(C1, w.input + y * C1.input_side(), packed_.C1,
+                                                    weights_[C1_bias], w.C1 + y * C1.side);
       if (y % 2)
         for (int c = 0; c < C1.outputs; c++) {
-          Vector* lower = w.C1 + c * C1.plane() + y * C1.stride;
-          pool(lower - C1.stride, lower, w.S2 + c * C3.input_plane() + y / 2 * C3.input_stride(),
+          Vector* lower = w.C1 + c * C1.plane() + y * C1.side;
+          pool(lower - C1.side, lower, w.S2 + c * C3.input_plane() + y / 2 * C3.input_side(),
                lenet.S2_side());
         }
     }
     transform_inputs<c3_tiles>(w.S2, C3.inputs * C3.input_side(), w.C3_inputs);
-    for (int y = 0; y < C3.side; y++) {
-      winograd_row<c3_tiles, c3_channels>(C3, y, w.C3_inputs, packed_.C3, weights_[C3_bias],
-                                          w.C3_products, w.C3 + y * C3.stride);
-      if (y % 2)
-        for (int c = 0; c < C3.outputs; c++) {
-          Vector* lower = w.C3 + c * C3.plane() + y * C3.stride;
-          pool(lower - C3.stride, lower,
-               w.S4 + (c * lenet.S4_side() + y / 2) * lenet.S4_side(), lenet.S4_side());
-        }
+    winograd_products<c3_tiles, c3_channels>(C3, w.C3_inputs, packed_.C3, w.C3_points);
+    for (int c = 0; c < C3.outputs; c++) {
+      Vector* plane = w.C3 + c * C3.plane();
+      transform_products<c3_tiles>(w.C3_points + c * C3.side * c3_tiles,
+                                   C3.outputs * C3.side * c3_tiles, C3.side, weights_[C3_bias][c],
+                                   plane);
+      for (int y = 0; y < lenet.S4_side(); y++)
+        pool(plane + 2 * y * C3.side, plane + (2 * y + 1) * C3.side,
+             w.S4 + (c * lenet.S4_side() + y) * lenet.S4_side(), lenet.S4_side());
     }
     multiply_dense<dense_block(lenet.C5)>(packed_.C5, weights_[C5_bias], w.S4, lenet.S4, lenet.C5,
                                           w.C5);
@@ -354,26 +363,27 @@ class LeNet final : public Network {
       for (int y = 0; y < lenet.S4_side(); y++)
         w.C3_bias_gradient[c] +=
             unpool_rows(C3, w.S4_gradient + (c * lenet.S4_side() + y) * lenet.S4_side(),
-                        plane + 2 * y * C3.stride, plane + 2 * y * C3.stride);
+                        plane + 2 * y * C3.side, plane + 2 * y * C3.side);
       transform_deltas<c3_tiles>(plane, C3.side, C3.outputs * C3.side * c3_tiles,
-                                 w.C3_deltas + c * C3.side * c3_tiles);
+                                 w.C3_points + c * C3.side * c3_tiles);
     }
-    add_winograd_gradient<c3_tiles, c3_channels>(C3, w.C3_inputs, w.C3_deltas,
+    add_winograd_gradient<c3_tiles, c3_channels>(C3, w.C3_inputs, w.C3_points,
                                                  w.C3_point_gradient);
-    winograd_input_gradient<c3_tiles, c3_back_channels>(C3, w.C3_deltas, packed_.C3_transposed,
+    winograd_input_gradient<c3_tiles, c3_back_channels>(C3, w.C3_points, packed_.C3_transposed,
                                                         w.C3_inputs);
     transform_inputs_back<c3_tiles>(w.C3_inputs, C3.inputs * C3.input_side(), w.S2_gradient);
     for (int y = 0; y < lenet.S2_side(); y++) {
       for (int c = 0; c < C1.outputs; c++)
         w.C1_bias_gradient[c] += unpool_rows(
-            C1, w.S2_gradient + c * C3.input_plane() + y * C3.input_stride(),
-            w.C1 + c * C1.plane() + 2 * y * C1.stride, w.C1_row_deltas + c * 2 * C1.stride);
+            C1, w.S2_gradient + c * C3.input_plane() + y * C3.input_side(),
+            w.C1 + c * C1.plane() + 2 * y * C1.side, w.C1_row_deltas + c * 2 * C1.side);
       add_weight_gradient<kernel, c1_gradient_channels>(
-          C1, 2, w.input + 2 * y * C1.input_stride(), w.C1_row_deltas, 2 * C1.stride,
+          C1, 2, w.input + 2 * y * C1.input_side(), w.C1_row_deltas, 2 * C1.side,
           w.C1_weight_gradient);
     }
   }
 
+  // Second phase: tiles there and back.
   void train_tiles(int thread) {
     Workspace& w = workspaces_[thread];
     w.loss = 0.0;
@@ -382,7 +392,7 @@ class LeNet final : public Network {
     memset(w.C1_bias_gradient, 0, lenet.C1.outputs * sizeof(Vector));
     memset(w.C3_point_gradient, 0, c3_points * sizeof(Vector));
     memset(w.C3_bias_gradient, 0, lenet.C3.outputs * sizeof(Vector));
-    for (int tile = first_tile(thread); tile < first_tile(thread + 1); tile++) {
+    for (int tile = share(tiles_, thread); tile < share(tiles_, thread + 1); tile++) {
       forward<true>(tile, w);
       score(tile, w);
       backward(tile, w);
@@ -391,7 +401,7 @@ class LeNet final : public Network {
 
   void infer_tiles(int thread) {
     Workspace& w = workspaces_[thread];
-    for (int tile = first_tile(thread); tile < first_tile(thread + 1); tile++) {
+    for (int tile = share(tiles_, thread); tile < share(tiles_, thread + 1); tile++) {
       forward<false>(tile, w);
       for (int lane = 0; lane < count(tile); lane++)
         for (int k = 0; k < lenet.classes; k++)
@@ -399,13 +409,9 @@ class LeNet final : public Network {
     }
   }
 
-  int first_tile(int thread) const {
-    return static_cast<int>(static_cast<long>(thread) * tiles_ / threads_);
-  }
-
   float reduced(Vectors Workspace::*gradient, int i) const {
     Vector total = (workspaces_[0].*gradient)[i];
-    for (int thread = 1; thread < threads_; thread++) total += (workspaces_[thread].*gradient)[i];
+    for (int thread = 1; thread < team_; thread++) total += (workspaces_[thread].*gradient)[i];
     return sum(total);
   }
 
@@ -435,12 +441,13 @@ class LeNet final : public Network {
     }
   }
 
+  // Third phase: sums over the batch into the caller's gradients.
   void reduce(int thread) {
-    C5_.reduce(tiles_, thread, threads_, gradients_[C5_weight], gradients_[C5_bias]);
-    F6_.reduce(tiles_, thread, threads_, gradients_[F6_weight], gradients_[F6_bias]);
-    output_.reduce(tiles_, thread, threads_, gradients_[output_weight], gradients_[output_bias]);
+    C5_.reduce(tiles_, thread, team_, gradients_[C5_weight], gradients_[C5_bias]);
+    F6_.reduce(tiles_, thread, team_, gradients_[F6_weight], gradients_[F6_bias]);
+    output_.reduce(tiles_, thread, team_, gradients_[output_weight], gradients_[output_bias]);
     if (thread == 0) reduce_C1(gradients_[C1_weight], gradients_[C1_bias]);
-    reduce_C3(thread * lenet.C3.outputs / threads_, (thread + 1) * lenet.C3.outputs / threads_,
+    reduce_C3(share(lenet.C3.outputs, thread), share(lenet.C3.outputs, thread + 1),
               gradients_[C3_weight], gradients_[C3_bias]);
   }
 
@@ -449,14 +456,14 @@ class LeNet final : public Network {
   const int threads_;
   Packed packed_;
   Workspace* workspaces_;
-  static constexpr int rows_ = many_registers ? 4 : 2;
-  DenseGradient<lenet.C5, lenet.S4, rows_, 5> C5_;
-  DenseGradient<lenet.F6, lenet.C5, rows_, 4> F6_;
+  DenseGradient<lenet.C5, lenet.S4, many_registers ? 4 : 2, 5> C5_;
+  DenseGradient<lenet.F6, lenet.C5, many_registers ? 4 : 2, 4> F6_;
   DenseGradient<lenet.classes, lenet.F6, 2, many_registers ? 6 : 4> output_;
 
   // Of the call under way.
   Batch batch_{};
   int tiles_ = 0;
+  int team_ = 1;  // threads that work: no more than tiles
   const float* const* weights_ = nullptr;
   float* const* gradients_ = nullptr;
   float* scores_ = nullptr;

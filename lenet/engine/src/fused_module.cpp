@@ -12,6 +12,7 @@
 
 #include "fused.h"
 #include "thread_pool.h"
+#include "warp.h"
 
 namespace nb = nanobind;
 
@@ -25,6 +26,7 @@ struct InstructionSet {
   const char* name;
   bool available;
   Network* (*create)(const Plan&, int);
+  Warp* warp;
 };
 
 // Best first.
@@ -36,13 +38,13 @@ std::vector<InstructionSet> instruction_sets() {
                   __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
                       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
                       __builtin_cpu_supports("fma"),
-                  avx512::create});
+                  avx512::create, avx512::warp});
 #endif
 #if LENET_HAS_AVX2
   sets.push_back({"avx2", __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"),
-                  avx2::create});
+                  avx2::create, avx2::warp});
 #endif
-  sets.push_back({"portable", true, portable::create});
+  sets.push_back({"portable", true, portable::create, portable::warp});
   return sets;
 }
 
@@ -193,11 +195,58 @@ class FusedStep {
   ForkSafeMutex mutex_;
 };
 
+using Maps = nb::ndarray<const float, nb::shape<-1, 2, 3>, nb::c_contig, nb::device::cpu>;
+using Pictures = nb::ndarray<std::uint8_t, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
+
+// out[i] = images[index[i]] seen through maps[i].
+void warp_images(const Images& images, const Numbers& index, const Maps& maps,
+                 const Pictures& out, int threads) {
+  const std::size_t count = index.shape(0), side = images.shape(1);
+  if (images.shape(2) != side || side > 1024)
+    throw nb::value_error("images must be square, with sides of at most 1024");
+  if (maps.shape(0) != count || out.shape(0) != count || out.shape(1) != side ||
+      out.shape(2) != side)
+    throw nb::value_error("maps and out must have one entry for each number of index");
+  for (std::size_t i = 0; i < count; i++)
+    if (index.data()[i] < 0 || index.data()[i] >= static_cast<std::int64_t>(images.shape(0)))
+      throw nb::index_error(("index " + std::to_string(index.data()[i]) + " is out of range for " +
+                             std::to_string(images.shape(0)) + " images").c_str());
+  if (threads < 1 || threads > 256) throw nb::value_error("threads must be from 1 to 256");
+
+  struct Work {
+    const std::uint8_t* images;
+    const std::int64_t* index;
+    const float* maps;
+    std::uint8_t* out;
+    std::size_t count, side, threads;
+    Warp* warp;
+  };
+  Work work = {images.data(), index.data(), maps.data(), out.data(), count, side,
+               static_cast<std::size_t>(threads), nullptr};
+  for (const auto& set : instruction_sets())
+    if (set.available && !work.warp) work.warp = set.warp;
+
+  const nb::gil_scoped_release release;
+  run_parallel(
+      threads,
+      [](int thread, void* context) {
+        const Work& w = *static_cast<Work*>(context);
+        std::vector<float> memory(warp_memory(static_cast<int>(w.side)));
+        const std::size_t pixels = w.side * w.side;
+        for (std::size_t i = w.count * thread / w.threads; i < w.count * (thread + 1) / w.threads; i++)
+          w.warp(w.images + w.index[i] * pixels, w.maps + i * 6, static_cast<int>(w.side),
+                 memory.data(), w.out + i * pixels);
+      },
+      &work);
+}
+
 }  // namespace
 }  // namespace lenet
 
 NB_MODULE(_fused, m) {
   m.def("instruction_sets", &lenet::available_instruction_sets);
+  m.def("warp", &lenet::warp_images, nb::arg("images").noconvert(), nb::arg("index").noconvert(),
+        nb::arg("maps").noconvert(), nb::arg("out").noconvert(), nb::arg("threads"));
   nb::class_<lenet::FusedStep>(m, "FusedStep")
       .def(nb::init<nb::handle, int, const std::string&>())
       .def("step", &lenet::FusedStep::step, nb::arg("images").noconvert(),

@@ -28,7 +28,11 @@ constexpr int lanes = 8;
 constexpr int registers = 16;
 #else
 constexpr int lanes = 4;
+#ifdef __aarch64__
+constexpr int registers = 32;
+#else
 constexpr int registers = 16;
+#endif
 #endif
 
 using Vector [[gnu::vector_size(lanes * 4), gnu::may_alias]] = float;

@@ -13,8 +13,9 @@
 // and the transformed inputs of the forward pass serve the backward pass, too. A. Lavin, S. Gray,
 // "Fast Algorithms for Convolutional Neural Networks", 2016.
 //
-// Below, a tile is a pair of neighbouring outputs. Transformed inputs lie as [point][channel][row]
-// [tile], transformed deltas likewise.
+// Below, a tile is a pair of neighbouring outputs. Whatever is transformed lies as
+// [point][channel][row][tile], so that the middle of each pass streams through one point after
+// the other, which fits the first-level cache.
 #pragma once
 
 #include "convolution.h"
@@ -87,41 +88,47 @@ LENET_INLINE void transform_inputs(const Vector* input, int rows, Vector* to) {
     }
 }
 
-// Row `y` of all output channels from transformed inputs. `output` points at the row in the first
-// plane; `products` is room for points * outputs * tiles vectors.
+// G weights * B inputs, summed over the input channels: [point][output][row][tile].
 template <int tiles, int channels>
-LENET_INLINE void winograd_row(const Convolution& c, int y, const Vector* transformed,
-                               const float* packed, const float* bias, Vector* products,
-                               Vector* output) {
+LENET_INLINE void winograd_products(const Convolution& c, const Vector* inputs, const float* packed,
+                                    Vector* products) {
   constexpr int kernel = 5;
-  const int input_plane = c.input_side() * tiles, point_size = c.outputs * tiles;
-  for (int p = 0; p < points; p++, transformed += c.inputs * input_plane)
-    for (int o = 0; o < c.outputs; o += channels) {
-      Vector sums[channels][tiles] = {};
-      for (int i = 0; i < c.inputs; i++) {
-        const Vector* rows = transformed + i * input_plane + y * tiles;
-        LENET_UNROLL for (int ky = 0; ky < kernel; ky++, packed += channels)
-          LENET_UNROLL for (int j = 0; j < channels; j++) {
-            const Vector weight = splat(packed[j]);
-            LENET_UNROLL for (int t = 0; t < tiles; t++)
-              sums[j][t] += weight * rows[ky * tiles + t];
-          }
+  const int input_plane = c.input_side() * tiles, plane = c.side * tiles;
+  for (int p = 0; p < points; p++, inputs += c.inputs * input_plane)
+    for (int o = 0; o < c.outputs; o += channels, products += channels * plane) {
+      for (int y = 0; y < c.side; y++) {
+        const float* weights = packed;
+        Vector sums[channels][tiles] = {};
+        for (int i = 0; i < c.inputs; i++) {
+          const Vector* rows = inputs + i * input_plane + y * tiles;
+          LENET_UNROLL for (int ky = 0; ky < kernel; ky++, weights += channels)
+            LENET_UNROLL for (int j = 0; j < channels; j++) {
+              const Vector weight = splat(weights[j]);
+              LENET_UNROLL for (int t = 0; t < tiles; t++)
+                sums[j][t] += weight * rows[ky * tiles + t];
+            }
+        }
+        LENET_UNROLL for (int j = 0; j < channels; j++)
+          LENET_UNROLL for (int t = 0; t < tiles; t++)
+            products[j * plane + y * tiles + t] = sums[j][t];
       }
-      LENET_UNROLL for (int j = 0; j < channels; j++)
-        LENET_UNROLL for (int t = 0; t < tiles; t++)
-          products[p * point_size + (o + j) * tiles + t] = sums[j][t];
+      packed += c.inputs * kernel * channels;
     }
-  for (int o = 0; o < c.outputs; o++)  // A
-    for (int t = 0; t < tiles; t++) {
-      const Vector* m = products + o * tiles + t;
-      const Vector sum1 = m[point_size] + m[2 * point_size];
-      const Vector difference1 = m[point_size] - m[2 * point_size];
-      const Vector sum2 = m[3 * point_size] + m[4 * point_size];
-      const Vector difference2 = m[3 * point_size] - m[4 * point_size];
-      output[o * c.plane() + 2 * t] = (m[0] + sum1) + (sum2 + bias[o]);
-      output[o * c.plane() + 2 * t + 1] =
-          (difference1 + 2.0f * difference2) + (m[5 * point_size] + bias[o]);
-    }
+}
+
+// A, and the bias: `rows` rows of outputs of one channel from their products.
+template <int tiles>
+LENET_INLINE void transform_products(const Vector* products, int point_size, int rows, float bias,
+                                     Vector* output) {
+  for (int i = 0; i < rows * tiles; i++) {
+    const Vector* m = products + i;
+    const Vector sum1 = m[point_size] + m[2 * point_size];
+    const Vector difference1 = m[point_size] - m[2 * point_size];
+    const Vector sum2 = m[3 * point_size] + m[4 * point_size];
+    const Vector difference2 = m[3 * point_size] - m[4 * point_size];
+    output[2 * i] = (m[0] + sum1) + (sum2 + bias);
+    output[2 * i + 1] = (difference1 + 2.0f * difference2) + (m[5 * point_size] + bias);
+  }
 }
 
 // A transposed: rows of deltas -> [point][row][tile].
@@ -210,7 +217,7 @@ LENET_INLINE void transform_inputs_back(const Vector* transformed, int rows, Vec
   const int point_size = rows * tiles;
   for (int row = 0; row < rows; row++) {
     Vector carry[4] = {};
-    LENET_UNROLL for (int tile = 0; tile < tiles; tile++, gradient += 2, transformed++) {
+    for (int tile = 0; tile < tiles; tile++, gradient += 2, transformed++) {
       const Vector* m = transformed;
       const Vector m0 = m[0], m5 = m[5 * point_size];
       const Vector sum1 = m[point_size] + m[2 * point_size];

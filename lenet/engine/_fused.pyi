@@ -1,0 +1,31 @@
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+def instruction_sets() -> list[str]: ...
+def warp(
+    images: NDArray[np.uint8],
+    index: NDArray[np.int64],
+    maps: NDArray[np.float32],
+    out: NDArray[np.uint8],
+    threads: int,
+) -> None: ...
+
+class FusedStep:
+    def __init__(self, plan: Any, threads: int, isa: str) -> None: ...
+    def step(
+        self,
+        images: NDArray[np.uint8],
+        labels: NDArray[np.int64],
+        index: NDArray[np.int64],
+        weights: Sequence[NDArray[np.float32]],
+        gradients: Sequence[NDArray[np.float32]],
+    ) -> tuple[float, int]: ...
+    def scores(
+        self,
+        images: NDArray[np.uint8],
+        weights: Sequence[NDArray[np.float32]],
+        scores: NDArray[np.float32],
+    ) -> None: ...

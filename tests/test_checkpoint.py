@@ -1,0 +1,400 @@
+"""Networks on disk: bit for bit, without PyTorch, and safe from whatever a file holds."""
+
+import json
+import os
+import pickle
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import file_size_limit
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import save_file
+
+import lenet
+from lenet import checkpoint
+from lenet.errors import LenetError
+from lenet.evaluation import scorer
+from lenet.models import NETWORKS, Network
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (3, 28, 28), np.uint8)
+OTHERS: dict[str, Callable[[], Network]] = {
+    "small": lambda: lenet.LeNet(channels=(4,), hidden=(), activation="silu", classes=3),
+    "large": lambda: lenet.LeNet(input_size=32, padding=(0,), mean=0.13, std=0.3, pooling="max"),
+    "softmax": lambda: lenet.LeNet5(head="softmax", subsampling="sum"),
+}
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of an untrained LeNet; not to be changed."""
+    file = tmp_path_factory.mktemp("weights") / "lenet.safetensors"
+    torch.manual_seed(0)
+    lenet.save(lenet.LeNet(), file)
+    return file
+
+
+@pytest.mark.parametrize("network", [*NETWORKS, *OTHERS])
+def test_round_trip(network: str, tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    model = {**NETWORKS, **OTHERS}[network]()
+    model.card = {"classes": ["a", "é"], "rejection_threshold": 0.25, "more": [1, {"x": None}]}
+    file = tmp_path / "model.safetensors"
+    lenet.save(model, file)
+    found = lenet.load(file)
+    assert type(found) is type(model)
+    assert found.options == model.options
+    assert found.card == model.card
+    assert not found.training
+    expected, state = model.state_dict(), found.state_dict()
+    assert list(state) == list(expected)
+    for name, tensor in expected.items():
+        assert state[name].numpy().tobytes() == tensor.numpy().tobytes(), name
+    with torch.no_grad():
+        prepared = model.prepare(IMAGES)
+        assert torch.equal(found.prepare(IMAGES), prepared)
+        assert torch.equal(found(prepared), model.eval()(prepared))
+
+
+def test_loading_leaves_the_random_numbers_alone(weights: Path) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(4)
+    torch.manual_seed(5)
+    lenet.load(weights)
+    assert torch.equal(torch.rand(4), expected)
+
+
+def test_read_needs_no_pytorch(weights: Path) -> None:
+    script = (
+        "import sys\nfrom lenet import checkpoint\n"
+        "found = checkpoint.read(sys.argv[1])\n"
+        "assert found.network == 'LeNet'\n"
+        "assert list(found.weights)[:2] == ['C1.weight', 'C1.bias']\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", script, str(weights)], check=True, timeout=60)
+
+
+def test_read_gives_the_order_of_the_network(weights: Path) -> None:
+    names = [name for name, _ in lenet.LeNet().named_parameters()]
+    assert list(checkpoint.read(weights).weights) == names
+
+
+# Damaged and hostile files
+
+
+def metadata(**changes: str | None) -> dict[str, str]:
+    model = lenet.LeNet()
+    right = {
+        "model": "LeNet",
+        "options": json.dumps(model.options),
+        "card": "{}",
+        "order": " ".join(name for name, _ in model.named_parameters()),
+    }
+    return {name: value for name, value in (right | changes).items() if value is not None}
+
+
+def arrays(**changes: Any) -> dict[str, Any]:
+    model = lenet.LeNet()
+    return {name: p.detach().numpy() for name, p in model.named_parameters()} | {
+        name.replace("_", "."): value for name, value in changes.items()
+    }
+
+
+def options(**changes: Any) -> str:
+    return json.dumps(lenet.LeNet().options | changes)
+
+
+def assert_refused(file: Path) -> None:
+    """Neither way of using the network may end in anything but a message with the file's name."""
+    for use in (lenet.load, lambda f: scorer(checkpoint.read(f))(IMAGES)):
+        with pytest.raises(LenetError) as caught:
+            use(file)
+        assert str(file) in str(caught.value)
+        assert len(str(caught.value)) < 2000
+
+
+def header(content: bytes, rest: bytes = b"") -> bytes:
+    return struct.pack("<Q", len(content)) + content + rest
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\0" * 7,
+        b"\xff" * 8,
+        header(b""),
+        header(b"{}"),
+        header(b"[" * 100_000),
+        header(b'{"__metadata__":{"model":1}}'),
+        header(b'{"a":{"dtype":"F32","shape":[4611686018427387],"data_offsets":[0,4]}}', b"1234"),
+        header(b'{"a":{"dtype":"BF16","shape":[1],"data_offsets":[0,2]}}', b"12"),
+        header(b'{"a":{"dtype":"F8_E4M3","shape":[1],"data_offsets":[0,1]}}', b"1"),
+        pickle.dumps({"C1.weight": np.zeros(3)}),
+        b"PK\x03\x04" + b"\0" * 100,
+    ],
+)  # fmt: skip
+def test_files_that_are_no_weights(content: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "x.safetensors"
+    file.write_bytes(content)
+    assert_refused(file)
+
+
+def test_pickle_is_not_run(tmp_path: Path) -> None:
+    class Harm:
+        def __reduce__(self) -> Any:
+            return os.mkdir, (str(tmp_path / "harm"),)
+
+    file = tmp_path / "x.safetensors"
+    file.write_bytes(pickle.dumps(Harm()))
+    assert_refused(file)
+    torch.save({"a": Harm()}, file)
+    assert_refused(file)
+    assert not (tmp_path / "harm").exists()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.01, 0.5, 0.999])
+def test_truncated_file(share: float, weights: Path, tmp_path: Path) -> None:
+    content = weights.read_bytes()
+    file = tmp_path / "x.safetensors"
+    file.write_bytes(content[: int(len(content) * share)])
+    assert_refused(file)
+    file.write_bytes(content + b"\0")
+    assert_refused(file)
+
+
+@given(content=st.binary(max_size=200))
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_random_bytes(content: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "x.safetensors"
+    file.write_bytes(content)
+    with pytest.raises(LenetError, match="safetensors"):
+        checkpoint.read(file)
+
+
+@given(position=st.integers(0, 1400), value=st.integers(0, 255))
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_changed_header(position: int, value: int, weights: Path, tmp_path: Path) -> None:
+    content = bytearray(weights.read_bytes())
+    content[position] = value
+    file = tmp_path / "x.safetensors"
+    file.write_bytes(content)
+    for use in (lenet.load, lambda f: scorer(checkpoint.read(f), threads=1)(IMAGES)):
+        with suppress(LenetError):  # any other exception fails; some changes change nothing
+            use(file)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"C1_weight": np.zeros((6, 1, 5, 4), np.float32)},
+        {"C1_weight": np.zeros((1, 1, 5, 5), np.float32)},
+        {"C1_weight": np.zeros((0,), np.float32)},
+        {"C1_bias": np.zeros(6, np.float64)},
+        {"C1_bias": np.zeros(6, np.float16)},
+        {"C1_bias": np.zeros(6, np.int64)},
+        {"C1_bias": np.full(6, np.nan, np.float32)},
+        {"C1_bias": np.full(6, np.inf, np.float32)},
+        {"C9_bias": np.zeros(6, np.float32)},
+    ],
+)
+def test_wrong_weights(changes: dict[str, Any], tmp_path: Path) -> None:
+    file = tmp_path / "x.safetensors"
+    save_file(arrays(**changes), file, metadata())
+    assert_refused(file)
+
+
+DEEP = "[" * 100_000 + "]" * 100_000
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model": None},
+        {"options": None},
+        {"card": None},
+        {"order": None},
+        {"model": "Sequential"},
+        {"model": "__import__"},
+        {"model": "LeNet5"},
+        {"options": "{"},
+        {"options": "[]"},
+        {"options": DEEP},
+        {"options": options(input_size=10**9)},
+        {"options": options(hidden=[10**6, 10**6])},
+        {"options": options(hidden=[10**18, 10**18])},
+        {"options": options(hidden=10**30)},
+        {"options": options(channels="ab")},
+        {"options": options(channels=[6.5, 16])},
+        {"options": options(channels=[-6, 16])},
+        {"options": options(channels=None)},
+        {"options": options(kernel_sizes=[5, {}])},
+        {"options": options(padding=[])},
+        {"options": options(activation="exec")},
+        {"options": options(activation=["gelu"])},
+        {"options": options(std=0)},
+        {"options": options(std="1")},
+        {"options": "1" * 5000},
+        {"card": "null"},
+        {"card": "[]"},
+        {"card": DEEP},
+        {"card": '{"classes": 10}'},
+        {"card": '{"classes": "0123456789"}'},
+        {"card": '{"classes": [1, 2]}'},
+        {"card": '{"classes": ["a", "a"]}'},
+        {"card": '{"data": "mnist"}'},
+        {"card": '{"data": {"name": 3}}'},
+        {"card": '{"rejection_threshold": "1"}'},
+        {"card": '{"rejection_threshold": NaN}'},
+        {"card": '{"rejection_threshold": ' + "9" * 400 + "}"},
+        {"order": "C1.weight"},
+        {"order": "C1.weight " * 10},
+    ],
+)
+def test_hostile_metadata(changes: dict[str, str | None], tmp_path: Path) -> None:
+    file = tmp_path / "x.safetensors"
+    save_file(arrays(), file, metadata(**changes))
+    assert_refused(file)
+
+
+def test_no_memory_is_taken_for_what_the_file_does_not_hold(tmp_path: Path) -> None:
+    file = tmp_path / "x.safetensors"
+    save_file(arrays(), file, metadata(options=options(hidden=[10**12])))
+    with pytest.raises(LenetError, match="expects"):
+        lenet.load(file)
+
+
+def test_foreign_safetensors(tmp_path: Path) -> None:
+    file = tmp_path / "x.safetensors"
+    save_file(arrays(), file)
+    with pytest.raises(LenetError, match=r"lacks the description that lenet\.save writes"):
+        lenet.load(file)
+
+
+def test_full_disk_keeps_the_old_file(weights: Path, tmp_path: Path) -> None:
+    file = tmp_path / "x.safetensors"
+    file.write_bytes(weights.read_bytes())
+    with file_size_limit(100_000), pytest.raises(LenetError, match=r"cannot write .*is kept"):
+        lenet.save(lenet.LeNet(), file)
+    assert file.read_bytes() == weights.read_bytes()
+    assert os.listdir(tmp_path) == [file.name]
+
+
+# Finding
+
+
+def test_locate(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(LenetError, match=r"no trained model under runs/: run `lenet train`"):
+        checkpoint.locate("latest")
+    for number, name in enumerate(("b", "a")):
+        file = tmp_path / "runs" / name / checkpoint.WEIGHTS
+        file.parent.mkdir(parents=True)
+        file.write_bytes(weights.read_bytes())
+        os.utime(file, (1000 + number, 1000 + number))
+    (tmp_path / "runs" / "unfinished").mkdir()
+    newest = Path("runs", "a", checkpoint.WEIGHTS)
+    assert checkpoint.locate("latest") == newest
+    assert checkpoint.locate("runs/a") == newest
+    assert checkpoint.locate(Path("runs/a/")) == newest
+    assert checkpoint.locate(newest) == newest
+    assert checkpoint.locate(str(newest)) == newest
+    with pytest.raises(LenetError, match=r"unfinished holds no weights\.safetensors"):
+        checkpoint.locate("runs/unfinished")
+    for name in ("nowhere", "../pretrained", "", "x/y", "\0"):
+        with pytest.raises(LenetError):
+            checkpoint.locate(name)
+
+
+def test_pretrained_names(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "shipped").mkdir()
+    monkeypatch.setattr(checkpoint, "PRETRAINED", tmp_path / "shipped")
+    assert checkpoint.pretrained_names() == []
+    (tmp_path / "shipped" / "digits.safetensors").write_bytes(weights.read_bytes())
+    (tmp_path / "secret.safetensors").write_bytes(weights.read_bytes())
+    assert checkpoint.pretrained_names() == ["digits"]
+    assert lenet.load("digits").options == lenet.LeNet().options
+    with pytest.raises(LenetError, match=r"no model '\.\./secret'.*one of: digits"):
+        checkpoint.locate("../secret")
+
+
+# Training states
+
+
+def optimizers(model: Network) -> dict[str, torch.optim.Optimizer]:
+    parameters = list(model.parameters())
+    return {
+        "sgd": torch.optim.SGD(parameters, 0.1, fused=True),
+        "momentum": torch.optim.SGD(parameters, 0.1, 0.9, fused=True),
+        "adamw": torch.optim.AdamW(parameters, 0.1, fused=True),
+    }
+
+
+def step(model: Network, optimizer: torch.optim.Optimizer) -> None:
+    optimizer.zero_grad()
+    model(model.prepare(IMAGES)).square().sum().backward()
+    optimizer.step()
+
+
+@pytest.mark.parametrize("name", ["sgd", "momentum", "adamw"])
+def test_state_round_trip(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, other = lenet.LeNet(), lenet.LeNet()
+    optimizer, fresh = optimizers(model)[name], optimizers(other)[name]
+    step(model, optimizer)
+    progress = {"epoch": 1, "metrics_bytes": 12, "seconds": 0.5}
+    checkpoint.save_state(tmp_path / "state", model, optimizer, progress)
+    assert checkpoint.load_state(tmp_path / "state", other, fresh) == progress
+    before, after = (o.state_dict()["state"] for o in (optimizer, fresh))
+    assert before.keys() == after.keys()
+    for index, state in before.items():
+        for key, value in state.items():
+            found = after[index][key]
+            if isinstance(value, torch.Tensor):
+                assert found.shape == value.shape
+                assert found.dtype == value.dtype
+                assert torch.equal(found, value)
+            else:
+                assert found == value
+    step(model, optimizer)
+    step(other, fresh)
+    for one, two in zip(model.parameters(), other.parameters(), strict=True):
+        assert torch.equal(one, two)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda meta, tensors: meta.pop("progress"),
+        lambda meta, tensors: meta.update(progress="[]"),
+        lambda meta, tensors: meta.update(progress='{"epoch": "1", "metrics_bytes": 0}'),
+        lambda meta, tensors: meta.update(numbers="3"),
+        lambda meta, tensors: tensors.pop("model/C1.weight"),
+        lambda meta, tensors: tensors.update({"model/C1.weight": np.zeros(1, np.float32)}),
+        lambda meta, tensors: tensors.update({"optimizer/0/exp_avg": np.zeros(1, np.float32)}),
+        lambda meta, tensors: tensors.update({"optimizer/99/exp_avg": np.zeros(1, np.float32)}),
+        lambda meta, tensors: tensors.update({"optimizer/x": np.zeros(1, np.float32)}),
+    ],
+)
+def test_states_of_something_else(change: Callable[..., Any], tmp_path: Path) -> None:
+    model = lenet.LeNet()
+    optimizer = optimizers(model)["adamw"]
+    step(model, optimizer)
+    file = tmp_path / "state.safetensors"
+    checkpoint.save_state(file, model, optimizer, {"epoch": 1, "metrics_bytes": 0})
+    meta, tensors = checkpoint.read_tensors(file)
+    change(meta, tensors)
+    save_file(tensors, file, meta)
+    with pytest.raises(LenetError, match="not a training state of this recipe") as caught:
+        checkpoint.load_state(file, model, optimizer)
+    assert str(file) in str(caught.value)

@@ -1,0 +1,229 @@
+"""Recipes: flags, JSON and sense."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lenet.cli import TrainFlags, parse
+from lenet.errors import LenetError
+from lenet.models import build
+from lenet.recipes import DEFAULTS, NETWORK_FIELDS, RECIPES, Recipe
+
+FIELDS = [field.name for field in dataclasses.fields(Recipe)]
+# Another value for every field, and what else must be chosen with it.
+CHANGED: dict[str, Any] = {
+    "name": "mine",
+    "data": "fashion-mnist",
+    "validation": 5,
+    "model": "LeNet5s",
+    "input_size": 32,
+    "channels": (4, 8, 12),
+    "kernel_sizes": (3, 5),
+    "padding": (0, 1),
+    "hidden": (),
+    "activation": "silu",
+    "pooling": "max",
+    "init": "lecun-uniform",
+    "normalise": (0.1307, 0.3081),
+    "subsampling": "sum",
+    "initial": "linear",
+    "fan_in": "inputs+bias",
+    "subsampling_start": "random",
+    "head": "softmax",
+    "epochs": 3,
+    "batch_size": 7,
+    "loss": "mse",
+    "j": 2.5,
+    "label_smoothing": 0.1,
+    "optimizer": "adamw",
+    "lr": 0.125,
+    "momentum": 0.5,
+    "weight_decay": 0.01,
+    "mu": 0.5,
+    "curvature": "exact",
+    "schedule": "cosine",
+    "warmup": 0.25,
+    "shift": 1.5,
+    "rotation": 5.0,
+    "scale": 0.2,
+    "squeeze": 0.3,
+    "shear": 0.4,
+    "seed": 12,
+}
+
+
+def changed(name: str) -> Recipe:
+    network = {"model": "LeNet5"} if name in NETWORK_FIELDS["LeNet5"] else {}
+    return Recipe(**network, **{name: CHANGED[name]})
+
+
+def test_every_field_is_tested() -> None:
+    assert list(CHANGED) == FIELDS
+    assert all(CHANGED[name] != DEFAULTS[name] for name in FIELDS)
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_every_field_is_a_flag(name: str) -> None:
+    expected = changed(name)
+    value = CHANGED[name]
+    words = [str(item) for item in value] if isinstance(value, tuple) else [str(value)]
+    flags = [f"--{name.replace('_', '-')}", *words]
+    if expected.model != "LeNet" and name != "model":
+        flags += ["--model", expected.model]
+    found = parse(TrainFlags, "train", flags, TrainFlags(Recipe())).recipe
+    assert found == expected
+    assert found != Recipe()
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_json_round_trip_of_every_field(name: str, tmp_path: Path) -> None:
+    recipe = changed(name)
+    text = json.dumps(recipe.as_dict())
+    assert Recipe.from_dict(json.loads(text)) == recipe
+    (tmp_path / "r.json").write_text(text)
+    assert Recipe.from_file(tmp_path / "r.json") == recipe
+
+
+@given(lr=st.floats(1e-300, 1e299), shift=st.floats(0, 1e299), seed=st.integers(0, 2**32 - 1))
+def test_json_keeps_every_bit(lr: float, shift: float, seed: int) -> None:
+    recipe = Recipe(lr=lr, shift=shift, seed=seed)
+    assert Recipe.from_dict(json.loads(json.dumps(recipe.as_dict()))) == recipe
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes(name: str) -> None:
+    recipe = RECIPES[name]
+    assert recipe.name == name
+    assert recipe.validation == 0
+    assert Recipe.from_dict(json.loads(json.dumps(recipe.as_dict()))) == recipe
+    network = build(recipe.model, recipe.network_options(classes=10))
+    assert network.classes == 10
+
+
+def test_the_recipes_that_are_promised() -> None:
+    assert set(RECIPES) >= {"mnist", "d2l", "lenet5s", "lenet5-1998"}
+    d2l = RECIPES["d2l"]
+    # "Dive into Deep Learning", section 7.6: LeNet(lr=0.9), 10 epochs, batch 256, Xavier.
+    assert (d2l.data, d2l.model) == ("fashion-mnist", "LeNet")
+    assert (d2l.lr, d2l.epochs, d2l.batch_size, d2l.optimizer) == (0.9, 10, 256, "sgd")
+    assert (d2l.activation, d2l.pooling, d2l.init) == ("sigmoid", "average", "xavier-uniform")
+    assert (d2l.momentum, d2l.weight_decay, d2l.schedule) == (0, 0, "constant")
+    options = RECIPES["mnist"].network_options(10)
+    assert sum(p.numel() for p in build("LeNet", options).parameters()) == 61_706
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"epochs": 0}, "epochs cannot be 0"),
+        ({"epochs": 10**20}, "epochs cannot be 1000"),
+        ({"batch_size": 0}, "batch_size cannot be 0"),
+        ({"validation": -1}, "validation cannot be -1"),
+        ({"seed": -1}, "seed cannot be -1"),
+        ({"seed": 2**32}, "seed cannot be"),
+        ({"lr": 0}, "lr cannot be 0"),
+        ({"lr": -1.0}, "lr cannot be"),
+        ({"momentum": 1.0}, "momentum cannot be 1.0"),
+        ({"weight_decay": -0.1}, "weight_decay cannot be"),
+        ({"warmup": 1.0}, "warmup cannot be"),
+        ({"label_smoothing": 1.0}, "label_smoothing cannot be"),
+        ({"shift": -1.0}, "shift cannot be"),
+        ({"scale": 1.0}, "scale cannot be"),
+        ({"mu": 0.0}, "mu cannot be"),
+        ({"j": 0.0}, "j cannot be"),
+        ({"name": "a/b"}, "name cannot be a/b"),
+        ({"model": "AlexNet"}, "model must be one of LeNet, LeNet5, LeNet5s, not 'AlexNet'"),
+        ({"model": ["LeNet"]}, "model must be one of"),
+        ({"epochs": 1.5}, "epochs cannot be 1.5"),
+        ({"epochs": "3"}, "epochs cannot be '3'"),
+        ({"epochs": True}, "epochs cannot be True"),
+        ({"epochs": None}, "epochs cannot be None"),
+        ({"lr": "fast"}, "lr cannot be 'fast'"),
+        ({"lr": True}, "lr cannot be True"),
+        ({"lr": 10**400}, "lr cannot be 1000"),
+        ({"data": 3}, "data cannot be 3"),
+        ({"channels": 6}, "channels cannot be 6"),
+        ({"channels": [6, "16"]}, "channels cannot be '16'"),
+        ({"channels": [6, 1.5]}, "channels cannot be 1.5"),
+        ({"normalise": [0.1]}, "normalise cannot be"),
+        ({"normalise": [0.1, 0.2, 0.3]}, "normalise cannot be"),
+        ({"speed": 3, "epochs": 1, "luck": 1}, "unknown fields: luck, speed"),
+        ({"model": "LeNet5s", "channels": [6, 12]}, "channels is a knob of LeNet; LeNet5s has"),
+        ({"head": "softmax"}, "head is a knob of LeNet5; LeNet has"),
+        ({"label_smoothing": 0.1, "loss": "mse"}, "label_smoothing goes with"),
+        ({"momentum": 0.9, "optimizer": "adamw"}, "momentum goes with"),
+        ({"optimizer": "sdlm"}, "sdlm goes with the model LeNet5 and batch_size 1"),
+        ({"model": "LeNet5", "batch_size": 1}, "sdlm goes with the model LeNet5 and batch_size 1"),
+    ],
+)
+def test_nonsense_is_refused(values: dict[str, Any], words: str) -> None:
+    with pytest.raises(LenetError, match=words) as caught:
+        Recipe.from_dict(values)
+    assert len(str(caught.value)) < 300
+
+
+SDLM = {"model": "LeNet5", "batch_size": 1, "optimizer": "sdlm", "loss": "map"}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"rotation": 5.0},
+        {"warmup": 0.1},
+        {"weight_decay": 0.1},
+        {"loss": "mse"},
+        {"loss": "cross-entropy"},
+        {"head": "softmax"},
+        {"head": "softmax", "loss": "cross-entropy", "label_smoothing": 0.1},
+    ],
+)
+def test_what_the_optimizer_of_1998_would_ignore_is_refused(values: dict[str, Any]) -> None:
+    Recipe.from_dict(SDLM)
+    Recipe.from_dict({**SDLM, "head": "softmax", "loss": "cross-entropy"})
+    with pytest.raises(LenetError, match="sdlm"):
+        Recipe.from_dict({**SDLM, **values})
+
+
+@pytest.mark.parametrize("name", [n for n in FIELDS if isinstance(DEFAULTS[n], float | tuple)])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_numbers_must_be_finite(name: str, value: float) -> None:
+    values: dict[str, Any] = {name: (0.0, value) if isinstance(DEFAULTS[name], tuple) else value}
+    with pytest.raises(LenetError, match=f"{name} cannot be"):
+        Recipe(**values)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        "3",
+        "null",
+        '{"lr": NaN}',
+        "[" * 100_000,
+        '{"lr": ' + "9" * 5000 + "}",
+        "\xff",
+    ],
+)
+def test_files_that_are_no_recipe(content: str, tmp_path: Path) -> None:
+    file = tmp_path / "r.json"
+    file.write_text(content, encoding="latin-1")
+    with pytest.raises(LenetError):
+        Recipe.from_file(file)
+    with pytest.raises(LenetError, match=r"nowhere\.json cannot be read"):
+        Recipe.from_file(tmp_path / "nowhere.json")
+
+
+@pytest.mark.parametrize("model", ["LeNet5", "LeNet5s"])
+def test_networks_of_ten_classes(model: Any) -> None:
+    recipe = Recipe(model=model)
+    assert set(recipe.network_options(10)) == set(NETWORK_FIELDS[model])
+    with pytest.raises(LenetError, match=f"{model} has 10 classes, the data have 3"):
+        recipe.network_options(3)
+    assert Recipe().network_options(3)["classes"] == 3
