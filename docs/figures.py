@@ -3,24 +3,27 @@
 Every number in them is computed with `lenet.primitives`.
 """
 
+import io
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
+from typing import Any
 
 import torch
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import FancyArrowPatch, Rectangle
+from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from lenet.primitives import corr2d, learn_kernel, pool2d, receptive_field
+from lenet.primitives import corr2d, invariance_error, learn_kernel, pool2d, receptive_field
 
 INK, GREY, LINE = "#1f2933", "#6b7785", "#c3cad2"
 BLUE, ORANGE, GREEN, PINK = "#0072b2", "#d55e00", "#009e73", "#b3478f"
 BLUE_TINT, ORANGE_TINT = "#cfe6f5", "#fbdcc6"
 
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 10,
     "text.color": INK,
     "axes.edgecolor": LINE,
@@ -39,7 +42,7 @@ def correlation() -> Figure:
     X = torch.arange(9.0).reshape(3, 3)
     K = torch.arange(4.0).reshape(2, 2)
     Y = corr2d(X, K)
-    figure, axes = canvas(7.6, 2.7, width=12.6, height=4.4)
+    figure, axes = canvas(7.6, 2.7, width=11.8, height=4.2)
     place = [(0.3, 1.2), (5.0, 1.7), (9.2, 1.7)]
     numbers(axes, X, place[0], {(i, j): BLUE_TINT for i in (0, 1) for j in (0, 1)})
     numbers(axes, K, place[1], {(i, j): "#eef1f4" for i in (0, 1) for j in (0, 1)})
@@ -84,45 +87,63 @@ def edges() -> Figure:
 def receptive_fields() -> Figure:
     """What one unit of each of LeNet's layers sees of a 28x28 digit."""
     layers = [("C1", (5, 2, 1)), ("S2", (2, 0, 2)), ("C3", (5, 0, 1)), ("S4", (2, 0, 2))]
-    figure, axes = canvas(7.6, 3.9, width=56, height=29)
-    digit = zero(28)
-    axes.imshow(1 - digit, cmap="gray", vmin=-0.35, vmax=1, extent=(0.5, 28.5, 0.5, 28.5), zorder=0)
-    for edge in range(29):
-        axes.plot([0.5, 28.5], [edge + 0.5] * 2, color="white", linewidth=0.4, alpha=0.5)
-        axes.plot([edge + 0.5] * 2, [0.5, 28.5], color="white", linewidth=0.4, alpha=0.5)
     units = {"C1": 14, "S2": 7, "C3": 4, "S4": 2}
-    axes.text(31, 27, "one unit of", color=GREY, va="center")
-    axes.text(40.5, 27, "sees", color=GREY, va="center")
-    axes.text(47.5, 27, "next unit", color=GREY, va="center")
-    for row, (color, depth) in enumerate(zip((BLUE, GREEN, ORANGE, PINK), range(1, 5), strict=True)):
-        name = layers[depth - 1][0]
-        field = receptive_field([layer for _, layer in layers[:depth]])
+    colors = {"C1": BLUE, "S2": GREEN, "C3": ORANGE, "S4": PINK}
+    figure, axes = canvas(7.6, 3.9, width=57, height=29)
+    axes.imshow(zero(28), cmap="gray_r", vmax=2, extent=(0.5, 28.5, 0.5, 28.5))
+    for edge in range(29):
+        axes.plot([0.5, 28.5], [edge + 0.5] * 2, color=LINE, linewidth=0.4)
+        axes.plot([edge + 0.5] * 2, [0.5, 28.5], color=LINE, linewidth=0.4)
+    for x, label in ((31, "one unit of"), (41, "sees"), (48, "its neighbour's field")):
+        axes.text(x, 24.5, label, color=GREY, va="center")
+    for row, (name, _) in enumerate(layers):
+        field = receptive_field([layer for _, layer in layers[: row + 1]])
         seen = field.region(units[name], 28)
-        side = len(seen)
-        corner = (0.5 + seen.start, 28.5 - seen.stop)
-        axes.add_patch(Rectangle(corner, side, side, fill=False, edgecolor=color, linewidth=2.4))
-        y = 22.5 - 5 * row
-        axes.add_patch(Rectangle((31, y - 0.9), 1.8, 1.8, facecolor=color))
+        inset = 0.3 * (len(layers) - 1 - row)  # so that edges in common stay apart
+        axes.add_patch(
+            Rectangle(
+                (0.5 + seen.start + inset, 28.5 - seen.stop + inset),
+                len(seen) - 2 * inset,
+                len(seen) - 2 * inset,
+                fill=False,
+                edgecolor=colors[name],
+                linewidth=2.2,
+                zorder=3,
+            )
+        )
+        y = 20 - 4.5 * row
+        axes.add_patch(Rectangle((31, y - 0.9), 1.8, 1.8, facecolor=colors[name]))
         axes.text(34, y, name, fontsize=13, va="center")
-        axes.text(40.5, y, f"{side}×{side}", fontsize=13, va="center")
-        axes.text(47.5, y, f"{field.jump} px on", fontsize=13, va="center")
+        axes.text(41, y, f"{field.size}×{field.size}", fontsize=13, va="center")
+        axes.text(48, y, f"{field.jump} px away", fontsize=13, va="center")
     return figure
 
 
 def shifts() -> Figure:
-    """A digit and the same one pixel to the right: its edges move along, pooled edges less so."""
-    scene = zero(29)
-    views = {"the digit": scene[:28, 1:29], "moved 1 pixel to the right": scene[:28, :28]}
-    figure = Figure(figsize=(7.6, 4.9), layout="constrained")
-    grid = figure.subplots(2, 4, width_ratios=[28, 27, 27, 27])
-    titles = ["image", "edges", "4×4 max pooling", "pooled to one number"]
-    for row, (label, view) in zip(grid, views.items(), strict=True):
-        response = corr2d(view, torch.tensor([[1.0, -1.0]])).relu()
-        maps = [view, response, pool2d(response, 4, stride=4), pool2d(response, response.shape)]
-        for axes, title, values in zip(row, titles, maps, strict=True):
-            cmap, high = ("gray_r", 1.3) if title == "image" else ("Oranges", 0.75)
-            picture(axes, values, title if label == "the digit" else "", cmap, 0, high)
-        row[0].set_ylabel(label, fontsize=10)
+    """A digit and the same one pixel to the right: how much each kind of answer changes."""
+    scene = zero(30)[1:29]
+    views = {"the digit": scene[:, 1:], "moved 1 pixel right": scene[:, :-1]}
+
+    def edges(view: Tensor) -> Tensor:
+        return corr2d(view, torch.tensor([[1.0, -1.0]])).relu()
+
+    answers: dict[str, Callable[[Tensor], Tensor]] = {
+        "image": lambda view: view,
+        "edges": edges,
+        "edges, 4×4 max pooling": lambda view: pool2d(edges(view), 4, stride=4),
+        "edges, largest of all": lambda view: pool2d(edges(view), 28),
+    }
+    figure = Figure(figsize=(7.6, 4.3), layout="constrained")
+    for column, (title, answer) in zip(figure.subplots(2, 4).T, answers.items(), strict=True):
+        cmap, high = ("gray_r", 1.3) if title == "image" else ("Oranges", 1.0)
+        for axes, view in zip(column, views.values(), strict=True):
+            picture(axes, answer(view)[:, :28], "", cmap, 0, high)
+        column[0].set_title(title, fontsize=10)
+        change = invariance_error(answer, scene, (0, 1))
+        column[1].set_xlabel(f"change {change:.2f}", fontsize=11, labelpad=8)
+        if title == "image":
+            for axes, label in zip(column, views, strict=True):
+                axes.set_ylabel(label, fontsize=10)
     return figure
 
 
@@ -144,10 +165,13 @@ def zero(n: int) -> Tensor:
 
 def learned(X: Tensor, Y: Tensor, steps: int) -> Tensor:
     generator = torch.Generator().manual_seed(0)
-    return learn_kernel(X, Y, (1, 2), steps=steps, generator=generator)[0]
+    with redirect_stdout(io.StringIO()):
+        return learn_kernel(X, Y, (1, 2), steps=steps, generator=generator)[0]
 
 
-def canvas(inches_wide: float, inches_high: float, width: float, height: float):
+def canvas(
+    inches_wide: float, inches_high: float, width: float, height: float
+) -> tuple[Figure, Axes]:
     """An empty drawing of width x height units, y upwards, without axes."""
     figure = Figure(figsize=(inches_wide, inches_high))
     axes = figure.add_axes((0.01, 0.01, 0.98, 0.98))
@@ -156,7 +180,9 @@ def canvas(inches_wide: float, inches_high: float, width: float, height: float):
     return figure, axes
 
 
-def numbers(axes: Axes, values: Tensor, corner: tuple[float, float], tints: dict) -> None:
+def numbers(
+    axes: Axes, values: Tensor, corner: tuple[float, float], tints: dict[tuple[int, int], str]
+) -> None:
     """A matrix as a grid of unit squares with its lower left corner there."""
     rows, columns = values.shape
     for i in range(rows):
@@ -164,7 +190,9 @@ def numbers(axes: Axes, values: Tensor, corner: tuple[float, float], tints: dict
             x, y = corner[0] + j, corner[1] + rows - 1 - i
             tint = tints.get((i, j), "white")
             axes.add_patch(Rectangle((x, y), 1, 1, facecolor=tint, edgecolor=LINE))
-            axes.text(x + 0.5, y + 0.48, f"{values[i, j]:.0f}", ha="center", va="center", fontsize=13)
+            axes.text(
+                x + 0.5, y + 0.48, f"{values[i, j]:.0f}", ha="center", va="center", fontsize=13
+            )
 
 
 def picture(axes: Axes, values: Tensor, title: str, cmap: str, low: float, high: float) -> None:
@@ -173,7 +201,7 @@ def picture(axes: Axes, values: Tensor, title: str, cmap: str, low: float, high:
     rows, columns = values.shape
     axes.set_xticks([j - 0.5 for j in range(1, columns)], minor=True)
     axes.set_yticks([i - 0.5 for i in range(1, rows)], minor=True)
-    axes.grid(which="minor", color=LINE, linewidth=0.4 if columns > 10 else 0.8)
+    axes.grid(which="minor", color=LINE, linewidth=0.25 if columns > 10 else 0.8)
     axes.tick_params(which="both", length=0)
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(True)
