@@ -42,7 +42,7 @@ def correlation() -> Figure:
     X = torch.arange(9.0).reshape(3, 3)
     K = torch.arange(4.0).reshape(2, 2)
     Y = corr2d(X, K)
-    figure, axes = canvas(7.6, 2.7, width=11.8, height=4.2)
+    figure, axes = canvas(7.6, 2.7, width=11.8, height=4.4)
     place = [(0.3, 1.2), (5.0, 1.7), (9.2, 1.7)]
     numbers(axes, X, place[0], {(i, j): BLUE_TINT for i in (0, 1) for j in (0, 1)})
     numbers(axes, K, place[1], {(i, j): "#eef1f4" for i in (0, 1) for j in (0, 1)})
@@ -94,7 +94,7 @@ def receptive_fields() -> Figure:
     for edge in range(29):
         axes.plot([0.5, 28.5], [edge + 0.5] * 2, color=LINE, linewidth=0.4)
         axes.plot([edge + 0.5] * 2, [0.5, 28.5], color=LINE, linewidth=0.4)
-    for x, label in ((31, "one unit of"), (41, "sees"), (48, "its neighbour's field")):
+    for x, label in ((31, "one unit of"), (41, "sees"), (48, "neighbour's field")):
         axes.text(x, 24.5, label, color=GREY, va="center")
     for row, (name, _) in enumerate(layers):
         field = receptive_field([layer for _, layer in layers[: row + 1]])
@@ -140,7 +140,15 @@ def shifts() -> Figure:
             picture(axes, answer(view)[:, :28], "", cmap, 0, high)
         column[0].set_title(title, fontsize=10)
         change = invariance_error(answer, scene, (0, 1))
-        column[1].set_xlabel(f"change {change:.2f}", fontsize=11, labelpad=8)
+        column[1].text(
+            0.5,
+            -0.07,
+            f"change {change:.2f}",
+            transform=column[1].transAxes,
+            ha="center",
+            va="top",
+            fontsize=11,
+        )
         if title == "image":
             for axes, label in zip(column, views, strict=True):
                 axes.set_ylabel(label, fontsize=10)

@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from lenet import data
-from lenet.epochs import make_epochs
+from lenet.epochs import cpu_threads, make_epochs
 from lenet.errors import LenetError
 from lenet.inspection import summary
 from lenet.models import LeNet, Network
 from lenet.progress import Progress
 from lenet.recipes import RECIPES
 from lenet.runs import processor_name
-from lenet.training import cpu_threads, initial_network, make_optimizer
+from lenet.training import initial_network, make_optimizer
 
 EXAMPLES = 15_360  # about so many are trained on by each contender in each round
 MATRIX = 2048  # side of the square float32 matrices of the reference product

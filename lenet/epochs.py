@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import numpy as np
@@ -136,16 +137,18 @@ class Minibatches:
         maps = self.distortion.draw(self.count, random) if self.distortion else None
         first = (epoch - 1) * self.steps_per_epoch
         results = []
-        for number in range(self.steps_per_epoch):
-            batch = slice(number * recipe.batch_size, (number + 1) * recipe.batch_size)
-            lr = learning_rate(recipe, first + number, recipe.epochs * self.steps_per_epoch)
-            for group in self.optimizer.param_groups:
-                group["lr"] = lr
-            loss, right = self.step(order[batch], maps[batch] if maps is not None else None)
-            self.optimizer.step()
-            examples = len(order[batch])
-            results.append((loss, right, examples, lr))
-            watch(examples, loss, right)
+        # PyTorch's threads would only wait for each other between two calls of the fused kernels.
+        with cpu_threads(1 if self.engine == "fused" else None):
+            for number in range(self.steps_per_epoch):
+                batch = slice(number * recipe.batch_size, (number + 1) * recipe.batch_size)
+                lr = learning_rate(recipe, first + number, recipe.epochs * self.steps_per_epoch)
+                for group in self.optimizer.param_groups:
+                    group["lr"] = lr
+                loss, right = self.step(order[batch], maps[batch] if maps is not None else None)
+                self.optimizer.step()
+                examples = len(order[batch])
+                results.append((loss, right, examples, lr))
+                watch(examples, loss, right)
         return [
             step_record(first + number + 1, epoch - 1 + (number + 1) / self.steps_per_epoch, *r)
             for number, r in enumerate(results)
@@ -235,3 +238,17 @@ def stage(epoch: int, schedule: str) -> float:
     if schedule != "1998":
         return 1.0
     return next(share for first, share in reversed(STAGES_1998.items()) if epoch >= first)
+
+
+@contextmanager
+def cpu_threads(count: int | None) -> Iterator[None]:
+    """PyTorch uses so many CPU threads inside; None leaves its own choice."""
+    before = torch.get_num_threads()
+    if count is not None:
+        if count < 1:
+            raise LenetError(f"threads must be at least 1, not {count}")
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

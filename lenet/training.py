@@ -3,8 +3,6 @@
 import dataclasses
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ import numpy as np
 import torch
 
 from lenet import checkpoint, data, evaluation, metrics, runs
-from lenet.epochs import Epochs, Watch, make_epochs
+from lenet.epochs import Epochs, Watch, cpu_threads, make_epochs
 from lenet.errors import LenetError
 from lenet.models import Network, build
 from lenet.optim import StochasticDiagonalLM
@@ -277,20 +275,6 @@ def choose_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise LenetError(f"no device {name!r} here: {str(error).splitlines()[0]}") from None
     return device
-
-
-@contextmanager
-def cpu_threads(count: int | None) -> Iterator[None]:
-    """PyTorch uses so many CPU threads inside; None leaves its own choice."""
-    before = torch.get_num_threads()
-    if count is not None:
-        if count < 1:
-            raise LenetError(f"threads must be at least 1, not {count}")
-        torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def tensorboard_writer(folder: Path) -> Any:
