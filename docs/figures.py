@@ -17,7 +17,14 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from lenet.primitives import corr2d, invariance_error, learn_kernel, pool2d, receptive_field
+from lenet.primitives import (
+    corr2d,
+    invariance_error,
+    learn_kernel,
+    pixels_seen,
+    pool2d,
+    receptive_field,
+)
 
 INK, GREY, LINE = "#1f2933", "#6b7785", "#c3cad2"
 BLUE, ORANGE, GREEN, PINK = "#0072b2", "#d55e00", "#009e73", "#b3478f"
@@ -33,7 +40,7 @@ STYLE: dict[Any, Any] = {
     "xtick.color": GREY,
     "ytick.color": GREY,
     "figure.facecolor": "white",
-    "svg.hashsalt": "lenet",  # the same bytes on every run
+    "savefig.dpi": 200,
 }
 
 
@@ -90,15 +97,15 @@ def receptive_fields() -> Figure:
     units = {"C1": 14, "S2": 7, "C3": 4, "S4": 2}
     colors = {"C1": BLUE, "S2": GREEN, "C3": ORANGE, "S4": PINK}
     figure, axes = canvas(7.6, 3.9, width=57, height=29)
-    axes.imshow(zero(28), cmap="gray_r", vmax=2, extent=(0.5, 28.5, 0.5, 28.5))
+    axes.imshow(zero(28).numpy(), cmap="gray_r", vmax=2, extent=(0.5, 28.5, 0.5, 28.5))
     for edge in range(29):
         axes.plot([0.5, 28.5], [edge + 0.5] * 2, color=LINE, linewidth=0.4)
         axes.plot([edge + 0.5] * 2, [0.5, 28.5], color=LINE, linewidth=0.4)
     for x, label in ((31, "one unit of"), (41, "sees"), (48, "neighbour's field")):
         axes.text(x, 24.5, label, color=GREY, va="center")
     for row, (name, _) in enumerate(layers):
-        field = receptive_field([layer for _, layer in layers[: row + 1]])
-        seen = field.region(units[name], 28)
+        chain = [layer for _, layer in layers[: row + 1]]
+        field, seen = receptive_field(chain), pixels_seen(chain, units[name], 28)
         inset = 0.3 * (len(layers) - 1 - row)  # so that edges in common stay apart
         axes.add_patch(
             Rectangle(
@@ -205,7 +212,7 @@ def numbers(
 
 def picture(axes: Axes, values: Tensor, title: str, cmap: str, low: float, high: float) -> None:
     """A matrix as an image with fine lines between its pixels."""
-    axes.imshow(values, cmap=cmap, vmin=low, vmax=high)
+    axes.imshow(values.numpy(), cmap=cmap, vmin=low, vmax=high)
     rows, columns = values.shape
     axes.set_xticks([j - 0.5 for j in range(1, columns)], minor=True)
     axes.set_yticks([i - 0.5 for i in range(1, rows)], minor=True)
@@ -220,7 +227,7 @@ def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, draw in FIGURES.items():
         with rc_context(STYLE):
-            draw().savefig(folder / f"{name}.svg", metadata={"Date": None})
+            draw().savefig(folder / f"{name}.png")
 
 
 if __name__ == "__main__":

@@ -195,9 +195,10 @@ class EvaluateFlags:
 
 
 def evaluate(flags: list[str]) -> int:
+    asked = parse(EvaluateFlags, "evaluate", flags)
+
     from lenet import checkpoint, data, evaluation, metrics
 
-    asked = parse(EvaluateFlags, "evaluate", flags)
     found = checkpoint.read(asked.model)
     name = asked.data or found.card.get("data", {}).get("name", "mnist")
     split = data.load(name, asked.data_dir).test
@@ -284,11 +285,12 @@ class PredictFlags:
 
 
 def predict(flags: list[str]) -> int:
-    from lenet.prediction import Predictor
-
     asked = parse(PredictFlags, "predict", flags)
     if not asked.images:
         raise LenetError("name at least one picture, or - for standard input")
+
+    from lenet.prediction import Predictor
+
     sources = list(pictures(asked.images))
     one_file = asked.show is not None and asked.show.suffix.lower() in (".png", ".svg")
     if one_file and len(sources) > 1:
@@ -418,9 +420,10 @@ class DataFlags:
 
 
 def show_data(flags: list[str]) -> int:
+    asked = parse(DataFlags, "data", flags)
+
     from lenet import data
 
-    asked = parse(DataFlags, "data", flags)
     found = data.load(asked.name, asked.data_dir)
     folder = (
         data.data_folder(asked.data_dir) / found.name

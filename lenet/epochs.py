@@ -93,21 +93,29 @@ def make_criterion(recipe: Recipe) -> Callable[[Tensor, Tensor], Tensor]:
 class Watch:
     """Keeps the progress line up to date, without waiting for the device at every step."""
 
-    def __init__(self, bar: Progress, words: str) -> None:
-        self.bar, self.words = bar, words
+    def __init__(self, bar: Progress, recipe: Recipe, epoch: int) -> None:
+        self.bar, self.recipe, self.epoch = bar, recipe, epoch
         self.started = self.shown = time.perf_counter()
-        self.examples = 0
+        self.steps = self.examples = 0
+        self.loss: Any = 0.0  # sum over the steps since the last printed line
 
     def __call__(self, examples: int, loss: Any, right: Any) -> None:
+        self.steps += 1
         self.examples += examples
+        if every := self.recipe.print_every:
+            self.loss = self.loss + loss
+            if self.steps % every == 0:
+                mean = float(self.loss) / every
+                self.bar.say(f"[{self.epoch}, {self.steps:5d}] loss: {mean:.3f}")
+                self.loss = 0.0
         now = time.perf_counter()
         note = None
         if now - self.shown > NOTE_INTERVAL:
             self.shown = now
             rate = self.examples / (now - self.started)
             note = (
-                f"{self.words}  loss {float(loss):.3f}, acc {float(right) / examples:.3f}, "
-                f"{rate:,.0f} examples/s"
+                f"epoch {self.epoch}/{self.recipe.epochs}  loss {float(loss):.3f}, "
+                f"acc {float(right) / examples:.3f}, {rate:,.0f} examples/s"
             )
         self.bar.advance(examples, note)
 

@@ -88,8 +88,8 @@ class Report:
         loss: mean cross-entropy of the softmax of the scores, in nats.
         per_class: one entry a class, in the order of the scores.
         confusion: numbers of examples; row = true class, column = answer.
-        curve: the rejection curve, thinned to about `CURVE_POINTS` of its points, the more of
-            them the fewer examples they reject.
+        curve: the rejection curve, thinned to about `CURVE_POINTS` of its points, denser where
+            few are rejected; with the points of `rejections` and the first without error.
         rejections: the points of the whole curve that reach each of `TARGETS`.
     """
 
@@ -167,7 +167,7 @@ def report(scores: ArrayLike, labels: ArrayLike, classes: Sequence[str]) -> Repo
         loss=float((logsumexp(scores) - scores[np.arange(count), labels]).mean()),
         per_class=per_class(confusion, classes),
         confusion=tuple(map(tuple, confusion.tolist())),
-        curve=thinned(curve, rejections),
+        curve=thinned(curve, [*rejections, rejection(curve, 0.0)]),
         rejections=rejections,
     )
 

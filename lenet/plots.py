@@ -38,7 +38,8 @@ def training_curves(records: Sequence[Mapping[str, Any]], title: str) -> "Figure
         records: the lines of a run's metrics. A step has `step` (1-based), `position`
             (0.2 is a fifth of the first epoch), `loss`, `accuracy` (0..1) and `examples`, all of
             that step alone. An epoch has no `step`, but `epoch` (1-based), `train_loss`,
-            `train_accuracy` and `test_accuracy` or `validation_accuracy`. None stands for a number that was not finite.
+            `train_accuracy` and `test_accuracy` or `validation_accuracy`. None stands for a
+            number that was not finite.
 
     Raises:
         LenetError: there are no records.
@@ -64,11 +65,12 @@ def training_curves(records: Sequence[Mapping[str, Any]], title: str) -> "Figure
     for axes in (upper, lower):
         plain(axes)
         axes.grid(color=LINE, linewidth=0.6, alpha=0.6)
-        axes.legend(frameon=False, labelcolor=INK, fontsize=9)
+        above: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": 2}
+        axes.legend(frameon=False, labelcolor=INK, fontsize=9, borderaxespad=0, **above)
     upper.set_ylabel("accuracy (%)", color=INK)
     lower.set_ylabel("loss (mean per example)", color=INK)
     lower.set_xlabel("epoch", color=INK)
-    lower.set_xlim(0, max([1, *epochs, *np.ceil(positions)]))
+    lower.set_xlim(0, 1.01 * max([1, *epochs, *np.ceil(positions)]))
     lower.locator_params(axis="x", integer=True)
     finite = losses[np.isfinite(losses)]
     if len(finite) and 0 < 30 * finite.min() < finite.max():
@@ -97,8 +99,8 @@ def training_points(
         position, loss, accuracy, examples = table[epochs == epoch].T
         seen = examples.cumsum()
         fifths = epoch - 1 + np.arange(1, POINTS_PER_EPOCH + 1) / POINTS_PER_EPOCH
-        at = np.unique(np.searchsorted(position, fifths - 1e-9))
-        at = at[at < len(position)]
+        reached = np.searchsorted(position, fifths - 1e-9)
+        at = np.unique(reached.clip(max=len(position) - 1))  # an epoch under way: its last step
         means = [(values * examples).cumsum() / seen for values in (loss, accuracy)]
         points += zip(position[at], means[0][at], means[1][at], strict=True)
     for r in records:
@@ -122,7 +124,8 @@ def confusion_matrix(report: Report) -> "Figure":
     )
     axes = figure.subplots()
     # The square root lets a rare confusion be seen beside a frequent one.
-    axes.imshow(np.sqrt(shares), cmap="Oranges", vmin=0, vmax=1.4 * np.sqrt(shares.max()) or 1)
+    shades = np.where(shares > 0, np.sqrt(shares), np.nan)
+    axes.imshow(shades, cmap="Oranges", vmin=0, vmax=1.4 * np.sqrt(shares.max()) or 1)
     axes.imshow(np.where(np.eye(classes), 1.0, np.nan), cmap="Greys", vmin=0, vmax=8)
     if classes <= COUNTED_CLASSES:
         style: dict[str, Any] = {"ha": "center", "va": "center", "size": 9}
@@ -162,16 +165,27 @@ def rejection_curve(report: Report) -> "Figure":
     if error.any():
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")
+    end = rejected[-1]
+    if error.any() and not shown.all():
+        end = rejected[~shown][0]
+        axes.axvline(end, color=LINE)
+        words, place = f"no mistakes from {end:.1f}% on  ", axes.get_xaxis_transform()
+        axes.text(end, 0.95, words, color=GREY, size=9, ha="right", transform=place)
     for point in report.rejections:
         axes.axhline(100 * point.target, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)))
         if point.rejected is None or point.error is None:
             continue
-        axes.plot(100 * point.rejected, 100 * point.error, "o", color=ORANGE, markersize=6)
+        x, y = 100 * point.rejected, 100 * point.error
+        axes.plot(x, y, "o", color=ORANGE, markersize=6)
+        # The curve falls, so there is room at the right above it and at the left below it.
+        side = 1 if x < end / 2 else -1
         axes.annotate(
             f"{100 * point.target:g}% error: reject {point.rejected:.2%}",
-            (100 * point.rejected, 100 * point.target),
-            xytext=(8, 5),
+            (x, 100 * point.target),
+            xytext=(8 * side, 5 * side),
             textcoords="offset points",
+            ha="left" if side > 0 else "right",
+            va="bottom" if side > 0 else "top",
             color=ORANGE,
             size=9,
         )
@@ -205,8 +219,9 @@ def worst_mistakes(
     same_length(images, labels)
     columns = max(min(len(found), 6), 3)
     rows = max(-(-len(found) // columns), 1)
-    title = f"The {len(found)} worst mistakes" if len(found) else "No mistakes"
-    figure = canvas(1.3 * columns, 1.65 * rows + 0.5, title)
+    titles = {0: "No mistakes", 1: "The worst mistake"}
+    title = titles.get(len(found), f"The {len(found)} worst mistakes")
+    figure = canvas(1.3 * columns, 1.65 * rows + 0.7, f"{title}\ntrue class → answer (probability)")
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes in grid:
         axes.axis("off")
@@ -214,8 +229,8 @@ def worst_mistakes(
         draw(axes, images[i], "gray_r")
         right, answer = int(labels[i]), int(probabilities[i].argmax())
         lines = (
-            (f"{classes[right]} {percent(probabilities[i, right])}", GREY, 1.16),
-            (f"→ {classes[answer]} {percent(probabilities[i, answer])}", ORANGE, 1.02),
+            (f"{classes[right]} ({percent(probabilities[i, right])})", GREY, 1.2),
+            (f"→ {classes[answer]} ({percent(probabilities[i, answer])})", ORANGE, 1.06),
         )
         for words, color, y in lines:
             axes.text(
@@ -282,7 +297,9 @@ def preprocessing_steps(
         parts = figure.subfigures(2, 1, squeeze=False, height_ratios=[pictures, chart])
         upper, lower = parts[:, 0]
         axes = lower.subplots()
-        bar_chart(axes, answer, [percent(share) for share in answer.values()])
+        best = max(answer, key=lambda name: answer[name])
+        colors = [ORANGE if name == best else BLUE for name in answer]
+        bar_chart(axes, answer, [percent(share) for share in answer.values()], colors)
         axes.set_xlim(0, 1)
         axes.set_xlabel("probability", color=INK)
     else:
@@ -291,6 +308,7 @@ def preprocessing_steps(
     for axes, (name, step) in zip(grid, steps.items(), strict=True):
         axes.axis("off")
         draw(axes, step, "gray")
+        axes.set_anchor("N")
         axes.set_title(literal(name), color=INK, size=9)
     return figure
 
@@ -300,7 +318,9 @@ def class_balance(labels: ArrayLike, classes: Sequence[str]) -> "Figure":
     counts = np.bincount(np.asarray(labels), minlength=len(classes))
     figure = canvas(6.0, 0.26 * len(classes) + 1.1, f"{counts.sum():,} examples")
     axes = figure.subplots()
-    bar_chart(axes, dict(zip(classes, counts.tolist(), strict=True)), [f"{n:,}" for n in counts])
+    words = [f"{count:,}" for count in counts]
+    values = dict(zip(classes, counts.tolist(), strict=True))
+    bar_chart(axes, values, words, [BLUE] * len(classes))
     axes.set_xlabel("examples", color=INK)
     return figure
 
@@ -346,10 +366,10 @@ def draw(axes: "Axes", image: NDArray[Any], colors: str) -> None:
     axes.imshow(image, cmap=colors, vmin=0, vmax=top, interpolation="nearest")
 
 
-def bar_chart(axes: "Axes", values: Mapping[str, float], words: Sequence[str]) -> None:
-    """A bar for each name, from the top down, with words at its end; the longest is orange."""
-    longest = max(values.values())
-    colors = [ORANGE if value == longest else BLUE for value in values.values()]
+def bar_chart(
+    axes: "Axes", values: Mapping[str, float], words: Sequence[str], colors: Sequence[str]
+) -> None:
+    """A bar for each name, from the top down, with words at its end."""
     drawn = axes.barh([literal(name) for name in values], list(values.values()), color=colors)
     axes.bar_label(drawn, words, padding=4, color=INK, size=9)
     plain(axes)

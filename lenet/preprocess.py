@@ -36,11 +36,12 @@ Source = str | Path | bytes | BinaryIO | Image.Image | NDArray
 
 # --- what is read ---------------------------------------------------------------------------
 
-# Formats that decode inside Pillow; others (EPS, for one) would start programs. MPO is what many
-# telephones write as .jpg.
-FORMATS = ("PNG", "JPEG", "MPO", "GIF", "WEBP", "TIFF", "BMP", "PPM")
+# Formats that decode inside Pillow; others (EPS, for one) would start programs. JPEG includes MPO,
+# what many telephones write as .jpg.
+FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP", "PPM")
 MAX_BYTES = 200 * 2**20
 MAX_PIXELS = 50_000_000  # a telephone's largest common photograph; checked before decoding
+LUMINANCE = (0.299, 0.587, 0.114)  # of red, green, blue: Rec. 601, as Pillow converts
 LOADED_SIDE = 2048  # larger pictures are averaged down to this while they are read
 MIN_SIDE = 4  # pixels; nothing smaller can show a digit
 # Everything Pillow is known to raise on files that are damaged or made to harm.
@@ -105,7 +106,7 @@ BESIDE_BORDER = (
 MIN_SHARE = 0.35  # of all ink off lines and frames; with less, no digit stands out
 PIECE, MAX_PIECES = 0.2, 8  # strokes of at least this share of the largest; more are text
 MIN_MARK = 6  # pixels
-# Stroke length over the box's longer side. MNIST: 2.1 on average, 3.7 at most; dots of noise: 5.7 and more.
+# Stroke length over the box's longer side. MNIST: 2.1 on average, 3.7 at most; noise: 5.7 and up.
 MAX_STROKE_LENGTH = 5.0
 
 # --- what MNIST looks like (measured on the training images) ---------------------------------
@@ -150,7 +151,7 @@ class Preprocessed:
     shift: tuple[int, int] | None = None
 
 
-class NoDigit(Exception):
+class NoDigitError(Exception):
     """Ends the work; the message is the reason."""
 
 
@@ -186,7 +187,7 @@ def preprocess(source: Source) -> Preprocessed:
         image = place(to_uint8(fitted), shift)
         steps["28x28"] = image
         return replace(result, image=image, thickness=thickness, centre=centre, shift=shift)
-    except NoDigit as none:
+    except NoDigitError as none:
         return replace(result, reason=f"no digit found: {none}")
 
 
@@ -306,7 +307,7 @@ def luminance(image: Image.Image) -> Picture:
     if image.mode in ("I", "F"):
         return shrink(unit_range(np.asarray(image)), LOADED_SIDE)
     if image.mode.startswith("I;16"):
-        return shrink(np.asarray(image).astype(np.float32) / 65535, LOADED_SIDE)
+        return shrink(np.asarray(image).astype(np.float32) / np.float32(65535), LOADED_SIDE)
     if image.mode == "LAB":
         image = image.getchannel("L")
     elif image.has_transparency_data:
@@ -317,11 +318,11 @@ def luminance(image: Image.Image) -> Picture:
     if factor > 1:
         image = image.reduce(factor)
     if image.mode == "RGBA":
-        gray = np.asarray(image.convert("RGB").convert("L"), np.float32) / 255
-        alpha = np.asarray(image.getchannel("A"), np.float32) / 255
+        gray = np.asarray(image.convert("RGB").convert("L"), np.float32) / np.float32(255)
+        alpha = np.asarray(image.getchannel("A"), np.float32) / np.float32(255)
         gray = flatten_alpha(gray, alpha)
     else:
-        gray = np.asarray(image.convert("L"), np.float32) / 255
+        gray = np.asarray(image.convert("L"), np.float32) / np.float32(255)
     return shrink(gray, LOADED_SIDE)
 
 
@@ -335,15 +336,15 @@ def load_array(array: NDArray) -> Picture:
     if array.shape[0] * array.shape[1] > MAX_PIXELS:
         raise LenetError(too_large("the array"))
     if array.dtype.kind == "u" and array.itemsize == 1:
-        values = array.astype(np.float32) / 255
+        values = array.astype(np.float32) / np.float32(255)
     elif array.dtype.kind == "u" and array.itemsize == 2:
-        values = array.astype(np.float32) / 65535
+        values = array.astype(np.float32) / np.float32(65535)
     elif array.dtype.kind in "biuf":
         values = unit_range(array)
     else:
         raise LenetError(f"an array of {array.dtype} is no picture; give uint8, uint16 or float")
     if values.ndim == 3:
-        gray = values[..., :3] @ np.array([0.299, 0.587, 0.114], np.float32)
+        gray = (values[..., :3] @ LUMINANCE).astype(np.float32)
         values = flatten_alpha(gray, values[..., 3]) if values.shape[2] == 4 else gray
     return shrink(values, LOADED_SIDE)
 
@@ -372,10 +373,8 @@ def flatten_alpha(gray: Picture, alpha: Picture) -> Picture:
     if visible.size == 0:
         return np.ones_like(gray)
     low, middle, high = np.percentile(visible, (5, 50, 95))
-    if high - low > OWN_BACKGROUND_SPREAD:
-        background = middle
-    else:
-        background = 0.0 if middle > 0.5 else 1.0
+    ink_alone = high - low <= OWN_BACKGROUND_SPREAD
+    background = (0.0 if middle > 0.5 else 1.0) if ink_alone else middle
     return (alpha * gray + (1 - alpha) * background).astype(np.float32)
 
 
@@ -409,12 +408,12 @@ class Look:
 
 
 def find_digit(gray: Picture, steps: dict[str, NDArray[np.uint8]]) -> Look:
-    """Finds one digit; adds "ink" and "marks" to `steps`. Raises NoDigit."""
+    """Finds one digit; adds "ink" and "marks" to `steps`. Raises NoDigitError."""
     if min(gray.shape) < MIN_SIDE:
-        raise NoDigit(f"the picture is too small ({gray.shape[1]}x{gray.shape[0]} pixels)")
+        raise NoDigitError(f"the picture is too small ({gray.shape[1]}x{gray.shape[0]} pixels)")
     small = shrink(gray, WORKING_SIDE)
     if small.max() - small.min() < GREY_LEVEL:
-        raise NoDigit("the picture is blank")
+        raise NoDigitError("the picture is blank")
     background, polarity = find_background(small)
     ink = extract_ink(small, background, polarity)
     noise = noise_level(ink)
@@ -452,11 +451,11 @@ def region_inside(look: Look) -> Box | None:
 
 
 def look_inside(gray: Picture, sheet: Box, steps: dict[str, NDArray[np.uint8]]) -> Look:
-    """Finds the digit on a sheet of paper. Raises NoDigit if there is only the sheet."""
+    """Finds the digit on a sheet of paper. Raises NoDigitError if there is only the sheet."""
     try:
         return find_digit(crop(gray, sheet), steps).moved(sheet)
-    except NoDigit:
-        raise NoDigit("there is one filled patch and nothing on it") from None
+    except NoDigitError:
+        raise NoDigitError("there is one filled patch and nothing on it") from None
 
 
 def closer_region(look: Look, gray: Picture) -> Box | None:
@@ -559,7 +558,7 @@ def without_strokes(gray: Picture) -> Picture:
     reach = round(STROKE_LIMIT * max(gray.shape) / 2)
     closed = -highest(-highest(gray, reach), reach)
     # Noise lifts the closing. Paper makes up the better half, where least was filled.
-    return np.clip(closed + np.quantile(gray - closed, 0.75), 0, 1)
+    return np.clip(closed + np.float32(np.quantile(gray - closed, 0.75)), 0, 1)
 
 
 def highest(picture: Picture, reach: int) -> Picture:
@@ -606,8 +605,8 @@ def polarity_on(background: Picture, gray: Picture) -> str:
 def extract_ink(gray: Picture, background: Picture, polarity: str) -> Picture:
     """How far each pixel is from the background (0) towards full ink (1); noise may be below 0."""
     if polarity == "dark on light":
-        return (background - gray) / np.maximum(background, MIN_LIGHT)
-    return (gray - background) / np.maximum(1 - background, MIN_LIGHT)
+        return (background - gray) / np.clip(background, MIN_LIGHT, 1)
+    return (gray - background) / np.clip(1 - background, MIN_LIGHT, 1)
 
 
 def noise_level(ink: Picture) -> float:
@@ -619,16 +618,16 @@ def noise_level(ink: Picture) -> float:
 
 
 def find_threshold(ink: Picture, noise: float) -> float:
-    """Otsu's threshold, above the noise. Raises NoDigit if nothing stands out."""
+    """Otsu's threshold, above the noise. Raises NoDigitError if nothing stands out."""
     threshold = max(otsu(ink), NOISE_SIGMAS * noise)
     marks = ink > threshold
     peak = float(ink.max())
     if peak < MIN_CONTRAST:
-        raise NoDigit("too little contrast between ink and background")
+        raise NoDigitError("too little contrast between ink and background")
     if not marks.any() or float(ink[marks].mean()) < MIN_SEPARATION * noise:
-        raise NoDigit("the picture looks like noise or texture")
+        raise NoDigitError("the picture looks like noise or texture")
     if float(ink[marks].mean()) < MIN_CONTRAST:
-        raise NoDigit("too little contrast between ink and background")
+        raise NoDigitError("too little contrast between ink and background")
     return threshold
 
 
@@ -650,7 +649,7 @@ def otsu(values: Picture) -> float:
 
 
 def separation(values: Picture, upper: Mask) -> float:
-    """Between-class variance of two classes over the whole variance: 0 (mixed) .. 1 (two levels)."""
+    """Between-class variance of two classes over the whole: 0 (mixed) .. 1 (two levels)."""
     share = float(upper.mean())
     if not 0 < share < 1:
         return 0.0
@@ -662,7 +661,7 @@ def choose_marks(marks: Mask, ink: Picture) -> Mask:
     """The marks that make up the digit: the largest, with what lies close to it.
 
     Specks, ruled lines, frames and marks on the border (if one off the border is left) are not
-    part of it. Raises NoDigit if no digit stands out.
+    part of it. Raises NoDigitError if no digit stands out.
     """
     bridged, count = label(grow(marks, np.True_, round(BRIDGE * max(marks.shape))))
     labels = np.where(marks, bridged, 0)
@@ -677,7 +676,7 @@ def choose_marks(marks: Mask, ink: Picture) -> Mask:
     cover = np.bincount(on_outline, minlength=count + 1)[1:] / on_outline.size
     frames = (cover >= FRAME_COVER) | enclosing_frames(labels, boxes, area, mass)
     if frames.all():
-        raise NoDigit("the marks are a frame along the picture's edges")
+        raise NoDigitError("the marks are a frame along the picture's edges")
     lines &= ~frames
     if (lines | frames).all():
         lines[:] = False  # nothing but one long stroke: a 1
@@ -691,14 +690,14 @@ def choose_marks(marks: Mask, ink: Picture) -> Mask:
     candidates = strokes & (mass >= SPECK * mass[main])
     chosen = join(boxes, main, candidates)
     if area[chosen].sum() < MIN_MARK:
-        raise NoDigit("there are only specks")
+        raise NoDigitError("there are only specks")
     pieces = (mass[chosen] > PIECE * mass[main]).sum()
     if mass[chosen].sum() < MIN_SHARE * mass[strokes].sum() or pieces > MAX_PIECES:
-        raise NoDigit("many marks and none stands out; crop the picture to one digit")
+        raise NoDigitError("many marks and none stands out; crop the picture to one digit")
     digit = np.concatenate([[False], chosen])[labels]
     drawn = crop(np.where(digit, np.float32(1), np.float32(0)), bounding_box(digit))
     if drawn.sum() / stroke_thickness(drawn) > MAX_STROKE_LENGTH * max(drawn.shape):
-        raise NoDigit("the picture looks like noise or texture")
+        raise NoDigitError("the picture looks like noise or texture")
     return digit
 
 
@@ -706,7 +705,7 @@ def enclosing_frames(
     labels: NDArray[np.int64],
     boxes: NDArray[np.int64],
     area: NDArray[np.int64],
-    mass: NDArray[np.float64],
+    mass: NDArray,
 ) -> Mask:
     """Which components are the box of a form: along their own bounding box, with a mark inside."""
     frames = np.zeros(len(boxes), bool)

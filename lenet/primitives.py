@@ -248,16 +248,11 @@ class ReceptiveField(NamedTuple):
     """What the units of a layer see along one axis of the input, in pixels."""
 
     size: int
-    """Pixels that one unit sees."""
+    """Pixels from the first to the last that one unit sees, padding included."""
     jump: int
     """Pixels between the fields of neighbouring units: the product of the strides so far."""
     start: int
     """First pixel of unit 0's field; negative where it begins in the padding."""
-
-    def region(self, unit: int, n: int) -> range:
-        """The pixels of an axis of n that this unit (0, 1, ...) sees; padding is left out."""
-        first = self.start + unit * self.jump
-        return range(max(first, 0), min(first + self.size, n))
 
 
 def receptive_field(layers: Sequence[tuple[int, int, int]]) -> ReceptiveField:
@@ -269,6 +264,9 @@ def receptive_field(layers: Sequence[tuple[int, int, int]]) -> ReceptiveField:
     Args:
         layers: (window k, padding p, stride s) of each layer from the input on, in the order
             of `output_size`'s arguments. An empty chain is the input itself.
+
+    Raises:
+        LenetError: a number is out of range.
 
     Source: "Dive into Deep Learning", 7.2.6, which has the idea and no formula.
     """
@@ -282,6 +280,33 @@ def receptive_field(layers: Sequence[tuple[int, int, int]]) -> ReceptiveField:
         start -= p * jump
         jump *= s
     return ReceptiveField(size, jump, start)
+
+
+def pixels_seen(layers: Sequence[tuple[int, int, int]], unit: int, n: int) -> range:
+    """The pixels, of an axis of n, that one unit of the last layer sees; padding is left out.
+
+    Inside the image this is the receptive field, at the border what is left of it. A layer whose
+    stride is larger than its window skips some of the pixels in between.
+
+    Args:
+        layers: as for `receptive_field`.
+        unit: 0, 1, ...; for LeNet's chain and n = 28, S4 has the units 0 to 4.
+        n: input pixels.
+
+    Raises:
+        LenetError: a layer does not fit (`output_size`), or there is no such unit.
+    """
+    sizes = [n]
+    for k, p, s in layers:
+        sizes.append(output_size(sizes[-1], k, p, s))
+    if not 0 <= unit < sizes[-1]:
+        raise LenetError(f"there is no unit {unit}: the last layer has 0 to {sizes[-1] - 1}")
+    first, last = unit, unit
+    for (k, p, s), size in zip(reversed(layers), reversed(sizes[:-1]), strict=True):
+        first, last = max(first * s - p, 0), min(last * s - p + k - 1, size - 1)
+        if first > last:  # nothing but padding
+            return range(0)
+    return range(first, last + 1)
 
 
 def equivariance_error(

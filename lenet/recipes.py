@@ -87,6 +87,9 @@ class Recipe:
     warmup: float = 0.0
     """Share of all steps in which the learning rate rises from 0."""
 
+    print_every: int = 0
+    """Print the mean loss of every so many steps; 0 prints epochs alone."""
+
     shift: float = 0.0
     """Distortion: shift by up to so many pixels each way. All ranges are uniform."""
     rotation: float = 0.0
@@ -105,6 +108,7 @@ class Recipe:
         rules = {
             "name": "/" not in self.name and "\0" not in self.name,
             "epochs": 1 <= self.epochs <= 1_000_000,
+            "print_every": self.print_every >= 0,
             "batch_size": self.batch_size >= 1,
             "validation": self.validation >= 0,
             "seed": 0 <= self.seed < 2**32,
@@ -272,6 +276,7 @@ RECIPES = {
             loss="mse",
             lr=0.01,
             momentum=0.9,
+            print_every=100,
         ),
         # The network of the 1998 paper and its optimizer; see docs/lenet5-1998.md.
         LENET5_1998,

@@ -147,16 +147,15 @@ def run_epochs(session: Session) -> None:
     left = range(progress["epoch"] + 1, recipe.epochs + 1)
     with Progress(recipe.name, len(left) * len(session.dataset.train)) as bar:
         for epoch in left:
-            words = f"epoch {epoch}/{recipe.epochs}"
             started = time.perf_counter()
-            steps = session.epochs.run(epoch, Watch(bar, words))
+            steps = session.epochs.run(epoch, Watch(bar, recipe, epoch))
             seconds = time.perf_counter() - started
             scores = session.epochs.scores(test.images)
             if not np.isfinite(scores).all():
                 raise LenetError(f"scores are not finite after epoch {epoch}: lower lr")
             report = metrics.report(scores, test.labels, session.dataset.classes)
             save_epoch(session, epoch, steps, seconds, report)
-            bar.say(f"{words}  {result_words(session)}")
+            bar.say(f"epoch {epoch}/{recipe.epochs}  {result_words(session)}")
             if time.perf_counter() - drawn > REDRAW_INTERVAL:
                 runs.draw_curves(session.folder, recipe)
                 drawn = time.perf_counter()

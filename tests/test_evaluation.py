@@ -1,0 +1,110 @@
+"""Evaluation: the right numbers whatever computes them, and files that say the same."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import needs_kernels
+from sklearn import metrics as oracle
+
+import lenet
+from lenet import checkpoint, data, evaluation, metrics, runs
+from lenet.errors import LenetError
+
+
+@pytest.fixture(scope="module")
+def split(digit_folder: Path) -> data.Split:
+    return data.load(str(digit_folder)).test
+
+
+def answers(model: Any, split: data.Split) -> np.ndarray:
+    with torch.no_grad():
+        return model(model.prepare(split.images)).numpy()
+
+
+def test_numbers_of_an_independent_library(trained: runs.Run, split: data.Split) -> None:
+    scores = answers(trained.model, split)
+    best, labels = scores.argmax(axis=1), split.labels
+    report = lenet.evaluate(trained.model, split)
+    assert report.count == len(split)
+    assert report.accuracy == pytest.approx(oracle.accuracy_score(labels, best))
+    assert report.error == pytest.approx(1 - report.accuracy)
+    shares = torch.from_numpy(scores).double().softmax(dim=1).numpy()
+    assert report.loss == pytest.approx(oracle.log_loss(labels, shares), rel=1e-4)
+    np.testing.assert_array_equal(report.confusion, oracle.confusion_matrix(labels, best))
+    expected = oracle.precision_recall_fscore_support(labels, best)
+    found = [(row.precision, row.recall, row.f1, row.support) for row in report.per_class]
+    np.testing.assert_allclose(np.transpose(found), np.array(expected))
+
+
+@needs_kernels
+def test_engines_agree(trained: runs.Run, split: data.Split) -> None:
+    found = checkpoint.read(trained.path)
+    fused = evaluation.scorer(found, "fused", threads=1)(split.images)
+    autograd = evaluation.scorer(found, "autograd")(split.images)
+    assert fused.dtype == autograd.dtype == np.float32
+    np.testing.assert_allclose(fused, autograd, rtol=1e-4, atol=1e-4)
+    np.testing.assert_array_equal(fused, evaluation.scorer(trained.model)(split.images))
+
+
+@pytest.mark.parametrize("network", ["LeNet5", "LeNet5s"])
+def test_networks_that_pytorch_serves(network: str, split: data.Split, tmp_path: Path) -> None:
+    model = getattr(lenet, network)()
+    lenet.save(model, tmp_path / "x.safetensors")
+    found = checkpoint.read(tmp_path / "x.safetensors")
+    np.testing.assert_allclose(
+        evaluation.scorer(found)(split.images), answers(model, split), rtol=1e-5, atol=1e-5
+    )
+    with pytest.raises(LenetError, match="the fused engine cannot serve here"):
+        evaluation.scorer(found, "fused")
+
+
+def test_network_is_left_as_it_was(trained: runs.Run, split: data.Split) -> None:
+    model = lenet.load(trained.path).train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    for engine in ("auto", "autograd"):
+        evaluation.scorer(model, engine)(split.images)
+        assert model.training
+    assert all(torch.equal(before[name], t) for name, t in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_order_and_number_of_images_do_not_matter(trained: runs.Run, split: data.Split) -> None:
+    score = evaluation.scorer(checkpoint.read(trained.path))
+    together = score(split.images)
+    np.testing.assert_allclose(score(split.images[::-1])[::-1], together, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(score(split.images[7:8]), together[7:8], rtol=1e-4, atol=1e-5)
+
+
+def test_classes(trained: runs.Run, split: data.Split) -> None:
+    assert lenet.evaluate(trained.model, split).classes == tuple("0123456789")
+    named = [*"abcdefghij"]
+    assert lenet.evaluate(trained.model, split, named).classes == tuple(named)
+    assert lenet.evaluate(lenet.LeNet(), split).classes == tuple("0123456789")
+    with pytest.raises(LenetError, match="10 classes, but 2 are named"):
+        lenet.evaluate(trained.model, split, ["a", "b"])
+    model = lenet.LeNet()
+    model.card = {"classes": ["a", "b"]}
+    with pytest.raises(LenetError, match="10 scores, but its card names 2 classes"):
+        lenet.evaluate(model, split)
+
+
+def test_labels_that_the_network_does_not_know(split: data.Split) -> None:
+    with pytest.raises(LenetError, match=r"labels must be in 0\.\.2, not 0\.\.9"):
+        lenet.evaluate(lenet.LeNet(classes=3), split)
+
+
+def test_files(trained: runs.Run, split: data.Split, tmp_path: Path) -> None:
+    scores = evaluation.scorer(trained.model)(split.images)
+    report = metrics.report(scores, split.labels, tuple("0123456789"))
+    written = evaluation.write(tmp_path / "a" / "b", report, scores, split)
+    assert sorted(file.name for file in written) == sorted(os.listdir(tmp_path / "a" / "b"))
+    found = json.loads((tmp_path / "a" / "b" / "report.json").read_text())
+    assert metrics.Report.from_dict(found) == report
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LenetError, match="cannot make the folder"):
+        evaluation.write(tmp_path / "file" / "x", report, scores, split)

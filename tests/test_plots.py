@@ -1,0 +1,466 @@
+"""Figures hold the right data, and are written whole or not at all."""
+
+import subprocess
+import sys
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from PIL import Image
+
+from lenet import metrics, plots
+from lenet.errors import LenetError
+
+CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat")
+CLOTHES += ("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
+
+
+def some_answers(count=300, classes=10, strength=3.0):
+    draw = np.random.default_rng(0)
+    labels = draw.integers(0, classes, count)
+    scores = draw.normal(size=(count, classes))
+    scores[np.arange(count), labels] += strength
+    images = draw.integers(0, 256, (count, 28, 28), dtype=np.uint8)
+    return images, labels, scores
+
+
+def some_report(**options):
+    _, labels, scores = some_answers(**options)
+    return metrics.report(scores, labels, CLOTHES)
+
+
+def some_records(epochs, steps, steps_at_last=None):
+    """Metrics of a run whose last batch of each epoch is smaller; its last epoch may be under way
+    with `steps_at_last` done."""
+    draw = np.random.default_rng(0)
+    records = []
+    for epoch in range(epochs):
+        done = steps if epoch < epochs - 1 or steps_at_last is None else steps_at_last
+        for i in range(1, done + 1):
+            records.append(
+                {
+                    "step": epoch * steps + i,
+                    "position": round(epoch + i / steps, 6),
+                    "loss": float(draw.uniform(1, 2)),
+                    "accuracy": float(draw.uniform()),
+                    "examples": 7 if i == steps else 32,
+                }
+            )
+        if done == steps:
+            summary = {"train_loss": 1.5, "train_accuracy": 0.5, "test_accuracy": 0.6 + epoch / 50}
+            records.append({"epoch": epoch + 1, **summary})
+    return records
+
+
+def running_mean(records, name, first, last):
+    """Mean over the examples of the steps first..last."""
+    part = [r for r in records if first <= r.get("step", 0) <= last]
+    return np.average([r[name] for r in part], weights=[r["examples"] for r in part])
+
+
+def words(axes):
+    return [text.get_text() for text in axes.texts]
+
+
+def picture(axes):
+    """The array of the only picture drawn."""
+    (image,) = axes.images
+    return np.asarray(image.get_array())
+
+
+def points(line):
+    """The (x, y) of a line, (N, 2)."""
+    return np.array(line.get_xydata())
+
+
+def lengths(axes):
+    """How long the bars are."""
+    assert all(isinstance(bar, Rectangle) for bar in axes.patches)
+    return [bar.get_width() for bar in axes.patches]
+
+
+def title(figure):
+    return figure.get_suptitle()
+
+
+def test_importing_plots_imports_neither_matplotlib_nor_torch():
+    code = "import sys, lenet.plots; sys.exit(bool({'matplotlib', 'torch'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_drawing_does_not_import_pyplot(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from lenet import plots;"
+        "plots.save(plots.class_balance([0, 1, 1], 'ab'), Path(sys.argv[1]));"
+        "sys.exit('matplotlib.pyplot' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "balance.svg")], check=True)
+
+
+# training curves
+
+
+@pytest.mark.parametrize("steps", [5, 10, 1875])
+def test_training_curves_are_means_since_the_beginning_of_the_epoch(steps):
+    records = some_records(2, steps)
+    upper, lower = plots.training_curves(records, "a run").axes
+    train, test = upper.lines
+    positions = [0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0]
+    for line, name, unit in ((train, "accuracy", 100), (lower.lines[0], "loss", 1)):
+        expected = [
+            unit * running_mean(records, name, epoch * steps + 1, epoch * steps + part * steps // 5)
+            for epoch in (0, 1)
+            for part in range(1, 6)
+        ]
+        np.testing.assert_allclose(points(line)[:, 0], positions, atol=1e-6)
+        np.testing.assert_allclose(points(line)[:, 1], expected)
+    assert points(test).tolist() == [[1, 60], [2, 62]]
+    assert test.get_label() == "test, at last 62.00%"
+    assert upper.get_ylabel() == "accuracy (%)"
+    assert lower.get_xlabel() == "epoch"
+
+
+def test_points_are_the_first_steps_at_or_past_each_fifth():
+    """234 steps, as of 60,000 examples in batches of 256, do not divide by five."""
+    positions, _, _ = plots.training_points(some_records(1, 234))
+    np.testing.assert_allclose(positions * 234, [47, 94, 141, 188, 234], atol=1e-3)
+
+
+def test_fewer_steps_than_points():
+    positions, losses, _ = plots.training_points(some_records(3, 2))
+    np.testing.assert_allclose(positions, [0.5, 1, 1.5, 2, 2.5, 3])
+    assert len(losses) == 6
+
+
+def test_an_epoch_under_way_ends_at_its_last_step():
+    records = some_records(2, 100, steps_at_last=33)
+    positions, losses, _ = plots.training_points(records)
+    np.testing.assert_allclose(positions[5:], [1.2, 1.33])
+    assert losses[-1] == pytest.approx(running_mean(records, "loss", 101, 133))
+
+
+def test_the_first_step_alone_can_be_drawn():
+    upper, _ = plots.training_curves(some_records(1, 100, steps_at_last=1), "").axes
+    assert len(upper.lines) == 1  # no test accuracy yet
+
+
+def test_a_step_recorded_twice_counts_once():
+    records = some_records(1, 10)
+    again = [{**records[0], "loss": 100.0}, *records]
+    for first, second in zip(
+        plots.training_points(again), plots.training_points(records), strict=True
+    ):
+        assert first.tolist() == second.tolist()
+
+
+def test_epochs_without_steps_are_drawn_from_their_own_record():
+    records = [r for r in some_records(3, 10) if not 10 < r.get("step", 0) <= 20]
+    positions, losses, accuracies = plots.training_points(records)
+    at = positions.tolist().index(2.0)
+    assert (losses[at], accuracies[at]) == (1.5, 0.5)
+    assert len(positions) == 5 + 1 + 5
+
+
+def test_validation_accuracy_is_called_that():
+    record = {"epoch": 1, "train_loss": 1, "train_accuracy": 0.5, "validation_accuracy": 0.75}
+    upper, _ = plots.training_curves([record], "").axes
+    assert upper.lines[1].get_label() == "validation, at last 75.00%"
+
+
+def test_losses_over_a_wide_range_have_a_logarithmic_axis():
+    def scale(*losses):
+        records = [
+            {"epoch": i, "train_loss": loss, "train_accuracy": 0.5, "test_accuracy": 0.5}
+            for i, loss in enumerate(losses, 1)
+        ]
+        return plots.training_curves(records, "").axes[1].get_yscale()
+
+    assert scale(2.3, 0.5) == "linear"
+    assert scale(2.3, 0.01) == "log"
+    assert scale(2.3, 0.0) == "linear"
+    assert scale(2.3, None) == "linear"
+    assert scale(None, None) == "linear"
+
+
+def test_no_metrics_are_refused():
+    with pytest.raises(LenetError, match="no metrics"):
+        plots.training_curves([], "")
+
+
+# reports
+
+
+def test_confusion_matrix_shows_the_counts():
+    report = some_report()
+    (axes,) = plots.confusion_matrix(report).axes
+    counts = np.zeros((10, 10), int)
+    names = []
+    for text in axes.texts:
+        x, y = text.get_position()
+        if text.get_text().isdigit():
+            counts[round(y), round(x)] = int(text.get_text())
+        else:
+            names.append(text.get_text())
+    assert counts.tolist() == [list(row) for row in report.confusion]
+    assert {f"{row.recall:.1%}" for row in report.per_class} <= set(names)
+    assert {f"{row.precision:.1%}" for row in report.per_class} <= set(names)
+    assert tuple(label.get_text() for label in axes.get_xticklabels()) == CLOTHES
+    assert tuple(label.get_text() for label in axes.get_yticklabels()) == CLOTHES
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("answer", "true class")
+
+
+def test_confusion_matrix_colours_mistakes_by_their_share():
+    labels = np.repeat([0, 1], [100, 10])
+    answers = np.where(np.arange(110) % 10 == 0, 1 - labels, labels)  # 10% of each class
+    report = metrics.report(np.eye(2)[answers], labels, "ab")
+    (axes,) = plots.confusion_matrix(report).axes
+    shares = np.ma.filled(np.ma.asarray(axes.images[0].get_array()), np.nan)
+    assert shares[0, 1] == shares[1, 0]
+    assert np.isnan(np.diag(shares)).all()
+
+
+def test_confusion_matrix_without_mistakes_and_with_many_classes():
+    plots.confusion_matrix(metrics.report(np.eye(3), np.arange(3), "abc")).draw_without_rendering()
+    many = metrics.report(np.eye(40), np.arange(40), [f"{i}" for i in range(40)])
+    (axes,) = plots.confusion_matrix(many).axes
+    assert not axes.texts
+
+
+def test_rejection_curve_shows_the_curve_and_the_targets():
+    report = some_report(count=3_000)
+    (axes,) = plots.rejection_curve(report).axes
+    curve = points(axes.lines[0])
+    left = np.array(report.curve.error) > 0
+    np.testing.assert_allclose(curve[:, 0], 100 * np.array(report.curve.rejected)[left])
+    np.testing.assert_allclose(curve[:, 1], 100 * np.array(report.curve.error)[left])
+    assert axes.get_yscale() == "log"
+    marked = [points(line)[0].tolist() for line in axes.lines if line.get_marker() == "o"]
+    for point, found in zip(report.rejections, marked, strict=True):
+        assert point.rejected is not None
+        assert point.error is not None
+        assert found == [100 * point.rejected, 100 * point.error]
+        assert f"{100 * point.target:g}% error: reject {point.rejected:.2%}" in words(axes)
+
+
+def test_rejection_curve_says_where_the_mistakes_end():
+    scores = np.array([[4.0, 0], [3, 0], [2, 0], [1, 0]])
+    (axes,) = plots.rejection_curve(metrics.report(scores, np.array([0, 0, 0, 1]), "ab")).axes
+    assert any("no mistakes from 25.0% on" in text for text in words(axes))
+
+
+def test_rejection_curve_of_perfect_and_of_hopeless_answers():
+    perfect = metrics.report(np.eye(3) * [[1], [2], [3]], np.arange(3), "abc")
+    (axes,) = plots.rejection_curve(perfect).axes
+    assert axes.get_yscale() == "linear"
+    assert points(axes.lines[0])[:, 1].tolist() == [0, 0, 0]
+    hopeless = metrics.report(np.eye(3), np.array([1, 2, 0]), "abc")
+    figure = plots.rejection_curve(hopeless)
+    assert not any("reject" in text for text in words(figure.axes[0]))
+    figure.draw_without_rendering()
+
+
+# pictures
+
+
+def test_worst_mistakes_are_the_right_pictures_with_their_words():
+    images, labels, scores = some_answers()
+    figure = plots.worst_mistakes(images, labels, scores, CLOTHES, 7)
+    found = metrics.worst(scores, labels, 7)
+    drawn = [axes for axes in figure.axes if axes.images]
+    assert len(drawn) == len(found) == 7
+    for axes, i in zip(drawn, found, strict=True):
+        assert np.array_equal(picture(axes), images[i])
+        assert axes.images[0].get_interpolation() == "nearest"
+        p = np.exp(scores[i]) / np.exp(scores[i]).sum()
+        answer = scores[i].argmax()
+        assert words(axes) == [
+            f"{CLOTHES[labels[i]]} ({plots.percent(p[labels[i]])})",
+            f"→ {CLOTHES[answer]} ({plots.percent(p[answer])})",
+        ]
+    assert title(figure).startswith("The 7 worst mistakes")
+
+
+def test_no_mistakes_and_one_mistake():
+    images = np.zeros((2, 28, 28), np.uint8)
+    for labels, expected in (([0, 1], "No mistakes"), ([0, 0], "The worst mistake")):
+        figure = plots.worst_mistakes(images, labels, np.eye(2), "ab", 5)
+        assert title(figure).startswith(expected)
+        figure.draw_without_rendering()
+
+
+def test_contact_sheet_has_a_row_a_class():
+    images, _, _ = some_answers(7)
+    labels = np.array([1, 0, 1, 1, 0, 1, 0])  # and no image of class 2
+    (axes,) = plots.contact_sheet(images, labels, ("a", "b", "nothing"), 3).axes
+    sheet = picture(axes).reshape(3, 32, 3, 32).swapaxes(1, 2)
+    for row, members in enumerate(([1, 4, 6], [0, 2, 3])):
+        for column, i in enumerate(members):
+            assert np.array_equal(sheet[row, column, 2:-2, 2:-2], images[i])
+    assert not sheet[2].any()
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b", "nothing"]
+    np.testing.assert_allclose(axes.get_yticks(), [15.5, 47.5, 79.5])
+
+
+def test_as_many_images_as_labels():
+    images = np.zeros((3, 28, 28), np.uint8)
+    with pytest.raises(LenetError, match="3 images, but 2 labels"):
+        plots.contact_sheet(images, [0, 1], "ab")
+    with pytest.raises(LenetError, match="3 images, but 2 labels"):
+        plots.worst_mistakes(images, [0, 1], np.eye(2), "ab")
+
+
+def test_preprocessing_steps_and_the_probabilities():
+    steps = {
+        "grayscale": np.full((40, 30), 200, np.uint8),
+        "ink": np.linspace(0, 1, 1200).reshape(40, 30),
+        "28x28": np.eye(28, dtype=np.uint8) * 255,
+    }
+    answer = dict.fromkeys(CLOTHES, 0.05) | {"Sneaker": 0.55}
+    figure = plots.preprocessing_steps(steps, "shoe.png: Sneaker", answer)
+    drawn = {axes.get_title(): axes for axes in figure.axes if axes.images}
+    assert list(drawn) == list(steps)
+    for name, axes in drawn.items():
+        assert np.array_equal(picture(axes), steps[name])
+        low, high = axes.images[0].get_clim()
+        assert (low, high) == (0, 1 if name == "ink" else 255)
+    (bars,) = (axes for axes in figure.axes if axes.patches)
+    assert lengths(bars) == list(answer.values())
+    assert [label.get_text() for label in bars.get_yticklabels()] == list(CLOTHES)
+    orange = [to_hex(bar.get_facecolor()) == plots.ORANGE for bar in bars.patches]
+    assert orange == [name == "Sneaker" for name in CLOTHES]
+    assert words(bars) == ["5%"] * 7 + ["55%"] + ["5%"] * 2
+    assert bars.yaxis_inverted()  # the first class on top
+    assert title(figure) == "shoe.png: Sneaker"
+
+
+def test_preprocessing_steps_without_an_answer():
+    figure = plots.preprocessing_steps({"gray": np.zeros((9, 9))}, "no digit", {})
+    assert [axes.get_title() for axes in figure.axes] == ["gray"]
+    with pytest.raises(LenetError, match="no step"):
+        plots.preprocessing_steps({}, "nothing", {})
+
+
+def test_class_balance_counts():
+    (axes,) = plots.class_balance(np.repeat([0, 2], [1_500, 3]), ("a", "b", "c")).axes
+    assert lengths(axes) == [1_500, 0, 3]
+    assert words(axes) == ["1,500", "0", "3"]
+
+
+@pytest.mark.parametrize(
+    ("share", "expected"),
+    [
+        (0, "0%"),
+        (1e-9, "<1%"),
+        (0.01, "1%"),
+        (0.5, "50%"),
+        (0.99, "99%"),
+        (0.9999, ">99%"),
+        (1, "100%"),
+    ],
+)
+def test_percentages_for_people(share, expected):
+    assert plots.percent(share) == expected
+
+
+# everything
+
+
+def all_figures():
+    images, labels, scores = some_answers(strength=1.0)
+    report = metrics.report(scores, labels, CLOTHES)
+    steps = {"28x28": images[0]}
+    yield plots.training_curves(some_records(3, 20), "Fashion-MNIST")
+    yield plots.confusion_matrix(report)
+    yield plots.rejection_curve(report)
+    yield plots.worst_mistakes(images, labels, scores, CLOTHES, 8)
+    yield plots.contact_sheet(images, labels, CLOTHES, 5)
+    yield plots.preprocessing_steps(steps, "boot.png", dict.fromkeys(CLOTHES, 0.1))
+    yield plots.class_balance(labels, CLOTHES)
+
+
+def test_nothing_is_cut_off():
+    for figure in all_figures():
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        box, (width, height) = figure.get_tightbbox(canvas.get_renderer()), figure.get_size_inches()
+        margins = np.array([box.x0, box.y0, width - box.x1, height - box.y1])
+        assert (margins > -0.01).all(), f"{title(figure)}: {margins}"
+
+
+def test_dollars_and_underscores_in_names_are_no_formula():
+    classes = ("$a$", "_b", "$\\frac", "a_b^c$")
+    images, labels, scores = some_answers(60, 4, strength=0.0)
+    report = metrics.report(scores, labels, classes)
+    for figure in (
+        plots.confusion_matrix(report),
+        plots.worst_mistakes(images, labels, scores, classes, 6),
+        plots.contact_sheet(images, labels, classes, 2),
+        plots.preprocessing_steps({"$x^$": images[0]}, "$HOME$", dict.fromkeys(classes, 0.25)),
+        plots.training_curves(some_records(1, 5), "$\\frac$"),
+    ):
+        figure.draw_without_rendering()
+
+
+# files
+
+
+def test_png_is_the_size_of_the_figure(tmp_path):
+    figure = plots.class_balance([0, 1, 1], ("a", "b"))
+    plots.save(figure, tmp_path / "balance.png")
+    with Image.open(tmp_path / "balance.png") as picture:
+        picture.load()
+        assert picture.format == "PNG"
+        assert picture.size == tuple(int(100 * inches) for inches in figure.get_size_inches())
+        assert np.asarray(picture.convert("L")).std() > 0
+
+
+def test_svg_is_well_formed(tmp_path):
+    images, labels, scores = some_answers(20, 10, strength=0.0)
+    plots.save(plots.worst_mistakes(images, labels, scores, CLOTHES, 3), tmp_path / "mistakes.SVG")
+    root = ElementTree.parse(tmp_path / "mistakes.SVG").getroot()
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    assert len(root.findall(".//{http://www.w3.org/2000/svg}image")) == 3
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg"])
+def test_the_same_figure_gives_the_same_bytes(tmp_path, suffix):
+    for name in "ab":
+        plots.save(plots.rejection_curve(some_report()), tmp_path / f"{name}{suffix}")
+    assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
+
+
+@pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), RuntimeError("font")])
+def test_a_failing_write_leaves_the_old_file(tmp_path, monkeypatch, failure):
+    file = tmp_path / "curves.png"
+    file.write_bytes(b"the old figure")
+
+    def breaks(self, name, **options):
+        with open(name, "wb") as stream:
+            stream.write(b"half a fig")
+        raise failure
+
+    monkeypatch.setattr(Figure, "savefig", breaks)
+    expected = LenetError if isinstance(failure, OSError) else RuntimeError
+    with pytest.raises(expected, match=r"curves\.png|font"):
+        plots.save(plots.class_balance([0], "ab"), file)
+    assert file.read_bytes() == b"the old figure"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_an_old_file_is_replaced(tmp_path):
+    file = tmp_path / "balance.png"
+    file.write_bytes(b"the old figure")
+    plots.save(plots.class_balance([0], "ab"), file)
+    assert file.read_bytes().startswith(b"\x89PNG")
+    assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("name", ["figure.pdf", "figure", "figure.png.txt"])
+def test_other_kinds_of_files_are_refused(tmp_path, name):
+    with pytest.raises(LenetError, match=r"\.png or \.svg"):
+        plots.save(plots.class_balance([0], "ab"), tmp_path / name)
+    assert not list(tmp_path.iterdir())
