@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lenet import engine as engines
 from lenet import losses
-from lenet.augment import Distortion
+from lenet.augment import Distortion, distort
 from lenet.data import Split
 from lenet.engine import fused, sequential
 from lenet.engine.steps import AutogradStep, FusedStep, Step
@@ -133,9 +133,7 @@ class Minibatches:
     ) -> None:
         self.recipe, self.optimizer, self.step, self.count = recipe, optimizer, step, count
         self.engine = engine_name
-        self.distortion = Distortion(
-            recipe.shift, recipe.rotation, recipe.scale, recipe.squeeze, recipe.shear
-        )
+        self.distortion = distortion_of(recipe)
         self.steps_per_epoch = math.ceil(count / recipe.batch_size)
 
     def run(self, epoch: int, watch: StepWatcher) -> list[dict[str, Any]]:
@@ -177,37 +175,43 @@ class Passes:
         self.recipe, self.model, self.optimizer, self.train = recipe, model, optimizer, train
         self.engine = "fused" if sequential.is_native(model) else "autograd"
         self.order = np.random.default_rng(recipe.seed).permutation(len(train))
-        distortion = sequential.Distortion(recipe.shift, recipe.scale, recipe.squeeze, recipe.shear)
+        self.distortion = distortion_of(recipe)
         self.options = sequential.Options(
             criterion="penalty" if recipe.loss == "penalty" else "map",
             j=recipe.j,
             exact=recipe.curvature == "exact",
-            distortion=distortion if any(vars(distortion).values()) else None,
-            seed=recipe.seed,
         )
 
     def run(self, epoch: int, watch: StepWatcher) -> list[dict[str, Any]]:
         """Trains for one pass (numbered from 1); returns a record of each slice of it."""
-        images, labels, count = self.train.images, self.train.labels, len(self.order)
-        first = (epoch - 1) * count
-        lr = self.recipe.lr * stage(epoch, self.recipe.schedule)
+        random = np.random.default_rng([self.recipe.seed, epoch])
+        lr = self.recipe.lr * stage(self.recipe, epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        sample = self.order[:CURVATURE_PATTERNS]
-        h = sequential.curvature(self.model, images, labels, sample, self.options, first=first)
+        sample = self.presented(self.order[:CURVATURE_PATTERNS], random)
+        h = sequential.curvature(self.model, *sample, self.options)
         self.optimizer.set_curvature(h.values())
         sizes = self.optimizer.step_sizes()
-        records, done = [], 0
+        records, done, count = [], 0, len(self.order)
         for part in np.array_split(self.order, min(self.SLICES, count)):
-            result = sequential.train_pass(
-                self.model, images, labels, part, sizes, self.options, first=first + done
-            )
+            patterns = self.presented(part, random)
+            result = sequential.train_pass(self.model, *patterns, sizes, self.options)
             done += len(part)
             right = round((1 - result.error) * len(part))
             watch(len(part), result.loss, right)
-            position = epoch - 1 + done / count
-            records.append(step_record(first + done, position, result.loss, right, len(part), lr))
+            step, position = (epoch - 1) * count + done, epoch - 1 + done / count
+            records.append(step_record(step, position, result.loss, right, len(part), lr))
         return records
+
+    def presented(
+        self, part: NDArray[np.int64], random: np.random.Generator
+    ) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
+        """Images, labels and the order to show them in, distorted anew where the recipe says so."""
+        images, labels = self.train.images, self.train.labels
+        if not self.distortion:
+            return images, labels, part
+        maps = self.distortion.draw(len(part), random)
+        return distort(images, part, maps, threads=1), labels[part], np.arange(len(part))
 
     def scores(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         return sequential.scores(self.model, images)
@@ -229,6 +233,10 @@ def step_record(
     }
 
 
+def distortion_of(recipe: Recipe) -> Distortion:
+    return Distortion(recipe.shift, recipe.rotation, recipe.scale, recipe.squeeze, recipe.shear)
+
+
 def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
     """Learning rate of a step, numbered from 0, of `steps` in all."""
     warm = recipe.warmup * steps
@@ -236,16 +244,16 @@ def learning_rate(recipe: Recipe, step: int, steps: int) -> float:
         return recipe.lr * (step + 1) / (warm + 1)
     if recipe.schedule == "cosine":
         return recipe.lr * (1 + math.cos(math.pi * (step - warm) / (steps - warm))) / 2
+    return recipe.lr * stage(recipe, 1 + step * recipe.epochs // steps)
+
+
+def stage(recipe: Recipe, epoch: int) -> float:
+    """Share of the learning rate in an epoch, numbered from 1, where it is constant within one."""
+    if recipe.schedule == "cosine":
+        return (1 + math.cos(math.pi * (epoch - 1) / recipe.epochs)) / 2
     if recipe.schedule == "1998":
-        return recipe.lr * stage(1 + step * recipe.epochs // steps, recipe.schedule)
-    return recipe.lr
-
-
-def stage(epoch: int, schedule: str) -> float:
-    """Share of the learning rate in that pass of the 1998 paper's schedule; 1 in the constant."""
-    if schedule != "1998":
-        return 1.0
-    return next(share for first, share in reversed(STAGES_1998.items()) if epoch >= first)
+        return next(share for first, share in reversed(STAGES_1998.items()) if epoch >= first)
+    return 1.0
 
 
 @contextmanager

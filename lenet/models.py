@@ -7,7 +7,7 @@ paper of 1998: C1, S2, C3, S4, C5, F6, output.
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -305,7 +305,7 @@ class GroupConv2d(nn.Module):
     Neighbours wrap around. The groups are the columns of the paper's Table I.
     """
 
-    GROUPS: dict[str, list[list[int]]] = {
+    GROUPS: ClassVar[dict[str, list[list[int]]]] = {
         "three": [[(i + d) % 6 for d in (0, 1, 2)] for i in range(6)],
         "four": [[(i + d) % 6 for d in (0, 1, 2, 3)] for i in range(6)],
         "gap": [[(i + d) % 6 for d in (0, 1, 3, 4)] for i in range(3)],

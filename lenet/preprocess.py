@@ -484,7 +484,7 @@ def find_background(gray: Picture) -> tuple[Picture, str]:
     smooth = smooth_lighting(small)
     if np.abs(small - smooth).max() < 2 * GREY_LEVEL:  # light alone: no guess can do better
         return enlarge(smooth, gray.shape), "dark on light"
-    split = otsu(small)
+    split = small.min() + otsu(small - small.min())
     darker, lighter = beyond_outline(small - smooth)
     guesses = [
         (np.full_like(small, commonest(small[small > split])), "dark on light"),

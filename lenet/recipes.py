@@ -283,6 +283,8 @@ RECIPES = {
         dataclasses.replace(
             LENET5_1998,
             name="lenet5-1998-distorted",
+            lr=3e-4,
+            schedule="cosine",
             shift=1.0,
             scale=0.1,
             squeeze=0.1,

@@ -201,6 +201,13 @@ def test_helpers_take_one_vector_of_scores():
     assert float(metrics.confidence(scores)) == 3.0
 
 
+@pytest.mark.parametrize("classes", [2, 10, 200])
+def test_confidence_is_best_minus_second_best(classes):
+    scores = np.random.default_rng(0).normal(size=(50, classes))
+    expected = [np.sort(row)[-1] - np.sort(row)[-2] for row in scores]
+    assert metrics.confidence(scores).tolist() == expected
+
+
 def test_huge_scores_overflow_nothing():
     scores = np.array([[9e299, -9e299], [-9e299, 9e299]])
     report = metrics.report(scores, np.array([1, 1]), ("a", "b"))

@@ -5,10 +5,9 @@ import threading
 import numpy as np
 import pytest
 import torch
-from scipy.ndimage import map_coordinates
 
 from lenet.engine import sequential
-from lenet.engine.sequential import Distortion, Options
+from lenet.engine.sequential import Options
 from lenet.errors import LenetError
 from lenet.losses import map_criterion, penalty
 from lenet.models import LeNet5
@@ -17,7 +16,6 @@ from lenet.optim import gauss_newton_diagonal
 native = sequential.native
 INSTRUCTION_SETS = native.instruction_sets() if native else []
 needs_native = pytest.mark.skipif(native is None, reason="the native module is not built")
-WIDE = Distortion(translation=3.0, scale=0.3, squeeze=0.2, shear=0.4)
 
 
 @pytest.fixture(autouse=True)
@@ -66,24 +64,24 @@ def test_native_gradients_and_h_are_those_of_float64(
 ):
     images, labels = patterns
     model = network(subsampling=subsampling, subsampling_start="random")
-    options = Options(criterion, j, exact, WIDE, seed=3, instruction_set=instruction_set)
-    for number, presentation in ((5, 0), (11, 10**9)):
+    options = Options(criterion, j, exact, instruction_set)
+    for number in (5, 11):
         order = np.array([number])
         before = [p.detach().clone() for p in model.parameters()]
         reference = network(subsampling=subsampling).double()
         reference.load_state_dict(model.state_dict())
-        x = sequential.presented(reference, images[order], options, presentation)
+        x = sequential.presented(reference, images[order])
         label = torch.from_numpy(labels[order])
         loss = loss_of(reference, x, label, options)
         gradients = torch.autograd.grad(loss, list(reference.parameters()))
 
-        h = sequential.curvature(model, images, labels, order, options, presentation)
+        h = sequential.curvature(model, images, labels, order, options)
         expected = gauss_newton_diagonal(reference, x, label, criterion=criterion, j=j, exact=exact)
         for name, value in expected.items():
             assert relative(h[name], value) < 1e-5, name
 
         steps = [torch.ones_like(p) for p in before]  # a step is then the gradient itself
-        result = sequential.train_pass(model, images, labels, order, steps, options, presentation)
+        result = sequential.train_pass(model, images, labels, order, steps, options)
         assert result.loss == pytest.approx(loss.item(), rel=1e-5)
         for old, new, gradient in zip(before, model.parameters(), gradients, strict=True):
             assert relative(old - new.detach(), gradient) < 1e-5
@@ -92,11 +90,10 @@ def test_native_gradients_and_h_are_those_of_float64(
 
 @needs_native
 @pytest.mark.parametrize("instruction_set", INSTRUCTION_SETS)
-@pytest.mark.parametrize("distortion", [None, Distortion()])
-def test_native_and_torch_learn_the_same(patterns, instruction_set, distortion, monkeypatch):
+def test_native_and_torch_learn_the_same(patterns, instruction_set, monkeypatch):
     images, labels = patterns
     order = np.random.default_rng(1).permutation(64)
-    options = Options("map", 20.0, False, distortion, seed=8, instruction_set=instruction_set)
+    options = Options("map", 20.0, False, instruction_set)
     first, second = network(), network()
     second.load_state_dict(first.state_dict())
     steps = [torch.full_like(p, 3e-4) for p in first.parameters()]
@@ -141,70 +138,26 @@ def test_training_fits_the_patterns(patterns):
     model = network()
     order = np.random.default_rng(2).permutation(64)
     result = None
-    for n in range(40):
-        h = sequential.curvature(model, images, labels, order, Options(), first=64 * n)
+    for _ in range(40):
+        h = sequential.curvature(model, images, labels, order, Options())
         steps = [2e-3 / (0.2 + value) for value in h.values()]
-        result = sequential.train_pass(model, images, labels, order, steps, Options(), 64 * n)
+        result = sequential.train_pass(model, images, labels, order, steps, Options())
     assert result is not None
     assert result.error < 0.1
     assert (sequential.scores(model, images).argmax(axis=1) != labels).mean() < 0.1
-
-
-# Distortions
 
 
 def test_slices_of_a_pass_give_the_whole(patterns):
     images, labels = patterns
     whole, sliced = network(), network()
     sliced.load_state_dict(whole.state_dict())
-    options = Options(distortion=Distortion(), seed=4)
     order = np.random.default_rng(3).permutation(64)
     steps = [torch.full_like(p, 1e-4) for p in whole.parameters()]
-    sequential.train_pass(whole, images, labels, order, steps, options, first=640)
-    for start in (0, 16, 40):
-        part = order[start : {0: 16, 16: 40, 40: 64}[start]]
-        sequential.train_pass(sliced, images, labels, part, steps, options, first=640 + start)
+    sequential.train_pass(whole, images, labels, order, steps, Options())
+    for part in np.split(order, [16, 40]):
+        sequential.train_pass(sliced, images, labels, part, steps, Options())
     for name, value in whole.state_dict().items():
         torch.testing.assert_close(sliced.state_dict()[name], value, rtol=0, atol=0)
-
-
-def test_seed_and_presentation_fix_the_distortion(patterns):
-    x = LeNet5().prepare(patterns[0]).numpy()
-    same = sequential.distorted(x, WIDE, seed=1, first=10)
-    np.testing.assert_array_equal(sequential.distorted(x[4:], WIDE, seed=1, first=14), same[4:])
-    assert not np.allclose(sequential.distorted(x, WIDE, seed=1, first=11), same)
-    assert not np.allclose(sequential.distorted(x, WIDE, seed=2, first=10), same)
-
-
-def test_random_numbers_are_uniform_and_independent():
-    numbers = sequential.uniform(7, np.arange(50_000), 5)
-    assert numbers.min() >= -1
-    assert numbers.max() < 1
-    np.testing.assert_allclose(numbers.mean(axis=0), 0, atol=0.015)
-    np.testing.assert_allclose(np.cov(numbers.T), np.eye(5) / 3, atol=0.01)
-    np.testing.assert_allclose(np.corrcoef(numbers[:-1, 0], numbers[1:, 0])[0, 1], 0, atol=0.02)
-
-
-def test_no_range_is_no_distortion(patterns):
-    x = LeNet5().prepare(patterns[0]).numpy()
-    still = sequential.distorted(x, Distortion(0, 0, 0, 0), seed=1, first=0)
-    np.testing.assert_allclose(still, x, atol=1e-6)
-
-
-def test_distortion_is_the_documented_map(patterns):
-    """Against SciPy's interpolation at the places that the inverse matrix names."""
-    x = LeNet5().prepare(patterns[0][:8]).numpy()
-    got = sequential.distorted(x, WIDE, seed=5, first=20)
-    draws = sequential.uniform(5, 20 + np.arange(8), 5)
-    for image, draw, result in zip(x[:, 0], draws, got[:, 0], strict=True):
-        translation = draw[:2] * WIDE.translation
-        s, q = np.exp(draw[2] * WIDE.scale), np.exp(draw[3] * WIDE.squeeze)
-        forward = np.array([[s * q, s * q * draw[4] * WIDE.shear], [0, s / q]])  # on (x, y)
-        y, x_ = np.mgrid[:32, :32] - 15.5
-        there = np.stack([x_, y]) - translation[:, None, None]
-        from_x, from_y = np.einsum("ij,jyx->iyx", np.linalg.inv(forward), there) + 15.5
-        expected = map_coordinates(image, [from_y, from_x], order=1, mode="nearest")
-        np.testing.assert_allclose(result, expected, atol=1e-5)
 
 
 # What a user can get wrong
@@ -246,13 +199,13 @@ def test_native_refuses_what_would_read_outside(patterns):
     weights = sequential.arrays(model.parameters())
     steps = [np.ones_like(w) for w in weights]
     with pytest.raises(ValueError, match="does not exist"):
-        net.train(weights, steps, images, labels, np.array([64]), 0)
+        net.train(weights, steps, images, labels, np.array([64]))
     with pytest.raises(ValueError, match="labels"):
-        net.train(weights, steps, images, labels + 10, np.array([0]), 0)
+        net.train(weights, steps, images, labels + 10, np.array([0]))
     with pytest.raises(ValueError, match="wrong size"):
-        net.train(weights[::-1], steps, images, labels, np.array([0]), 0)
+        net.train(weights[::-1], steps, images, labels, np.array([0]))
     with pytest.raises(ValueError, match="12 arrays"):
-        net.train(weights[:3], steps, images, labels, np.array([0]), 0)
+        net.train(weights[:3], steps, images, labels, np.array([0]))
     with pytest.raises(ValueError, match="instruction set"):
         sequential.native_network(model, Options(instruction_set="mmx"))
 
@@ -261,7 +214,7 @@ def test_native_refuses_what_would_read_outside(patterns):
 def test_two_runs_at_once_do_not_disturb_each_other(patterns):
     images, labels = patterns
     order = np.tile(np.arange(64), 20)
-    options = Options(distortion=Distortion())
+    options = Options()
 
     def train(model):
         steps = [torch.full_like(p, 1e-4) for p in model.parameters()]

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lenet.augment import warp
+from lenet.augment import distort, warp
 from lenet.data import Split
 from lenet.engine import fused
 from lenet.models import Network
@@ -78,7 +78,7 @@ class FusedStep:
     ) -> tuple[float, int]:
         images, labels = self.images, self.labels
         if maps is not None:
-            images = fused.warp(images, index, maps, self.kernels.threads)
+            images = distort(images, index, maps, self.kernels.threads)
             labels, index = labels[index], np.arange(len(index))
         return self.kernels.step(images, labels, index, self.weights, self.gradients)
 

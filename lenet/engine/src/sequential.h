@@ -18,11 +18,6 @@ constexpr int feature_row = 96;  // padded to whole vectors
 constexpr int c1_maps = 6, c3_maps = 16;
 constexpr int image_size = 28;
 
-// Half-widths of uniform ranges; see lenet.engine.sequential.Distortion.
-struct Distortion {
-  float translation, scale, squeeze, shear;
-};
-
 struct Settings {
   const float* codes;              // (classes, feature_row), padded with 0
   const bool* table;               // (c3_maps, c1_maps): C3's connections
@@ -30,9 +25,6 @@ struct Settings {
   bool competitive;                // criterion (9), else (8)
   float j;                         // constant of criterion (9)
   bool exact;                      // curvature of criterion (9) at F6, else 2
-  bool distorted;
-  Distortion distortion;
-  std::uint64_t seed;              // of the distortions
 };
 
 struct Patterns {
@@ -40,7 +32,6 @@ struct Patterns {
   const std::int64_t* labels;      // labels[number of the image]; null for scores
   const std::int64_t* order;       // numbers of the images
   std::int64_t count;              // of them
-  std::uint64_t first;             // number of the first presentation: it fixes the distortion
 };
 
 struct Result {

@@ -118,79 +118,16 @@ LENET_INLINE void squash(float* values, int size) {
 }
 
 // ---------------------------------------------------------------------------------------------
-// Input: prepared as in the paper, with or without a distortion.
+// Input: prepared as in the paper.
 
-std::uint64_t mixed(std::uint64_t x) {  // the finaliser of SplitMix64
-  x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9u;
-  x = (x ^ (x >> 27)) * 0x94D049BB133111EBu;
-  return x ^ (x >> 31);
-}
-
-// Number `index` of a presentation's random numbers, uniform in [-1, 1).
-double uniform(std::uint64_t seed, std::uint64_t presentation, int index) {
-  const std::uint64_t counter = presentation * 5 + index + 1;
-  const std::uint64_t bits = mixed(mixed(seed) + counter * 0x9E3779B97F4A7C15u);
-  return static_cast<double>(bits >> 11) * 0x1p-52 - 1.0;
-}
-
-void place(const std::uint8_t* image, float* to, int row, int margin) {
+void present(const Patterns& patterns, std::int64_t k, Activations& a) {
+  constexpr int margin = (input_side - image_size) / 2;
+  const std::uint8_t* image = patterns.images + patterns.order[k] * image_size * image_size;
+  std::fill_n(a.input, input_side * input_side, background);
   for (int y = 0; y < image_size; y++)
     for (int x = 0; x < image_size; x++)
-      to[(y + margin) * row + x + margin] =
+      a.input[(y + margin) * input_side + x + margin] =
           background + (foreground - background) / 255.0f * image[y * image_size + x];
-}
-
-void show(const std::uint8_t* image, Activations& a) {
-  std::fill_n(a.input, input_side * input_side, background);
-  place(image, a.input, input_side, (input_side - image_size) / 2);
-}
-
-// About the centre, X = s q (x + h y) + tx and Y = s / q y + ty, with s and q the exponentials of
-// uniform numbers. Read backwards, with bilinear interpolation: a row of the result needs two
-// rows of the image only.
-void show_distorted(const std::uint8_t* image, const Settings& settings,
-                    std::uint64_t presentation, Activations& a) {
-  constexpr int side = 64, margin = (side - image_size) / 2;
-  alignas(64) float wide[side * side];
-  std::fill_n(wide, side * side, background);
-  place(image, wide, side, margin);
-
-  const auto draw = [&](int index, float range) {
-    return static_cast<float>(range * uniform(settings.seed, presentation, index));
-  };
-  const Distortion& range = settings.distortion;
-  const float tx = draw(0, range.translation), ty = draw(1, range.translation);
-  const float s = std::exp(draw(2, range.scale)), q = std::exp(draw(3, range.squeeze));
-  const float h = draw(4, range.shear);
-
-  constexpr float centre = (input_side - 1) / 2.0f, wide_centre = (side - 1) / 2.0f;
-  constexpr float last = side - 1.001f;
-  for (int row = 0; row < input_side; row++) {
-    const float y = (row - centre - ty) * q / s;
-    const float from_y = std::clamp(y + wide_centre, 0.0f, last);
-    const int top = static_cast<int>(from_y);
-    const float below = from_y - top;
-    const float* upper = wide + top * side;
-    float blended[side];
-    for (int x = 0; x < side; x++)
-      blended[x] = upper[x] + below * (upper[side + x] - upper[x]);
-    for (int column = 0; column < input_side; column++) {
-      const float x = (column - centre - tx) / (s * q) - h * y;
-      const float from_x = std::clamp(x + wide_centre, 0.0f, last);
-      const int left = static_cast<int>(from_x);
-      const float right = from_x - left;
-      a.input[row * input_side + column] =
-          blended[left] + right * (blended[left + 1] - blended[left]);
-    }
-  }
-}
-
-void present(const Patterns& patterns, std::int64_t k, const Settings& settings, Activations& a) {
-  const std::uint8_t* image = patterns.images + patterns.order[k] * image_size * image_size;
-  if (settings.distorted)
-    show_distorted(image, settings, patterns.first + k, a);
-  else
-    show(image, a);
 }
 
 // ---------------------------------------------------------------------------------------------
@@ -695,7 +632,7 @@ Result train(const Patterns& patterns, const Settings& settings, float* const* p
   Result result{};
   for (std::int64_t k = 0; k < patterns.count; k++) {
     const std::int64_t label = patterns.labels[patterns.order[k]];
-    present(patterns, k, settings, work->a);
+    present(patterns, k, work->a);
     forward(work->w, settings, work->a);
     const float* penalties = work->a.penalties;
     result.errors += std::min_element(penalties, penalties + classes) - penalties != label;
@@ -714,7 +651,7 @@ void curvature(const Patterns& patterns, const Settings& settings, const float* 
   const auto sums = std::make_unique<Parameters>();
   pack(h, settings.table, *sums);
   for (std::int64_t k = 0; k < patterns.count; k++) {
-    present(patterns, k, settings, work->a);
+    present(patterns, k, work->a);
     forward(work->w, settings, work->a);
     const Criterion c = criterion(work->a, settings, patterns.labels[patterns.order[k]]);
     add_curvature(work->w, settings, work->a, c, work->d, *sums);
@@ -727,7 +664,7 @@ void scores(const Patterns& patterns, const Settings& settings, const float* con
   const FlushDenormals flush;
   const auto work = std::make_unique<Workspace>(parameters, settings);
   for (std::int64_t k = 0; k < patterns.count; k++) {
-    present(patterns, k, settings, work->a);
+    present(patterns, k, work->a);
     forward(work->w, settings, work->a);
     for (int c = 0; c < classes; c++) scores[k * classes + c] = -work->a.penalties[c];
   }

@@ -64,13 +64,10 @@ struct Network {
   std::size_t sizes[lenet::parameter_arrays];
 
   Network(Codes code, Table connected, float pooling_scale, bool competitive, float j, bool exact,
-          const std::vector<float>& distortion, std::uint64_t seed,
           const std::string& instruction_set)
       : settings{}, kernels(&chosen(instruction_set)),
         codes(lenet::classes * lenet::feature_row),
         table(connected.data(), connected.data() + connected.size()) {
-    if (!distortion.empty() && distortion.size() != 4)
-      throw nb::value_error("distortion needs four ranges");
     for (int i = 0; i < lenet::classes; i++)
       std::copy_n(code.data() + i * lenet::features, lenet::features,
                   codes.data() + i * lenet::feature_row);
@@ -80,10 +77,6 @@ struct Network {
     settings.competitive = competitive;
     settings.j = j;
     settings.exact = exact;
-    settings.distorted = !distortion.empty();
-    if (settings.distorted)
-      settings.distortion = {distortion[0], distortion[1], distortion[2], distortion[3]};
-    settings.seed = seed;
     std::size_t connections = 0;
     for (const char connection : table) connections += connection != 0;
     const std::size_t expected[] = {150, 6, 6, 6, connections * 25, 16, 16, 16, 48000, 120, 10080,
@@ -104,8 +97,7 @@ struct Network {
   }
 };
 
-Patterns patterns(const Images& images, const Numbers* labels, const Numbers& order,
-                  std::uint64_t first) {
+Patterns patterns(const Images& images, const Numbers* labels, const Numbers& order) {
   const auto count = static_cast<std::int64_t>(images.shape(0));
   if (labels && labels->shape(0) != images.shape(0))
     throw nb::value_error("images and labels differ in number");
@@ -116,13 +108,12 @@ Patterns patterns(const Images& images, const Numbers* labels, const Numbers& or
     if (labels->data()[i] < 0 || labels->data()[i] >= lenet::classes)
       throw nb::value_error("labels must be 0..9");
   return {images.data(), labels ? labels->data() : nullptr, order.data(),
-          static_cast<std::int64_t>(order.size()), first};
+          static_cast<std::int64_t>(order.size())};
 }
 
 nb::tuple train(const Network& network, const std::vector<Floats>& parameters,
-                const std::vector<Floats>& steps, Images images, Numbers labels, Numbers order,
-                std::uint64_t first) {
-  const auto given = patterns(images, &labels, order, first);
+                const std::vector<Floats>& steps, Images images, Numbers labels, Numbers order) {
+  const auto given = patterns(images, &labels, order);
   const auto weights = network.pointers(parameters), sizes = network.pointers(steps);
   lenet::Result result;
   {
@@ -133,17 +124,16 @@ nb::tuple train(const Network& network, const std::vector<Floats>& parameters,
 }
 
 void curvature(const Network& network, const std::vector<Floats>& parameters,
-               const std::vector<Floats>& h, Images images, Numbers labels, Numbers order,
-               std::uint64_t first) {
-  const auto given = patterns(images, &labels, order, first);
+               const std::vector<Floats>& h, Images images, Numbers labels, Numbers order) {
+  const auto given = patterns(images, &labels, order);
   const auto weights = network.pointers(parameters), sums = network.pointers(h);
   nb::gil_scoped_release release;
   network.kernels->curvature(given, network.settings, weights.data(), sums.data());
 }
 
 void scores(const Network& network, const std::vector<Floats>& parameters, Images images,
-            Numbers order, std::uint64_t first, Scores out) {
-  const auto given = patterns(images, nullptr, order, first);
+            Numbers order, Scores out) {
+  const auto given = patterns(images, nullptr, order);
   const auto weights = network.pointers(parameters);
   if (out.shape(0) != order.size()) throw nb::value_error("one row of scores for each image");
   nb::gil_scoped_release release;
@@ -155,11 +145,9 @@ void scores(const Network& network, const std::vector<Floats>& parameters, Image
 NB_MODULE(_sequential, m) {
   m.doc() = "LeNet-5 of 1998, one pattern at a time; see lenet.engine.sequential.";
   nb::class_<Network>(m, "Network")
-      .def(nb::init<Codes, Table, float, bool, float, bool, const std::vector<float>&,
-                    std::uint64_t, const std::string&>(),
+      .def(nb::init<Codes, Table, float, bool, float, bool, const std::string&>(),
            nb::arg("codes"), nb::arg("table"), nb::arg("pooling_scale"), nb::arg("competitive"),
-           nb::arg("j"), nb::arg("exact"), nb::arg("distortion"), nb::arg("seed"),
-           nb::arg("instruction_set"))
+           nb::arg("j"), nb::arg("exact"), nb::arg("instruction_set"))
       .def("train", &train)
       .def("curvature", &curvature)
       .def("scores", &scores);
