@@ -191,6 +191,22 @@ def preprocess(source: Source) -> Preprocessed:
         return replace(result, reason=f"no digit found: {none}")
 
 
+def preprocess_plain(source: Source) -> Preprocessed:
+    """Makes a 28x28 picture of any thing, as Fashion-MNIST has them: bright on black, aspect kept.
+
+    The whole picture is taken. `source` and errors are those of `load_image`.
+    """
+    gray = load_image(source)
+    steps = {"grayscale": to_uint8(gray)}
+    if np.median(outline(gray)) > 0.5:  # photographed on a light background
+        gray = 1 - gray
+        steps["inverted"] = to_uint8(gray)
+    fitted = to_uint8(fit(gray, FIELD))
+    height, width = fitted.shape
+    image = place(fitted, ((FIELD - width) // 2, (FIELD - height) // 2))
+    return Preprocessed(image=image, steps={**steps, "28x28": image})
+
+
 # --- reading --------------------------------------------------------------------------------
 
 

@@ -325,11 +325,19 @@ def test_learning_rates_of_1998() -> None:
     # Appendix C: 0.0005 for two passes, 0.0002 for three, 0.0001 for three, 0.00005 for four,
     # and 0.00001 from then on.
     expected = [5e-4] * 2 + [2e-4] * 3 + [1e-4] * 3 + [5e-5] * 4 + [1e-5] * 8
-    found = [5e-4 * epochs.stage(epoch, "1998") for epoch in range(1, 21)]
-    assert found == pytest.approx(expected)
     recipe = Recipe(lr=5e-4, schedule="1998", epochs=20)
+    found = [5e-4 * epochs.stage(recipe, epoch) for epoch in range(1, 21)]
+    assert found == pytest.approx(expected)
     found = [epochs.learning_rate(recipe, step, 60) for step in range(60)]
     assert found == pytest.approx(np.repeat(expected, 3))
+
+
+def test_learning_rates_that_are_constant_within_an_epoch() -> None:
+    half = 2**0.5 / 4
+    cosine = Recipe(schedule="cosine", epochs=4)
+    found = [epochs.stage(cosine, epoch) for epoch in range(1, 5)]
+    assert found == pytest.approx([1.0, 0.5 + half, 0.5, 0.5 - half])
+    assert [epochs.stage(Recipe(epochs=3), epoch) for epoch in (1, 2, 3)] == [1.0] * 3
 
 
 def test_learning_rate_is_used_and_recorded(
