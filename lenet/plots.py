@@ -176,7 +176,7 @@ def rejection_curve(report: Report) -> "Figure":
         if point.rejected is None or point.error is None:
             continue
         x, y = 100 * point.rejected, 100 * point.error
-        axes.plot(x, y, "o", color=ORANGE, markersize=6, clip_on=False, zorder=3)
+        axes.plot(x, y, "o", color=ORANGE, markersize=6, zorder=3)
         # The curve falls, so there is room at the right above it and at the left below it.
         side = 1 if x < end / 2 else -1
         axes.annotate(
@@ -190,6 +190,9 @@ def rejection_curve(report: Report) -> "Figure":
             size=9,
         )
     axes.set_xlim(0, 1.05 * end or 1)
+    if error.any():
+        lowest = 50 * min(point.target for point in report.rejections)
+        axes.set_ylim(bottom=min(axes.get_ylim()[0], lowest))  # room below the last target
     axes.set_xlabel("rejected (% of the examples)", color=INK)
     axes.set_ylabel("error of the rest (%)", color=INK)
     return figure

@@ -119,7 +119,7 @@ CENTRE = 14.0  # centres of mass are uniform in 13.5 .. 14.5 (index coordinates,
 THINNEST, THICKEST = 2.0, 3.9
 OUTLINE_PIXELS = 3  # pixels per pixel of the box at which outlines are measured: rough edges, seen
 # closer, would count as long outlines and make strokes look thin
-PEN_PIXELS = 8  # pixels per pixel of the 20x20 box while strokes are made thicker or thinner
+PEN_PIXELS = 8  # and at which strokes are made thicker or thinner, and told from texture
 
 
 @dataclass(frozen=True, eq=False)
@@ -550,7 +550,8 @@ def smooth_lighting(gray: Picture) -> Picture:
     surfaces = surface_terms(height, width)
     terms = surfaces.reshape(6, -1).T
     values = gray.ravel().astype(np.float64)
-    x, y = np.abs(surfaces[1:3])
+    x, y = np.abs(surfaces[1:3])  # scaled below so that the outermost pixels reach 1
+    x, y = x * width / max(width - 1, 1), y * height / max(height - 1, 1)
     border = (np.maximum(x, y) >= 1 - 2 * BORDER_BAND).ravel()
     prior = np.where(border, BORDER_WEIGHT, 1.0)
     residual = values - np.median(values[border])
@@ -711,7 +712,7 @@ def choose_marks(marks: Mask, ink: Picture) -> Mask:
     if mass[chosen].sum() < MIN_SHARE * mass[strokes].sum() or pieces > MAX_PIECES:
         raise NoDigitError("many marks and none stands out; crop the picture to one digit")
     digit = np.concatenate([[False], chosen])[labels]
-    drawn = crop(np.where(digit, np.float32(1), np.float32(0)), bounding_box(digit))
+    drawn = shrink(crop(digit, bounding_box(digit)).astype(np.float32), PEN_PIXELS * FIT)
     if drawn.sum() / stroke_thickness(drawn) > MAX_STROKE_LENGTH * max(drawn.shape):
         raise NoDigitError("the picture looks like noise or texture")
     return digit

@@ -201,7 +201,7 @@ def test_helpers_take_one_vector_of_scores():
     assert float(metrics.confidence(scores)) == 3.0
 
 
-@pytest.mark.parametrize("classes", [2, 10, 5_000])
+@pytest.mark.parametrize("classes", [2, 10, 200])
 def test_confidence_is_best_minus_second_best(classes):
     scores = np.random.default_rng(0).normal(size=(50, classes))
     expected = [np.sort(row)[-1] - np.sort(row)[-2] for row in scores]

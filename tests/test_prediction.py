@@ -17,7 +17,7 @@ import lenet
 from lenet import checkpoint, runs
 from lenet.errors import LenetError
 from lenet.prediction import Predictor
-from lenet.preprocess import preprocess
+from lenet.preprocess import preprocess, preprocess_plain
 
 Digits = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
@@ -87,6 +87,22 @@ def test_close_scores_are_rejected(
     assert found.reason == ("the two best scores are too close" if threshold else None)
     assert found.label is not None
     assert found.as_dict().keys() == {"label", "probabilities", "rejected"}
+
+
+@pytest.mark.parametrize("manner", ["plain", "digit"])
+def test_preprocessing_is_that_of_the_card(manner: str, digits: Digits, tmp_path: Path) -> None:
+    model = lenet.LeNet()
+    model.card["preprocessing"] = manner
+    lenet.save(model, tmp_path / "x.safetensors")
+    picture = Image.new("L", (60, 60), 255)
+    picture.paste(drawing(digits[0][TRAIN], 30), (2, 2))
+    found = Predictor(tmp_path / "x.safetensors").predict(picture).image
+    plain, digit = preprocess_plain(picture).image, preprocess(picture).image
+    assert found is not None
+    assert plain is not None
+    assert digit is not None
+    np.testing.assert_array_equal(found, plain if manner == "plain" else digit)
+    assert (plain != digit).any()
 
 
 def test_threshold_is_that_of_the_report(predictor: Predictor, trained: runs.Run) -> None:
