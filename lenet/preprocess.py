@@ -328,6 +328,8 @@ def luminance(image: Image.Image) -> Picture:
         image = image.getchannel("L")
     elif image.has_transparency_data:
         image = image.convert("RGBA")
+        if image.getextrema()[3] == (255, 255):  # nothing is transparent
+            image = image.convert("RGB")
     elif image.mode != "L":
         image = image.convert("L") if image.mode in ("1", "RGB") else image.convert("RGB")
     factor = max(image.size) // LOADED_SIDE

@@ -128,6 +128,11 @@ def proceed(folder: Path | None, recipe: Recipe, settings: Settings) -> Run:
             board=tensorboard_writer(folder) if settings.tensorboard else None,
             progress=runs.begin(folder, recipe, record, model, optimizer),
         )
+        print(
+            f"{recipe.name}: {recipe.model} on {recipe.data}, {device}, "
+            f"engine {epochs.engine} ({reason}); into {folder}",
+            file=sys.stderr,
+        )
         try:
             run_epochs(session)
         except KeyboardInterrupt:
