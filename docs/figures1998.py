@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import torch
 
 import lenet
 from lenet import plots, plots1998
@@ -34,7 +35,8 @@ def main(runs: Path) -> None:
     test = lenet.data.load("mnist").test
     for recipe, suffix in (("lenet5-1998", ""), ("lenet5-1998-distorted", "-distorted")):
         model = lenet.load(recipe)
-        activations = lenet.trace(model, model.prepare(test.images))
+        with torch.no_grad():
+            activations = lenet.trace(model, model.prepare(test.images))
         scores = activations["output"].numpy()
         mistakes = plots1998.all_mistakes(test.images, test.labels, scores.argmax(1))
         plots.save(mistakes, FOLDER / f"1998-mistakes{suffix}.png")

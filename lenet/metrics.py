@@ -107,6 +107,18 @@ class Report:
         """The names of the classes."""
         return tuple(row.name for row in self.per_class)
 
+    @property
+    def useful_threshold(self) -> float | None:
+        """The threshold of the first target that needs any rejection; None if none is reached.
+
+        With it, a network that is better than the first target without rejecting still says
+        when it is not sure.
+        """
+        reached = [r.threshold for r in self.rejections if r.threshold is not None]
+        return next(
+            (threshold for threshold in reached if threshold > 0), min(reached, default=None)
+        )
+
     def as_dict(self) -> dict[str, Any]:
         """The fields as dicts, lists, strings and finite numbers, ready for JSON."""
         return json.loads(json.dumps(dataclasses.asdict(self), allow_nan=False))

@@ -170,7 +170,7 @@ def rejection_curve(report: Report) -> "Figure":
         end = rejected[~shown][0]
         axes.axvline(end, color=LINE)
         words, place = f"no mistakes from {end:.1f}% on  ", axes.get_xaxis_transform()
-        axes.text(end, 0.95, words, color=GREY, size=9, ha="right", transform=place)
+        axes.text(end, 0.5, words, color=GREY, size=9, ha="right", transform=place)
     for point in report.rejections:
         axes.axhline(100 * point.target, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)))
         if point.rejected is None or point.error is None:

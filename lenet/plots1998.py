@@ -86,7 +86,7 @@ def error_curves(
 
 
 def kernels(
-    first: NDArray[np.float32], second: NDArray[np.float32], table: NDArray[np.bool_]
+    first: NDArray[np.floating], second: NDArray[np.floating], table: NDArray[np.bool_]
 ) -> "Figure":
     """The kernels of C1 and C3: C3's lie in Table I of the paper, where a kernel takes the place
     of each X, and each row begins with the kernel of C1 that feeds it through S2.
@@ -95,30 +95,29 @@ def kernels(
         first: kernels of C1, (6, 1, 5, 5).
         second: kernels of C3, (60, 5, 5), ordered by map of C3 and then by map of S2.
         table: (16, 6) booleans, [map of C3, map of S2].
+
+    The darkest shade is the largest weight of the layer.
     """
     outputs, inputs = table.shape
-    cell = KERNEL + GAP
-    left = mosaic(first.reshape(inputs, 1, KERNEL, KERNEL))
-    spread = np.full((outputs, inputs, KERNEL, KERNEL), np.nan)
-    spread[table] = second
-    right = mosaic(spread.swapaxes(0, 1))
+    pictures = np.full((inputs, 2 + outputs, KERNEL, KERNEL), np.nan)
+    pictures[:, 0] = first[:, 0] / np.abs(first).max()
+    pictures[:, 2:].swapaxes(0, 1)[table] = second / np.abs(second).max()
     figure = canvas(11, 4.5, "The learned kernels: red excites, blue inhibits")
-    c1, c3 = figure.subplots(1, 2, width_ratios=[1.35, outputs], sharey=True)
-    for axes, picture, title in (
-        (c1, left, "C1"),
-        (c3, right, "C3: a column is a map of C3, a row a map of S2"),
-    ):
-        top = np.nanmax(np.abs(picture))
-        axes.imshow(picture, cmap="RdBu_r", vmin=-top, vmax=top, interpolation="nearest")
-        bare(axes)
-        axes.set_title(title, color=INK, size=10)
-        columns = picture.shape[1] // cell
-        names = range(columns) if columns > 1 else []
-        axes.set_xticks((np.arange(len(names)) + 0.5) * cell - 0.5, names)
-    c1.set_yticks((np.arange(inputs) + 0.5) * cell - 0.5, range(inputs))
-    c3.tick_params(labelleft=False)
+    axes = figure.subplots()
+    bare(axes)
+    axes.imshow(mosaic(pictures), cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
+
+    def middle(number: Any) -> Any:
+        return number * (KERNEL + GAP) + KERNEL // 2
+
     for output, source in np.argwhere(~table):
-        c3.plot((output + 0.5) * cell - 0.5, (source + 0.5) * cell - 0.5, ".", color=LINE)
+        axes.plot(middle(2 + output), middle(source), ".", color=LINE)
+    axes.set_xticks(middle(2 + np.arange(outputs)), [str(i) for i in range(outputs)])
+    axes.set_yticks(middle(np.arange(inputs)), [str(i) for i in range(inputs)])
+    above: dict[str, Any] = {"y": -2.5, "color": INK, "size": 10, "ha": "center"}
+    axes.text(middle(0), s="C1", **above)
+    words = "C3: a column is a map of C3, a row a map of S2"
+    axes.text(middle(2 + (outputs - 1) / 2), s=words, **above)
     return figure
 
 
@@ -135,8 +134,8 @@ def f6_codes(
 ) -> "Figure":
     """What F6 answers to digits, drawn as 7x12 pictures, above the two nearest codes.
 
-    Below each code stands its penalty y, the squared distance to F6's answer; the smaller one
-    answers. Wrong answers are orange.
+    Below each code stand its digit and its penalty y, the squared distance to F6's answer; the
+    smallest answers. Wrong answers are orange.
 
     Args:
         images: uint8 (N, H, W).
@@ -164,7 +163,7 @@ def f6_codes(
         pictures = (feature, codes[best], codes[second])
         for axes, values in zip(column[1:], pictures, strict=True):
             glyph(axes, values)
-        column[0].set_title(f"a {label}", color=GREY, size=9)
+        column[0].set_title(f"a {label}", color=GREY if best == label else ORANGE, size=9)
         column[2].set_xlabel(f"{best}: {y[best]:.1f}", color=color, size=10, weight="bold")
         column[3].set_xlabel(f"{second}: {y[second]:.1f}", color=GREY, size=10)
     for axes, words in zip(
@@ -209,7 +208,7 @@ def all_mistakes(images: NDArray[np.uint8], labels: ArrayLike, answers: ArrayLik
         draw(axes, images[i], "gray_r")
         words: dict[str, Any] = {"size": 10, "va": "top", "transform": axes.transAxes}
         axes.text(0.5, -0.03, f"{labels[i]} → ", color=GREY, ha="right", **words)
-        axes.text(0.5, -0.03, f" {answers[i]}", color=ORANGE, ha="left", weight="bold", **words)
+        axes.text(0.5, -0.03, f"{answers[i]}", color=ORANGE, ha="left", weight="bold", **words)
     return figure
 
 

@@ -1,5 +1,6 @@
 """Reading pictures: a file in, a label with probabilities and an honest "not sure" out."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,9 @@ class Predictor:
         self.checkpoint = checkpoint.read(model)
         self.scores = scorer(self.checkpoint, threads=1)  # one image: threads would only wait
         card = self.checkpoint.card
-        self.threshold = float(card.get("rejection_threshold") or 0.0)
+        threshold = card.get("rejection_threshold", 0.0)
+        # None: no threshold made the network good enough, so that no answer is to be trusted.
+        self.threshold = math.inf if threshold is None else float(threshold)
         self.preprocess = preprocess_plain if card.get("preprocessing") == "plain" else preprocess
 
     def predict(self, image: Source) -> Prediction:

@@ -83,7 +83,7 @@ GREY_LEVEL = 1 / 255
 MIN_LIGHT = 0.1  # keeps the division by the background bounded in black shadows
 NOISE_SIGMAS = 4.0  # what exceeds the background's noise by this is a mark
 MIN_CONTRAST = 0.06  # of the way from background to full ink; below, JPEG and sensors make "ink"
-MIN_SEPARATION = 4.5  # mark level / noise; halves of pure Gaussian or uniform noise give 2.7, 3.5
+MIN_SEPARATION = 4.5  # mark level / noise; Gaussian noise above 4 sigmas is 4.2 on average
 
 # Edges of strokes paler than the threshold: a picture of MNIST's size has pale pixels around the
 # digit that belong to it; in larger pictures the same is a blurred edge, cut at a quarter.
@@ -100,9 +100,7 @@ LINE_LENGTH, LINE_WIDTH = 0.9, 0.1  # of the picture: ruled lines are longer and
 FRAME_REACH = 0.03  # of a frame's longer side: how far its lines stray from its box
 FRAME_SIDE = 0.9  # of each side covered by its line
 FRAME_COVER = 0.6  # of the picture's outline covered by one mark: a frame or the desk's edge
-BESIDE_BORDER = (
-    0.1  # a mark off the border is preferred to one on it that has up to 10 times its ink
-)
+BESIDE_BORDER = 0.1  # of the largest mark's ink: so much off the border is preferred to one on it
 MIN_SHARE = 0.35  # of all ink off lines and frames; with less, no digit stands out
 PIECE, MAX_PIECES = 0.2, 8  # strokes of at least this share of the largest; more are text
 MIN_MARK = 6  # pixels
@@ -131,7 +129,8 @@ class Preprocessed:
         reason: why `image` is None ("no digit found: ..."); None otherwise.
         steps: name -> uint8 (height, width), in order, as far as the work got: "grayscale",
             "ink" (bright on black, lighting evened), "marks" (255: the digit; 96: marks left out),
-            "cropped", "strokes" (only if their thickness was changed), "20x20", "28x28".
+            "cropped", "strokes" (only if their thickness was changed), "20x20", "28x28". "ink" and
+            "marks" show a part of the picture if the digit was small or on a sheet of paper.
         polarity: "dark on light" or "light on dark"; None if the work ended before.
         threshold: ink level that separates marks from background, 0..1.
         box: (left, top, right, bottom) of the digit in pixels of the "grayscale" step.
@@ -328,7 +327,7 @@ def luminance(image: Image.Image) -> Picture:
         image = image.getchannel("L")
     elif image.has_transparency_data:
         image = image.convert("RGBA")
-        if image.getextrema()[3] == (255, 255):  # nothing is transparent
+        if image.getchannel("A").getextrema() == (255, 255):  # nothing is transparent
             image = image.convert("RGB")
     elif image.mode != "L":
         image = image.convert("L") if image.mode in ("1", "RGB") else image.convert("RGB")
