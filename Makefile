@@ -4,7 +4,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-DEVELOPMENT := hypothesis pyright pytest ruff scikit-learn scipy tensorboard
+DEVELOPMENT := hypothesis 'pyright[nodejs]' pytest ruff scikit-learn scipy tensorboard
 
 .PHONY: train test check bench clean
 
@@ -23,7 +23,7 @@ bench: .venv/installed
 	$(BIN)/lenet bench train
 
 .venv/installed: pyproject.toml constraints.txt CMakeLists.txt $(wildcard lenet/engine/src/*)
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	test -x $(BIN)/pip || $(PYTHON) -m venv --clear .venv
 	$(BIN)/pip install --constraint constraints.txt --editable .
 	touch $@
 

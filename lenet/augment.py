@@ -8,8 +8,6 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lenet.engine import fused
-
 
 @dataclass(frozen=True)
 class Distortion:
@@ -75,21 +73,3 @@ def warp(images: Tensor, maps: Tensor) -> Tensor:
     grid = F.affine_grid(theta, [count, 1, height, width], align_corners=False)
     warped = F.grid_sample(images[:, None].float(), grid, align_corners=False)
     return warped[:, 0].round_().to(torch.uint8)
-
-
-def distort(
-    images: NDArray[np.uint8],
-    index: NDArray[np.int64],
-    maps: NDArray[np.float32],
-    threads: int | None = None,
-) -> NDArray[np.uint8]:
-    """`warp` of the chosen images (N, 28, 28) on the CPU, by the compiled kernel if it is there.
-
-    Args:
-        index: int64 (B,), which images.
-        maps: float32 (B, 2, 3).
-        threads: CPU threads of the kernel; None for as many as this process may use.
-    """
-    if fused.instruction_sets():
-        return fused.warp(images, index, maps, threads)
-    return warp(torch.from_numpy(images[index]), torch.from_numpy(maps)).numpy()

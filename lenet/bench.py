@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from lenet import data
-from lenet.epochs import cpu_threads, make_epochs
+from lenet.engine.steps import cpu_threads
+from lenet.epochs import make_epochs
 from lenet.errors import LenetError
 from lenet.inspection import summary
 from lenet.models import LeNet, Network

@@ -14,7 +14,7 @@ from tyro.conf import OmitArgPrefixes, Positional
 
 from lenet import __version__
 from lenet.errors import LenetError
-from lenet.recipes import RECIPES, Recipe
+from lenet.recipes import RECIPES, Recipe, find
 
 if TYPE_CHECKING:
     from lenet.metrics import Report
@@ -31,7 +31,7 @@ usage: lenet COMMAND [arguments]     `lenet COMMAND --help` explains one of them
   data [NAME]         get a data set and show what is in it
   bench train         training speed beside PyTorch's, in one run
 
-MODEL is a run folder, a weights file, or the name of a network that comes with the package.
+MODEL is a run folder, a weights file, a network that comes with the package, or latest.
 First steps: `lenet train`, then `lenet evaluate latest`, then `lenet predict photo.jpg`.
 """
 
@@ -128,15 +128,7 @@ def train(flags: list[str]) -> int:
     recipe, named = RECIPES["mnist"], False
     if flags and not flags[0].startswith("-"):
         name, *flags = flags
-        named = True
-        if name in RECIPES:
-            recipe = RECIPES[name]
-        elif name.endswith(".json"):
-            recipe = Recipe.from_file(Path(name))
-        else:
-            raise LenetError(
-                f"no recipe {name!r}: choose one of {', '.join(RECIPES)}, or name a .json file"
-            )
+        recipe, named = find(name), True
     asked = parse(TrainFlags, "train [RECIPE]", flags, TrainFlags(recipe))
     alone = TrainFlags(recipe, resume=asked.resume, json=asked.json)
     if asked.resume and (named or asked != alone):
@@ -200,7 +192,7 @@ def evaluate(flags: list[str]) -> int:
     from lenet import checkpoint, data, evaluation, metrics
 
     found = checkpoint.read(asked.model)
-    name = asked.data or found.card.get("data", {}).get("name", "mnist")
+    name = asked.data or (found.card.get("data") or {}).get("name", "mnist")
     split = data.load(name, asked.data_dir).test
     scores = evaluation.scorer(found, asked.engine, asked.threads)(split.images)
     report = metrics.report(scores, split.labels, evaluation.class_names(found, scores.shape[1]))
@@ -219,10 +211,10 @@ def evaluate(flags: list[str]) -> int:
     )
     print_rows(
         "confusions: a row is what the image is, a column what the answer was",
-        ["", *report.classes],
+        ["", *map(str, range(len(report.classes)))],
         [
-            [name, *map(str, row)]
-            for name, row in zip(report.classes, report.confusion, strict=True)
+            [name if name == str(i) else f"{i} {name}", *map(str, row)]
+            for i, (name, row) in enumerate(zip(report.classes, report.confusion, strict=True))
         ],
     )
     for file in written:
@@ -317,7 +309,7 @@ def predict(flags: list[str]) -> int:
             print(json.dumps({"path": path, **answer.as_dict()}))
         else:
             ranked = sorted(answer.probabilities.items(), key=lambda item: -item[1])
-            shares = "  ".join(f"{name} {p:.1%}" for name, p in ranked if p >= 0.001)
+            shares = "  ".join(f"{name} {p:.1%}" for name, p in ranked)
             trust = f"not sure: {answer.reason}" if answer.rejected else "sure"
             print(f"{path}: {answer.label}  ({trust})  {shares}")
     return 1 if failed else 0
@@ -500,12 +492,20 @@ def bench(flags: list[str]) -> int:
         return 0
     print_rows(
         result.title,
-        ["", "examples/s", "of the articles' loop", "of the matrix product's rate"],
+        ["", "examples/s", "lowest", "highest", "ratio", "of the matrix product"],
         [
-            [row.name, f"{row.rate:,.0f}", f"{row.ratio:.2f}x", f"{row.share:.1%}"]
+            [
+                row.name,
+                f"{row.rate:,.0f}",
+                *(f"{rate:,.0f}" for rate in row.spread),
+                f"{row.ratio:.2f}x",
+                f"{row.share:.1%}",
+            ]
             for row in result.rows
         ],
     )
+    for name, reason in result.left_out.items():
+        print(f"left out: {name}: {reason}")
     print(f"matrix product: {result.gflops:.0f} GFLOP/s in the same run; {result.machine}")
     return 0
 

@@ -2,8 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,10 +12,10 @@ from torch import Tensor
 
 from lenet import engine as engines
 from lenet import losses
-from lenet.augment import Distortion, distort
+from lenet.augment import Distortion
 from lenet.data import Split
 from lenet.engine import fused, sequential
-from lenet.engine.steps import AutogradStep, FusedStep, Step
+from lenet.engine.steps import AutogradStep, FusedStep, Step, cpu_threads, distort
 from lenet.errors import LenetError
 from lenet.models import LeNet5, Network
 from lenet.optim import StochasticDiagonalLM
@@ -254,17 +253,3 @@ def stage(recipe: Recipe, epoch: int) -> float:
     if recipe.schedule == "1998":
         return next(share for first, share in reversed(STAGES_1998.items()) if epoch >= first)
     return 1.0
-
-
-@contextmanager
-def cpu_threads(count: int | None) -> Iterator[None]:
-    """PyTorch uses so many CPU threads inside; None leaves its own choice."""
-    before = torch.get_num_threads()
-    if count is not None:
-        if count < 1:
-            raise LenetError(f"threads must be at least 1, not {count}")
-        torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -37,46 +37,51 @@ def evaluate(
     Raises:
         LenetError: labels or shapes do not fit the network.
     """
-    scores = scorer(model)(split.images)
+    if isinstance(model, Checkpoint):
+        scores = scorer(model)(split.images)
+    else:
+        from lenet.engine.steps import scores_by_autograd
+
+        scores = scores_by_autograd(model, split.images)
     return metrics.report(scores, split.labels, classes or class_names(model, scores.shape[1]))
 
 
-def scorer(
-    model: "Network | Checkpoint", asked: str = "auto", threads: int | None = None
-) -> Scorer:
+def scorer(model: Checkpoint, asked: str = "auto", threads: int | None = None) -> Scorer:
     """A function from uint8 images (N, 28, 28) to scores (N, classes), by the engine that serves.
 
-    A checkpoint that the fused kernels serve is never turned into a PyTorch network.
+    PyTorch is imported only where the fused kernels do not serve the network.
 
     Raises:
-        LenetError: the engine that was asked for cannot serve.
+        LenetError: the engine that was asked for cannot serve, or the weights do not fit.
     """
-    if isinstance(model, Checkpoint):
-        network, weights, device = model.network, list(model.weights.values()), "cpu"
-    else:
-        network, device = type(model).__name__, next(model.parameters()).device.type
-        weights = [p.detach().numpy() for p in model.parameters()] if device == "cpu" else []
-    found = plan(model, network)
-    name, _ = engine.choose(asked, device, found)
+    weights = list(model.weights.values())
+    found = plan(model)
+    name, _ = engine.choose(asked, "cpu", found)
     if name == "fused":
         assert not isinstance(found, str)
-        if isinstance(model, Checkpoint) and tuple(w.shape for w in weights) != found.shapes:
-            raise LenetError(f"{model.path}: the weights do not fit the {network} it describes")
-        return engine.FusedScorer(found, weights, threads)
-    from lenet.engine.steps import scores_by_autograd
+        if tuple(w.shape for w in weights) != found.shapes:
+            raise LenetError(
+                f"{model.path}: the weights do not fit the {model.network} it describes"
+            )
+        kernels = engine.fused.Kernels(found, threads)
+        return lambda images: kernels.scores(np.ascontiguousarray(images), weights)
+    from lenet.engine.steps import cpu_threads, scores_by_autograd
 
-    torch_model = restore(model) if isinstance(model, Checkpoint) else model
-    return lambda images: scores_by_autograd(torch_model, images)
+    network = restore(model)
+
+    def scores(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        with cpu_threads(threads):
+            return scores_by_autograd(network, images)
+
+    return scores
 
 
-def plan(model: "Network | Checkpoint", network: str) -> "engine.fused.Plan | str":
-    """`engine.plan`, for options that may come from a file."""
+def plan(model: Checkpoint) -> "engine.fused.Plan | str":
+    """`engine.plan`, for options that come from a file."""
     try:
-        return engine.plan(network, model.options)
+        return engine.plan(model.network, model.options)
     except (KeyError, IndexError, TypeError, ValueError):
-        if not isinstance(model, Checkpoint):
-            raise
-        raise LenetError(f"{model.path} describes no possible {network}") from None
+        raise LenetError(f"{model.path} describes no possible {model.network}") from None
 
 
 def class_names(model: "Network | Checkpoint", count: int) -> list[str]:

@@ -95,7 +95,8 @@ class LeNet(Network):
         padding: zeros around each convolution's input; 0 for further layers. The book pads the
             first layer by 2 to make up for the 28x28 images (the paper has 32x32).
         hidden: sizes of the fully connected layers before the output.
-        activation: one of `ACTIVATIONS`, after every layer but the last.
+        activation: one of `ACTIVATIONS`, after every layer but the last; "gelu" is its sigmoid
+            form, x * sigmoid(1.702 x).
         pooling: "average" or "max", 2x2 with stride 2, after every convolution layer.
         init: start of the weights. "xavier-uniform" is the book's. "torch" is PyTorch's own,
             uniform with variance 1 / (3 fan-in); "kaiming-uniform" is He's for ReLU;
@@ -366,6 +367,8 @@ def choice(name: str, value: str, allowed: dict[str, Choice]) -> Choice:
 
 def require_positive(**sizes: Sequence[int]) -> None:
     for name, values in sizes.items():
+        if not isinstance(values, Sequence) or not all(isinstance(v, int) for v in values):
+            raise LenetError(f"{name} must be whole numbers, not {values!r}")
         if any(value < 1 for value in values):
             raise LenetError(f"{name} must be at least 1, not {min(values)}")
 
@@ -434,7 +437,8 @@ def fit(x: Tensor, side: int) -> Tensor:
 
 def resize(x: Tensor, side: int) -> Tensor:
     """Resizes (N, C, H, W) to side x side, bilinear, antialiased where it shrinks."""
-    return F.interpolate(x, (side, side), mode="bilinear", antialias=True)
+    shrinks = max(x.shape[-2:]) > side
+    return F.interpolate(x, (side, side), mode="bilinear", antialias=shrinks)
 
 
 NETWORKS: dict[str, Callable[..., Network]] = {"LeNet": LeNet, "LeNet5": LeNet5, "LeNet5s": LeNet5s}

@@ -61,8 +61,8 @@ class Predictor:
         self.checkpoint = checkpoint.read(model)
         self.scores = scorer(self.checkpoint, threads=1)  # one image: threads would only wait
         card = self.checkpoint.card
-        threshold = card.get("rejection_threshold", 0.0)
-        # None: no threshold made the network good enough, so that no answer is to be trusted.
+        threshold = card.get("rejection_threshold")
+        # Unknown, or none makes the network good enough: then no answer is to be trusted.
         self.threshold = math.inf if threshold is None else float(threshold)
         self.preprocess = preprocess_plain if card.get("preprocessing") == "plain" else preprocess
 

@@ -19,6 +19,7 @@ class Progress:
 
     def __init__(self, title: str, total: int) -> None:
         self.title, self.total, self.done = title, total, 0
+        self.note = ""
         self.started = self.last_line = time.monotonic()
         console = Console(stderr=True)
         self.bar = None
@@ -49,6 +50,7 @@ class Progress:
     def advance(self, count: int = 1, note: str | None = None) -> None:
         """Counts `count` more units as done; `note` replaces the words behind the bar."""
         self.done += count
+        self.note = note or self.note
         if self.bar:
             if note is None:
                 self.bar.update(self.task, advance=count)
@@ -60,7 +62,7 @@ class Progress:
             self.last_line = now
             left = (now - self.started) * (self.total - self.done) / self.done
             words = f"{self.title}: {self.done / max(self.total, 1):4.0%}, {left:.0f} s left"
-            print(f"{words}, {note}" if note else words, file=sys.stderr, flush=True)
+            print(f"{words}, {self.note}" if self.note else words, file=sys.stderr, flush=True)
 
     def say(self, line: str) -> None:
         """Prints a line that stays, above the bar."""

@@ -20,7 +20,7 @@ from lenet.errors import LenetError
 class Recipe:
     """One training run, up to the machine it runs on."""
 
-    name: str = "mnist"
+    name: str = "custom"
     """Name of the recipe; the run folder is named after it."""
 
     data: str = "mnist"
@@ -29,25 +29,25 @@ class Recipe:
     """Hold out so many of the last training images and measure on them, not on the test set."""
 
     model: Literal["LeNet", "LeNet5", "LeNet5s"] = "LeNet"
-    """LeNet of today, LeNet5 of 1998, or LeNet5s. The next nine fields are knobs of LeNet alone."""
+    """LeNet of today, LeNet5 of 1998, or LeNet5s."""
     input_size: int = 28
-    """Side of the network's input in pixels; smaller images are padded with 0."""
+    """LeNet: side of the network's input in pixels; smaller images are padded with 0."""
     channels: tuple[int, ...] = (6, 16)
-    """Output channels of the convolution layers, one number a layer."""
+    """LeNet: output channels of the convolution layers, one number a layer."""
     kernel_sizes: tuple[int, ...] = (5,)
-    """Side of the kernels, one number a layer; the last is repeated."""
+    """LeNet: side of the kernels, one number a layer; the last is repeated."""
     padding: tuple[int, ...] = (2,)
-    """Zeros around the input of each convolution; 0 for further layers."""
+    """LeNet: zeros around the input of each convolution; 0 for further layers."""
     hidden: tuple[int, ...] = (120, 84)
-    """Sizes of the fully connected layers before the output."""
+    """LeNet: sizes of the fully connected layers before the output."""
     activation: Literal["sigmoid", "tanh", "scaled-tanh", "relu", "gelu", "silu"] = "sigmoid"
-    """What follows every layer but the last."""
+    """LeNet: what follows every layer but the last; gelu is x * sigmoid(1.702 x)."""
     pooling: Literal["average", "max"] = "average"
-    """2x2 pooling after every convolution."""
+    """LeNet: 2x2 pooling after every convolution."""
     init: Literal["xavier-uniform", "torch", "kaiming-uniform", "lecun-uniform"] = "xavier-uniform"
-    """Start of the weights."""
+    """LeNet: start of the weights."""
     normalise: tuple[float, float] = (0.0, 1.0)
-    """Mean and standard deviation that pixels in 0..1 are normalised with."""
+    """LeNet: mean and standard deviation that pixels in 0..1 are normalised with."""
 
     subsampling: Literal["average", "sum"] = "average"
     """LeNet5: what S2 and S4 take of 2x2 inputs."""
@@ -142,10 +142,17 @@ class Recipe:
             raise LenetError("momentum goes with the optimizer sgd")
         if (self.optimizer == "sdlm") != (self.batch_size == 1 and self.model == "LeNet5"):
             raise LenetError("the optimizer sdlm goes with the model LeNet5 and batch_size 1")
+        if self.optimizer != "sdlm" and (self.mu, self.curvature) != (
+            DEFAULTS["mu"],
+            DEFAULTS["curvature"],
+        ):
+            raise LenetError("mu and curvature go with the optimizer sdlm")
+        if self.loss != "map" and self.j != DEFAULTS["j"]:
+            raise LenetError("j goes with the loss map")
         if self.optimizer == "sdlm":
-            if self.warmup or self.weight_decay or self.rotation or self.label_smoothing:
+            if self.warmup or self.weight_decay or self.label_smoothing or self.print_every:
                 raise LenetError(
-                    "the optimizer sdlm has no warmup, weight_decay, rotation or label_smoothing"
+                    "the optimizer sdlm has no warmup, weight_decay, label_smoothing or print_every"
                 )
             losses = ("cross-entropy",) if self.head == "softmax" else ("penalty", "map")
             if self.loss not in losses:
@@ -292,3 +299,18 @@ RECIPES = {
         ),
     )
 }
+
+
+def find(name: str) -> Recipe:
+    """The recipe of that name, or in that .json file.
+
+    Raises:
+        LenetError: there is none, or the file holds no recipe.
+    """
+    if name in RECIPES:
+        return RECIPES[name]
+    if name.endswith(".json"):
+        return Recipe.from_file(Path(name))
+    raise LenetError(
+        f"no recipe {name!r}: choose one of {', '.join(RECIPES)}, or name a .json file"
+    )

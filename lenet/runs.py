@@ -19,6 +19,7 @@ import torch
 
 from lenet import checkpoint, plots
 from lenet.data import Dataset
+from lenet.engine.fused import usable_cores
 from lenet.errors import LenetError
 from lenet.files import write_text
 from lenet.metrics import Report
@@ -81,13 +82,6 @@ def new_folder(name: str) -> Path:
             raise LenetError(f"cannot make {folder}: {error.strerror}") from None
         return folder
     raise LenetError("cannot find a free name for the run folder; name one with --out")
-
-
-def usable_cores() -> int:
-    """CPU cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def begin(

@@ -11,12 +11,14 @@ import numpy as np
 import torch
 
 from lenet import checkpoint, data, evaluation, metrics, runs
-from lenet.epochs import Epochs, Watch, cpu_threads, make_epochs
+from lenet.engine.fused import usable_cores
+from lenet.engine.steps import cpu_threads
+from lenet.epochs import Epochs, Watch, make_epochs
 from lenet.errors import LenetError
 from lenet.models import Network, build
 from lenet.optim import StochasticDiagonalLM
 from lenet.progress import Progress
-from lenet.recipes import RECIPES, Recipe
+from lenet.recipes import Recipe, find
 from lenet.runs import Run, Settings
 
 REDRAW_INTERVAL = 10.0  # seconds between drawings of the curves while training runs
@@ -35,7 +37,7 @@ def train(
     """Trains a network and writes a run folder.
 
     Args:
-        recipe: a name in `lenet.RECIPES`, or a `lenet.Recipe`.
+        recipe: a name in `lenet.RECIPES`, the path of a .json file, or a `lenet.Recipe`.
         out: the run folder, new or empty; runs/NAME-TIME by default.
         device: "auto" (CUDA, else MPS, else CPU), or a device as PyTorch names it.
         engine: "auto", "fused" (our CPU kernels) or "autograd" (PyTorch).
@@ -48,18 +50,18 @@ def train(
             infinite.
     """
     if isinstance(recipe, str):
-        if recipe not in RECIPES:
-            raise LenetError(f"no recipe {recipe!r}: choose one of {', '.join(RECIPES)}")
-        recipe = RECIPES[recipe]
+        recipe = find(recipe)
     folder = Path(out) if out else None
     if folder and any((folder / file).exists() for file in (runs.RECIPE, checkpoint.STATE)):
         raise LenetError(f"{folder} already holds a run; go on with it by --resume {folder}")
     if recipe.optimizer == "sdlm" and device == "auto":
         device = "cpu"  # one pattern at a time is no work for a GPU
+    if recipe.data not in data.SOURCES:  # the run can then be resumed from anywhere
+        recipe = dataclasses.replace(recipe, data=str(Path(recipe.data).expanduser().resolve()))
     settings = Settings(
         str(choose_device(device)),
         engine,
-        runs.usable_cores() if threads is None else threads,
+        usable_cores() if threads is None else threads,
         str(Path(data_dir).expanduser().resolve()) if data_dir else None,
         tensorboard,
     )

@@ -1,5 +1,7 @@
 """Distortions against SciPy's geometry and against what each range promises."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -29,7 +31,7 @@ def test_warp_is_scipys_affine_transform(seed: int):
     flip = np.array([[0, 1], [1, 0]])
     linear = flip @ maps[0, :, :2].astype(float) @ flip
     centre = np.array([13.5, 13.5])
-    offset = centre + flip @ maps[0, :, 2] - linear @ centre
+    offset: Any = centre + flip @ maps[0, :, 2] - linear @ centre  # SciPy's stub wants a number
     theirs = ndimage.affine_transform(image.astype(float), linear, offset, order=1)
     assert np.abs(ours - theirs).max() <= 0.51  # ours is rounded
 
@@ -98,7 +100,7 @@ def test_the_compiled_warp_is_the_same(threads: int):
 def test_the_compiled_warp_takes_any_map():
     images = np.full((1, 28, 28), 255, np.uint8)
     maps = np.full((4, 2, 3), np.nan, np.float32)
-    maps[1:] = np.float32([np.inf, -1e38, 0])[:, None, None]
+    maps[1:] = np.array([np.inf, -1e38, 0], np.float32)[:, None, None]
     warped = fused.warp(images, np.zeros(4, np.int64), maps)
     assert not warped[:2].any()  # nowhere
     assert (warped[3] == 255).all()  # the centre

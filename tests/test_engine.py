@@ -111,7 +111,7 @@ def check_step(
     weights = random_weights(seed + 1, plan, scale)
     index = np.random.default_rng(seed + 2).integers(0, len(images), batch)
     gradients = [np.full(shape, np.nan, np.float32) for shape in plan.shapes]
-    step = fused.FusedStep(plan, threads, isa)
+    step = fused.Kernels(plan, threads, isa)
     loss, right = step.step(images, labels, index, weights, gradients)
     want_loss, want_right, want_scores, want_gradients = reference(
         plan, images[index], labels[index], weights
@@ -173,7 +173,7 @@ def test_any_weights(activation: str, seed: int, scale: float, batch: int) -> No
     check_step(plan, batch, seed, scale, tolerance=2e-5)
 
 
-def gradients_of(step: fused.FusedStep, seed: int = 0) -> list[NDArray[np.float32]]:
+def gradients_of(step: fused.Kernels, seed: int = 0) -> list[NDArray[np.float32]]:
     images, labels = picture_data(seed, step.plan)
     gradients = [np.empty(shape, np.float32) for shape in step.plan.shapes]
     weights = random_weights(seed, step.plan)
@@ -188,16 +188,16 @@ def assert_same(left: list[NDArray[np.float32]], right: list[NDArray[np.float32]
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_repeatable_to_the_bit(threads: int) -> None:
-    step = fused.FusedStep(fused.Plan(pooling="max", activation="relu"), threads)
+    step = fused.Kernels(fused.Plan(pooling="max", activation="relu"), threads)
     first = gradients_of(step)
     gradients_of(step, seed=1)
     assert_same(first, gradients_of(step))
-    assert_same(first, gradients_of(fused.FusedStep(step.plan, threads)))
+    assert_same(first, gradients_of(fused.Kernels(step.plan, threads)))
 
 
 def test_several_python_threads() -> None:
-    shared = fused.FusedStep(fused.Plan(), 2)
-    own = [shared, shared, fused.FusedStep(fused.Plan(), 2), fused.FusedStep(fused.Plan(), 1)]
+    shared = fused.Kernels(fused.Plan(), 2)
+    own = [shared, shared, fused.Kernels(fused.Plan(), 2), fused.Kernels(fused.Plan(), 1)]
     want = [gradients_of(step, seed) for seed, step in enumerate(own)]
     failures = []
 
@@ -219,7 +219,7 @@ def test_several_python_threads() -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_works_in_a_forked_child() -> None:
-    step = fused.FusedStep(fused.Plan(), 2)
+    step = fused.Kernels(fused.Plan(), 2)
     want = gradients_of(step)
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
@@ -241,13 +241,13 @@ def test_wild_weights_do_not_crash(bad: float, pooling: str) -> None:
         for weight in weights:
             weight.flat[0] = bad
         gradients = [np.empty(shape, np.float32) for shape in plan.shapes]
-        _, right = fused.FusedStep(plan, 2).step(images, labels, np.arange(17), weights, gradients)
+        _, right = fused.Kernels(plan, 2).step(images, labels, np.arange(17), weights, gradients)
         assert 0 <= right <= 17
 
 
 def test_bad_input_is_refused() -> None:
     plan = fused.Plan()
-    step = fused.FusedStep(plan, 1)
+    step = fused.Kernels(plan, 1)
     images, labels = picture_data(0, plan)
     weights = random_weights(0, plan)
     gradients = [np.empty(shape, np.float32) for shape in plan.shapes]
@@ -300,16 +300,16 @@ def test_unsupported_plans_say_why(change: dict, reason: str) -> None:
     plan = replace(fused.Plan(), **change)
     assert reason in (fused.unsupported(plan) or "")
     with pytest.raises(LenetError, match=reason):
-        fused.FusedStep(plan)
+        fused.Kernels(plan)
     assert fused.unsupported(fused.Plan()) is None
 
 
 def test_threads_and_instruction_set_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     for threads in (0, -1, 257):
         with pytest.raises(LenetError, match="threads must be from 1 to 256"):
-            fused.FusedStep(fused.Plan(), threads)
+            fused.Kernels(fused.Plan(), threads)
     monkeypatch.setenv("LENET_ENGINE", "portable")
-    assert fused.FusedStep(fused.Plan(), 1).isa == "portable"
+    assert fused.Kernels(fused.Plan(), 1).isa == "portable"
     monkeypatch.setenv("LENET_ENGINE", "mmx")
     with pytest.raises(LenetError, match="mmx"):
-        fused.FusedStep(fused.Plan(), 1)
+        fused.Kernels(fused.Plan(), 1)

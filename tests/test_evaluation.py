@@ -48,7 +48,6 @@ def test_engines_agree(trained: runs.Run, split: data.Split) -> None:
     autograd = evaluation.scorer(found, "autograd")(split.images)
     assert fused.dtype == autograd.dtype == np.float32
     np.testing.assert_allclose(fused, autograd, rtol=1e-4, atol=1e-4)
-    np.testing.assert_array_equal(fused, evaluation.scorer(trained.model)(split.images))
 
 
 @pytest.mark.parametrize("network", ["LeNet5", "LeNet5s"])
@@ -66,9 +65,8 @@ def test_networks_that_pytorch_serves(network: str, split: data.Split, tmp_path:
 def test_network_is_left_as_it_was(trained: runs.Run, split: data.Split) -> None:
     model = lenet.load(trained.path).train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    for engine in ("auto", "autograd"):
-        evaluation.scorer(model, engine)(split.images)
-        assert model.training
+    lenet.evaluate(model, split)
+    assert model.training
     assert all(torch.equal(before[name], t) for name, t in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
 
@@ -99,7 +97,7 @@ def test_labels_that_the_network_does_not_know(split: data.Split) -> None:
 
 
 def test_files(trained: runs.Run, split: data.Split, tmp_path: Path) -> None:
-    scores = evaluation.scorer(trained.model)(split.images)
+    scores = evaluation.scorer(checkpoint.read(trained.path))(split.images)
     report = metrics.report(scores, split.labels, tuple("0123456789"))
     written = evaluation.write(tmp_path / "a" / "b", report, scores, split)
     assert sorted(file.name for file in written) == sorted(os.listdir(tmp_path / "a" / "b"))
@@ -108,3 +106,14 @@ def test_files(trained: runs.Run, split: data.Split, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(LenetError, match="cannot make the folder"):
         evaluation.write(tmp_path / "file" / "x", report, scores, split)
+
+
+def test_the_network_itself_is_evaluated(split: data.Split) -> None:
+    """Not what its options describe: a layer may have been changed since."""
+    model = lenet.LeNet(activation="relu")
+    before = lenet.evaluate(model, split)
+    model.C1_relu = torch.nn.Tanh()
+    after = lenet.evaluate(model, split)
+    expected = metrics.report(answers(model, split), split.labels, after.classes)
+    assert after.loss == pytest.approx(expected.loss, rel=1e-6)
+    assert after.loss != pytest.approx(before.loss, rel=1e-6)

@@ -320,13 +320,14 @@ def test_helpers_refuse_what_is_not_finite(helper, value):
 def test_useful_threshold_is_of_the_first_target_that_rejects():
     labels = np.arange(1000) % 2
     scores = np.eye(2)[labels] * np.linspace(1, 2, 1000)[:, None]
-    perfect = report(scores, labels, "ab")
+    perfect = metrics.report(scores, labels, "ab")
     assert perfect.useful_threshold == 0.0
     scores[3] = scores[3][::-1]  # 0.1% error: no target needs a rejection
-    assert report(scores, labels, "ab").useful_threshold == 0.0
+    assert metrics.report(scores, labels, "ab").useful_threshold == 0.0
     scores[:4] = np.eye(2)[1 - labels[:4]] * np.linspace(1, 1.003, 4)[:, None]
-    four = report(scores, labels, "ab")  # 0.4% error: the second target needs one
+    four = metrics.report(scores, labels, "ab")  # 0.4% error: the second target needs one
     assert four.rejections[0].threshold == 0.0
-    assert four.useful_threshold == four.rejections[1].threshold > 0
-    hopeless = report(np.eye(2)[1 - labels[4:]], labels[4:], "ab")
+    assert four.useful_threshold == four.rejections[1].threshold
+    assert four.useful_threshold
+    hopeless = metrics.report(np.eye(2)[1 - labels[4:]], labels[4:], "ab")
     assert hopeless.useful_threshold is None

@@ -4,11 +4,8 @@
 decides; it does not import PyTorch, so that a trained network can answer without it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from lenet.engine import fused
 from lenet.errors import LenetError
@@ -37,10 +34,6 @@ def plan(
         return "the fused kernels serve two convolution and two hidden layers"
     if options["padding"][1] != 0:
         return "the fused kernels pad the first convolution only"
-    if options["activation"] not in fused.ACTIVATIONS:
-        return f"there are no fused kernels for {options['activation']}"
-    if loss not in fused.LOSSES:
-        return f"there are no fused kernels for the loss {loss}"
     candidate = fused.Plan(
         input_size=options["input_size"],
         padding=options["padding"][0],
@@ -76,17 +69,3 @@ def choose(asked: str, device: str, found: fused.Plan | str) -> tuple[str, str]:
     if obstacle:
         return "autograd", obstacle
     return "fused", "asked for" if asked == "fused" else "it serves this network and is faster"
-
-
-class FusedScorer:
-    """Scores of a trained network by the fused kernels, without PyTorch."""
-
-    def __init__(
-        self, found: fused.Plan, weights: Sequence[NDArray[np.float32]], threads: int | None = None
-    ) -> None:
-        self.step = fused.FusedStep(found, threads)
-        self.weights = weights
-
-    def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """uint8 (N, 28, 28) -> float32 (N, classes)."""
-        return self.step.scores(np.ascontiguousarray(images), self.weights)

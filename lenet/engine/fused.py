@@ -106,7 +106,7 @@ def instruction_sets() -> tuple[str, ...]:
     return () if _fused is None else tuple(_fused.instruction_sets())
 
 
-class FusedStep:
+class Kernels:
     """Training steps and scores of one plan.
 
     Safe to call from several threads, and in a forked child. The same arguments and number of
@@ -129,7 +129,7 @@ class FusedStep:
         if obstacle:
             raise LenetError(obstacle)
         if threads is None:
-            threads = min(_cores(), 256)
+            threads = min(usable_cores(), 256)
         if not 1 <= threads <= 256:
             raise LenetError(f"threads must be from 1 to 256, not {threads}")
         available = instruction_sets()
@@ -233,7 +233,7 @@ def warp(
     _check("images", images, np.uint8, images.shape)
     out = np.empty((len(index), *images.shape[1:]), np.uint8)
     try:
-        _fused.warp(images, index, maps, out, threads or min(_cores(), 256))
+        _fused.warp(images, index, maps, out, threads or min(usable_cores(), 256))
     except (ValueError, IndexError, TypeError) as error:
         raise LenetError(str(error)) from None
     return out
@@ -250,7 +250,8 @@ def _check(name: str, array: NDArray[Any], dtype: Any, shape: tuple[int, ...]) -
         raise LenetError(f"{name} must be C-contiguous: use numpy.ascontiguousarray")
 
 
-def _cores() -> int:
+def usable_cores() -> int:
+    """CPU cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,6 +1,7 @@
 """Training steps: forward and backward of one batch, leaving the gradients in `.grad`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import numpy as np
@@ -8,9 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lenet.augment import distort, warp
+from lenet.augment import warp
 from lenet.data import Split
 from lenet.engine import fused
+from lenet.errors import LenetError
 from lenet.models import Network
 
 SCORE_BATCH = 1000  # images that PyTorch answers at once
@@ -71,7 +73,7 @@ class FusedStep:
             parameter.grad = torch.zeros_like(parameter)
         self.weights = [p.detach().numpy() for p in model.parameters()]
         self.gradients = [p.grad.numpy() for p in model.parameters() if p.grad is not None]
-        self.kernels = fused.FusedStep(plan, threads)
+        self.kernels = fused.Kernels(plan, threads)
 
     def __call__(
         self, index: NDArray[np.int64], maps: NDArray[np.float32] | None
@@ -98,3 +100,35 @@ def scores_by_autograd(model: Network, images: NDArray[np.uint8]) -> NDArray[np.
         ]
     model.train(training)
     return torch.cat(parts).cpu().numpy()
+
+
+def distort(
+    images: NDArray[np.uint8],
+    index: NDArray[np.int64],
+    maps: NDArray[np.float32],
+    threads: int | None = None,
+) -> NDArray[np.uint8]:
+    """`warp` of the chosen images (N, 28, 28) on the CPU, by the compiled kernel if it is there.
+
+    Args:
+        index: int64 (B,), which images.
+        maps: float32 (B, 2, 3).
+        threads: CPU threads of the kernel; None for as many as this process may use.
+    """
+    if fused.instruction_sets():
+        return fused.warp(images, index, maps, threads)
+    return warp(torch.from_numpy(images[index]), torch.from_numpy(maps)).numpy()
+
+
+@contextmanager
+def cpu_threads(count: int | None) -> Iterator[None]:
+    """PyTorch uses so many CPU threads inside; None leaves its own choice."""
+    before = torch.get_num_threads()
+    if count is not None:
+        if count < 1:
+            raise LenetError(f"threads must be at least 1, not {count}")
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
