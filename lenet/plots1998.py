@@ -35,8 +35,8 @@ def error_curves(
     Args:
         runs: title of a panel -> for each run the lines of its metrics; those of a pass have
             `epoch`, `train_accuracy` and `test_accuracy` (0..1).
-        paper: title of a panel -> "test" and "train" -> (pass, error in %); several points are
-            joined by a dotted line.
+        paper: title of a panel -> "test" and "train" -> (pass, error in %). A dotted line joins
+            those of the test set; a point of NaN interrupts it.
 
     Raises:
         LenetError: a panel has no run, or its runs are not of the same number of passes.
@@ -74,13 +74,15 @@ def error_curves(
         plain(axes)
         axes.grid(color=LINE, linewidth=0.6, alpha=0.6)
         axes.set_yscale("log")
-        axes.set_yticks(TICKS, [f"{tick:g}%" for tick in TICKS])
-        axes.set_yticks([], minor=True)
         axes.set_xlim(0.5, passes[-1] + 0.7)
         axes.set_xticks([1, *range(5, passes[-1] + 1, 5)])
         axes.set_xlabel("pass", color=INK)
         axes.set_title(literal(title), color=INK, size=10)
         axes.legend(frameon=False, labelcolor=INK, fontsize=9)
+    low, high = panels[0].get_ylim()
+    panels[0].set_yticks(TICKS, [f"{tick:g}%" for tick in TICKS])
+    panels[0].set_yticks([], minor=True)
+    panels[0].set_ylim(low, 1.5 * high)
     panels[0].set_ylabel("wrong answers", color=INK)
     return figure
 

@@ -56,8 +56,9 @@ def train(
         raise LenetError(f"{folder} already holds a run; go on with it by --resume {folder}")
     if recipe.optimizer == "sdlm" and device == "auto":
         device = "cpu"  # one pattern at a time is no work for a GPU
-    if recipe.data not in data.SOURCES:  # the run can then be resumed from anywhere
-        recipe = dataclasses.replace(recipe, data=str(Path(recipe.data).expanduser().resolve()))
+    own = Path(recipe.data).expanduser()
+    if recipe.data not in data.SOURCES and own.is_dir():  # the run can be resumed from anywhere
+        recipe = dataclasses.replace(recipe, data=str(own.resolve()))
     settings = Settings(
         str(choose_device(device)),
         engine,

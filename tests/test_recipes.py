@@ -58,9 +58,20 @@ CHANGED: dict[str, Any] = {
 }
 
 
+SDLM = {"model": "LeNet5", "batch_size": 1, "optimizer": "sdlm", "loss": "map"}
+
+
+def company(name: str) -> dict[str, Any]:
+    """The other fields that this one cannot do without."""
+    if name in ("mu", "curvature"):
+        return SDLM
+    if name == "j":
+        return {"loss": "map"}
+    return {"model": "LeNet5"} if name in NETWORK_FIELDS["LeNet5"] else {}
+
+
 def changed(name: str) -> Recipe:
-    network = {"model": "LeNet5"} if name in NETWORK_FIELDS["LeNet5"] else {}
-    return Recipe(**network, **{name: CHANGED[name]})
+    return Recipe(**company(name), **{name: CHANGED[name]})
 
 
 def test_every_field_is_tested() -> None:
@@ -70,12 +81,11 @@ def test_every_field_is_tested() -> None:
 
 @pytest.mark.parametrize("name", FIELDS)
 def test_every_field_is_a_flag(name: str) -> None:
-    expected = changed(name)
-    value = CHANGED[name]
+    expected, value = changed(name), CHANGED[name]
     words = [str(item) for item in value] if isinstance(value, tuple) else [str(value)]
     flags = [f"--{name.replace('_', '-')}", *words]
-    if expected.model != "LeNet" and name != "model":
-        flags += ["--model", expected.model]
+    for other, needed in company(name).items():
+        flags += [f"--{other.replace('_', '-')}", str(needed)]
     found = parse(TrainFlags, "train", flags, TrainFlags(Recipe())).recipe
     assert found == expected
     assert found != Recipe()
@@ -169,15 +179,12 @@ def test_nonsense_is_refused(values: dict[str, Any], words: str) -> None:
     assert len(str(caught.value)) < 300
 
 
-SDLM = {"model": "LeNet5", "batch_size": 1, "optimizer": "sdlm", "loss": "map"}
-
-
 @pytest.mark.parametrize(
     "values",
     [
-        {"rotation": 5.0},
         {"warmup": 0.1},
         {"weight_decay": 0.1},
+        {"print_every": 10},
         {"loss": "mse"},
         {"loss": "cross-entropy"},
         {"head": "softmax"},
@@ -229,3 +236,9 @@ def test_networks_of_ten_classes(model: Any) -> None:
     with pytest.raises(LenetError, match=f"{model} has 10 classes, the data have 3"):
         recipe.network_options(3)
     assert Recipe().network_options(3)["classes"] == 3
+
+
+@pytest.mark.parametrize("values", [{"mu": 0.2}, {"curvature": "exact"}, {"j": 5.0}])
+def test_knobs_of_1998_without_effect_are_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(LenetError, match="sdlm|loss map"):
+        Recipe(**values)
