@@ -470,7 +470,8 @@ def read_pictures(parts: list[list[tuple[Path, int]]]) -> list[Split]:
 
 def read_picture(file: Path) -> NDArray[np.uint8]:
     """One picture as uint8 (28, 28)."""
-    from lenet.preprocess import load_image, preprocess
+    from lenet.pictures import load_image
+    from lenet.preprocess import preprocess
 
     grey = load_image(file)
     if grey.shape == (28, 28):

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from lenet import checkpoint, metrics
 from lenet.evaluation import class_names, scorer
-from lenet.preprocess import Source, preprocess, preprocess_plain
+from lenet.pictures import Source
+from lenet.preprocess import preprocess, preprocess_plain
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,10 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from lenet import preprocess as module
+from lenet import ink, marks
 from lenet.errors import LenetError
-from lenet.preprocess import load_image, preprocess
+from lenet.pictures import load_image
+from lenet.preprocess import preprocess
 
 FONT = Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"
 quick = settings(max_examples=25, deadline=None)
@@ -360,7 +361,7 @@ def test_strokes_are_made_as_thick_as_mnists(width: int) -> None:
     image = Image.new("L", (700, 700), 255)
     ImageDraw.Draw(image).line([(150, 150), (500, 150), (300, 600)], fill=0, width=width)
     seven = (image_of(image) / 255).astype(np.float32)
-    assert 1.7 < module.stroke_thickness(seven) < 4.3
+    assert 1.7 < marks.stroke_thickness(seven) < 4.3
 
 
 # --- what belongs to the digit --------------------------------------------------------------
@@ -457,11 +458,11 @@ def test_reasons(name: str) -> None:
 )
 def test_components_are_scipys(shape: tuple[int, int], density: float, seed: int) -> None:
     mask = np.random.default_rng(seed).random(shape) < density
-    labels, count = module.label(mask)
+    labels, count = marks.label(mask)
     expected, expected_count = ndimage.label(mask, np.ones((3, 3)))  # type: ignore[misc]
     assert count == expected_count
     np.testing.assert_array_equal(labels, expected)
-    boxes = module.component_boxes(labels, count)
+    boxes = marks.component_boxes(labels, count)
     slices = [(c.start, r.start, c.stop, r.stop) for r, c in ndimage.find_objects(expected)]
     np.testing.assert_array_equal(boxes, np.array(slices, int).reshape(-1, 4))
 
@@ -472,7 +473,7 @@ def test_a_spiral_is_one_component() -> None:
     mask[
         (200 + 3 * turn * np.sin(turn)).astype(int), (200 + 3 * turn * np.cos(turn)).astype(int)
     ] = 1
-    assert module.label(mask)[1] == ndimage.label(mask, np.ones((3, 3)))[1]  # type: ignore[index]
+    assert marks.label(mask)[1] == ndimage.label(mask, np.ones((3, 3)))[1]  # type: ignore[index]
 
 
 def test_dilation_and_highest_are_scipys() -> None:
@@ -482,16 +483,16 @@ def test_dilation_and_highest_are_scipys() -> None:
         expected = ndimage.grey_dilation(
             picture, footprint=x * x + y * y <= radius**2, mode="nearest"
         )
-        np.testing.assert_array_equal(module.dilate(picture, radius), expected)
+        np.testing.assert_array_equal(marks.dilate(picture, radius), expected)
     inner = ndimage.maximum_filter(picture, 7)[3:-3, 3:-3]
-    np.testing.assert_array_equal(module.highest(picture, 3)[3:-3, 3:-3], inner)
+    np.testing.assert_array_equal(ink.highest(picture, 3)[3:-3, 3:-3], inner)
 
 
 def test_thickness_of_known_strokes() -> None:
     for width, height in ((4, 400), (10, 400), (40, 400)):
         bar = np.ones((height, width), np.float32)
         expected = 2 * width * height / (2 * (width + height))
-        assert module.stroke_thickness(bar) == pytest.approx(expected, rel=0.02)
+        assert marks.stroke_thickness(bar) == pytest.approx(expected, rel=0.02)
 
 
 def test_the_import_is_light() -> None:

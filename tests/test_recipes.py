@@ -240,5 +240,5 @@ def test_networks_of_ten_classes(model: Any) -> None:
 
 @pytest.mark.parametrize("values", [{"mu": 0.2}, {"curvature": "exact"}, {"j": 5.0}])
 def test_knobs_of_1998_without_effect_are_refused(values: dict[str, Any]) -> None:
-    with pytest.raises(LenetError, match="sdlm|loss map"):
+    with pytest.raises(LenetError, match=r"sdlm|loss map"):
         Recipe(**values)
