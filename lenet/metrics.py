@@ -108,16 +108,13 @@ class Report:
         return tuple(row.name for row in self.per_class)
 
     @property
-    def useful_threshold(self) -> float | None:
-        """The threshold of the first target that needs any rejection; None if none is reached.
+    def trust_threshold(self) -> float | None:
+        """Confidence from which an answer is to be trusted: that of the strictest target reached.
 
-        With it, a network that is better than the first target without rejecting still says
-        when it is not sure.
+        None if no target is reached: then no answer is to be trusted.
         """
         reached = [r.threshold for r in self.rejections if r.threshold is not None]
-        return next(
-            (threshold for threshold in reached if threshold > 0), min(reached, default=None)
-        )
+        return reached[-1] if reached else None
 
     def as_dict(self) -> dict[str, Any]:
         """The fields as dicts, lists, strings and finite numbers, ready for JSON."""

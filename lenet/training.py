@@ -222,7 +222,7 @@ def finish(session: Session, device: str) -> Run:
         "data": {"name": dataset.name, "sha256": dataset.checksums},
         "measured_on": session.part,
         "error": report.error,
-        "rejection_threshold": report.useful_threshold,
+        "rejection_threshold": report.trust_threshold,
     }
     runs.draw_curves(session.folder, recipe)
     evaluation.write(session.folder, report, scores, dataset.test)

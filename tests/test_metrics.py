@@ -317,17 +317,16 @@ def test_helpers_refuse_what_is_not_finite(helper, value):
         helper(np.array([0.0, value]))
 
 
-def test_useful_threshold_is_of_the_first_target_that_rejects():
+def test_trust_is_for_what_reaches_the_strictest_target():
     labels = np.arange(1000) % 2
     scores = np.eye(2)[labels] * np.linspace(1, 2, 1000)[:, None]
     perfect = metrics.report(scores, labels, "ab")
-    assert perfect.useful_threshold == 0.0
-    scores[3] = scores[3][::-1]  # 0.1% error: no target needs a rejection
-    assert metrics.report(scores, labels, "ab").useful_threshold == 0.0
-    scores[:4] = np.eye(2)[1 - labels[:4]] * np.linspace(1, 1.003, 4)[:, None]
-    four = metrics.report(scores, labels, "ab")  # 0.4% error: the second target needs one
+    assert perfect.trust_threshold == 0.0
+    wrong = [0, 1, 2, 3]  # with the four smallest gaps: 0.4% error
+    scores[wrong] = scores[wrong][:, ::-1]
+    four = metrics.report(scores, labels, "ab")
     assert four.rejections[0].threshold == 0.0
-    assert four.useful_threshold == four.rejections[1].threshold
-    assert four.useful_threshold
-    hopeless = metrics.report(np.eye(2)[1 - labels[4:]], labels[4:], "ab")
-    assert hopeless.useful_threshold is None
+    # Three rejected leave one mistake in 997, more than 0.1%; four leave none.
+    assert four.trust_threshold == pytest.approx(scores[4].max())
+    hopeless = metrics.report(np.eye(2)[1 - labels], labels, "ab")
+    assert hopeless.trust_threshold is None
