@@ -1,5 +1,6 @@
 """What several test files need: small real digits, a trained network, MNIST, the command."""
 
+import signal
 import struct
 import subprocess
 import sys
@@ -23,6 +24,11 @@ TRAIN, TEST = 640, 200  # images of the small data set
 needs_kernels = pytest.mark.skipif(
     not fused.instruction_sets(), reason="the compiled kernels are not installed"
 )
+
+
+def interruptible() -> None:
+    """For a child process: Ctrl-C reaches it even if the tests run in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def write_idx(file: Path, array: NDArray[np.uint8]) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TEST, TRAIN, needs_kernels
+from conftest import TEST, TRAIN, interruptible, needs_kernels
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -208,7 +208,13 @@ def test_interrupt(answer: Answer, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_interrupt_of_training(quick_recipe: Recipe, tmp_path: Path) -> None:
     (tmp_path / "long.json").write_text(json.dumps({**quick_recipe.as_dict(), "epochs": 100_000}))
     line = [sys.executable, "-m", "lenet", "train", "long.json", "--out", "run", "--threads", "1"]
-    process = subprocess.Popen(line, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        line,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=interruptible,
+    )
     assert process.stderr is not None
     for words in process.stderr:
         if words.startswith(b"epoch 2/"):

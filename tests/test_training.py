@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import TEST, TRAIN, file_size_limit, needs_kernels
+from conftest import TEST, TRAIN, file_size_limit, interruptible, needs_kernels
 from safetensors.numpy import load_file
 
 import lenet
@@ -456,7 +456,9 @@ def test_resume_in_another_process_after_signals(
     folder = tmp_path / "run"
     line = [sys.executable, "-c", CHILD, str(folder), json.dumps(recipe.as_dict()), engine]
     for stop in (signal.SIGKILL, signal.SIGINT):
-        process = subprocess.Popen(line, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            line, stderr=subprocess.PIPE, text=True, preexec_fn=interruptible
+        )
         assert process.stderr is not None
         for words in process.stderr:
             if words.startswith("epoch "):
