@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import tyro
 from tyro.conf import OmitArgPrefixes, Positional
@@ -34,6 +34,8 @@ usage: lenet COMMAND [arguments]     `lenet COMMAND --help` explains one of them
 MODEL is a run folder, a weights file, a network that comes with the package, or latest.
 First steps: `lenet train`, then `lenet evaluate latest`, then `lenet predict photo.jpg`.
 """
+
+REJECTED_SHARES = (0.01, 0.02, 0.05, 0.1)  # points of the rejection curve in a printed report
 
 Flags = TypeVar("Flags")
 
@@ -170,7 +172,7 @@ def train(flags: list[str]) -> int:
 class EvaluateFlags:
     """Measures a trained network: error, loss, per class, confusions, rejection, worst mistakes."""
 
-    model: Positional[str]
+    model: Positional[Annotated[str, tyro.conf.arg(metavar="MODEL")]]
     """A run folder, a weights file, a pretrained name, or latest (the newest run)."""
     data: str | None = None
     """A data set or folder; by default what the network was trained on."""
@@ -232,6 +234,10 @@ def print_report(report: "Report", title: str) -> None:
     for point in report.rejections:
         share = "not reached" if point.rejected is None else f"{point.rejected:.2%}"
         rows.append([f"to reject for {point.target:.1%} error on the rest", share])
+    for share in REJECTED_SHARES:
+        rows.append(
+            [f"error of the rest when {share:.0%} are rejected", f"{report.curve.at(share):.2%}"]
+        )
     print_rows(title, ["", ""], rows)
 
 
@@ -242,7 +248,7 @@ def print_rows(title: str, columns: list[str], rows: list[list[str]], totals: bo
     from rich.table import Table
 
     headed = any(columns)
-    drawn = Table(title=title, title_justify="left", box=SIMPLE_HEAD, show_header=headed)
+    drawn = Table(box=SIMPLE_HEAD, show_header=headed)
     for number, column in enumerate(columns):
         drawn.add_column(column, justify="right" if number else "left", no_wrap=True)
     for number, row in enumerate(rows):
@@ -250,6 +256,7 @@ def print_rows(title: str, columns: list[str], rows: list[list[str]], totals: bo
     console = Console()
     if not console.is_terminal:  # a file or a pipe has no width to fit
         console = Console(width=max(console.width, 200))
+    print(title)
     with console.capture() as text:  # rich's own printing would exit on a closed pipe
         console.print(drawn)
     print(text.get(), end="")
@@ -265,7 +272,7 @@ class PredictFlags:
     Exit status 1 says that at least one picture could not be read.
     """
 
-    images: Positional[tuple[str, ...]]
+    images: Positional[Annotated[tuple[str, ...], tyro.conf.arg(metavar="IMAGE...")]]
     """Files, folders of pictures, or - for standard input."""
     model: str = "latest"
     """A run folder, a weights file, a pretrained name, or latest (the newest run)."""
@@ -348,7 +355,7 @@ def draw_steps(answer: Any, title: str, file: Path) -> None:
 class SummaryFlags:
     """Shows what every layer of a network is and costs, for one image."""
 
-    model: Positional[str]
+    model: Positional[Annotated[str, tyro.conf.arg(metavar="MODEL")]]
     """LeNet, LeNet5 or LeNet5s; a recipe; or a run folder, weights file or pretrained name."""
     json: bool = False
     """Print one JSON object."""
@@ -401,7 +408,7 @@ def summary(flags: list[str]) -> int:
 class DataFlags:
     """Gets a data set if it is not there yet, verifies it, and shows what is in it."""
 
-    name: Positional[str] = "mnist"
+    name: Positional[Annotated[str, tyro.conf.arg(metavar="NAME")]] = "mnist"
     """mnist, fashion-mnist, or a folder of your own (IDX files or one sub-folder per class)."""
     data_dir: str | None = None
     """Folder of the public data sets; $LENET_DATA or the cache folder by default."""

@@ -57,6 +57,10 @@ class Curve:
     rejected: tuple[float, ...]
     error: tuple[float, ...]
 
+    def at(self, share: float) -> float:
+        """The error of the rest when at most that share (0..1) is rejected."""
+        return self.error[max(i for i, rejected in enumerate(self.rejected) if rejected <= share)]
+
 
 @dataclass(frozen=True)
 class Rejection:

@@ -330,3 +330,12 @@ def test_trust_is_for_what_reaches_the_strictest_target():
     assert four.trust_threshold == pytest.approx(scores[4].max())
     hopeless = metrics.report(np.eye(2)[1 - labels], labels, "ab")
     assert hopeless.trust_threshold is None
+
+
+def test_error_at_a_share_of_the_curve():
+    curve = metrics.Curve((0.0, 0.5, 0.9), (0.0, 0.1, 0.4), (0.2, 0.15, 0.0))
+    assert [curve.at(share) for share in (0, 0.05, 0.1, 0.39, 0.4, 1)] == [
+        *(0.2, 0.2),
+        *(0.15, 0.15),
+        *(0.0, 0.0),
+    ]
