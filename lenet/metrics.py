@@ -124,34 +124,6 @@ class Report:
         """The fields as dicts, lists, strings and finite numbers, ready for JSON."""
         return json.loads(json.dumps(dataclasses.asdict(self), allow_nan=False))
 
-    @staticmethod
-    def from_dict(values: Any, source: str = "the report") -> "Report":
-        """The report that `as_dict` wrote.
-
-        Raises:
-            LenetError: `values` is something else; the message calls it `source`.
-        """
-        try:
-            found = Report(
-                count=int(values["count"]),
-                accuracy=float(values["accuracy"]),
-                error=float(values["error"]),
-                loss=float(values["loss"]),
-                per_class=tuple(ClassReport(**row) for row in values["per_class"]),
-                confusion=tuple(tuple(map(int, row)) for row in values["confusion"]),
-                curve=Curve(
-                    **{name: tuple(map(float, part)) for name, part in values["curve"].items()}
-                ),
-                rejections=tuple(Rejection(**point) for point in values["rejections"]),
-            )
-            found.as_dict()  # fails if a number is not finite
-        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
-            problem = f"{type(error).__name__}: {error}"
-            raise LenetError(f"{source} is not a report of lenet ({problem})") from None
-        if {len(row) for row in (found.confusion, *found.confusion)} != {len(found.per_class)}:
-            raise LenetError(f"{source} is not a report of lenet: its confusions are not square")
-        return found
-
 
 def report(scores: ArrayLike, labels: ArrayLike, classes: Sequence[str]) -> Report:
     """Measures the answers.

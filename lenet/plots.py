@@ -316,18 +316,6 @@ def preprocessing_steps(
     return figure
 
 
-def class_balance(labels: ArrayLike, classes: Sequence[str]) -> "Figure":
-    """Number of examples of each class; labels are integers (N,)."""
-    counts = np.bincount(np.asarray(labels), minlength=len(classes))
-    figure = canvas(6.0, 0.26 * len(classes) + 1.1, f"{counts.sum():,} examples")
-    axes = figure.subplots()
-    words = [f"{count:,}" for count in counts]
-    values = dict(zip(classes, counts.tolist(), strict=True))
-    bar_chart(axes, values, words, [BLUE] * len(classes))
-    axes.set_xlabel("examples", color=INK)
-    return figure
-
-
 def save(figure: "Figure", path: Path) -> None:
     """Writes a figure as PNG or SVG, by the suffix of `path`, in one piece.
 

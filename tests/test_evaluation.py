@@ -102,7 +102,7 @@ def test_files(trained: runs.Run, split: data.Split, tmp_path: Path) -> None:
     written = evaluation.write(tmp_path / "a" / "b", report, scores, split)
     assert sorted(file.name for file in written) == sorted(os.listdir(tmp_path / "a" / "b"))
     found = json.loads((tmp_path / "a" / "b" / "report.json").read_text())
-    assert metrics.Report.from_dict(found) == report
+    assert found == report.as_dict()
     (tmp_path / "file").write_text("")
     with pytest.raises(LenetError, match="cannot make the folder"):
         evaluation.write(tmp_path / "file" / "x", report, scores, split)

@@ -225,12 +225,18 @@ def test_float32_scores_are_measured_in_float64():
 
 @settings(max_examples=30)
 @given(examples())
-def test_dictionary_is_json_and_comes_back(data):
+def test_dictionary_is_json_with_every_field(data):
     scores, labels = data
     report = metrics.report(scores, labels, names(scores))
     values = report.as_dict()
     assert json.loads(json.dumps(values, allow_nan=False)) == values
-    assert metrics.Report.from_dict(values) == report
+    assert values["confusion"] == [list(row) for row in report.confusion]
+    assert values["per_class"] == [vars(row) for row in report.per_class]
+    assert values["curve"]["error"] == list(report.curve.error)
+    assert values["rejections"] == [vars(point) for point in report.rejections]
+    assert [values[key] for key in ("count", "accuracy", "error", "loss")] == [
+        *(report.count, report.accuracy, report.error, report.loss)
+    ]
 
 
 def test_order_of_the_examples_does_not_matter():
@@ -240,35 +246,6 @@ def test_order_of_the_examples_does_not_matter():
     second = metrics.report(scores[order], labels[order], DIGITS).as_dict()
     assert second.pop("loss") == pytest.approx(first.pop("loss"), rel=1e-12)
     assert first == second
-
-
-def broken(change):
-    values = metrics.report(np.eye(3), np.arange(3), "abc").as_dict()
-    change(values)
-    return values
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        None,
-        [],
-        {},
-        broken(lambda values: values.pop("confusion")),
-        broken(lambda values: values.update(loss=float("nan"))),
-        broken(lambda values: values.update(loss=float("inf"))),
-        broken(lambda values: values.update(accuracy="high")),
-        broken(lambda values: values["per_class"][0].pop("f1")),
-        broken(lambda values: values["per_class"].pop()),
-        broken(lambda values: values["confusion"][1].pop()),
-        broken(lambda values: values["curve"].update(more=[1])),
-        broken(lambda values: values["curve"].update(error=["x"])),
-        broken(lambda values: values["rejections"][0].update(share=1)),
-    ],
-)
-def test_a_dictionary_that_is_no_report_is_refused(values):
-    with pytest.raises(LenetError, match=r"^report\.json is not a report"):
-        metrics.Report.from_dict(values, "report.json")
 
 
 GOOD = np.eye(3), np.arange(3)

@@ -94,8 +94,8 @@ def test_importing_plots_imports_neither_matplotlib_nor_torch():
 
 def test_drawing_does_not_import_pyplot(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from lenet import plots;"
-        "plots.save(plots.class_balance([0, 1, 1], 'ab'), Path(sys.argv[1]));"
+        "import sys; from pathlib import Path; import numpy; from lenet import plots;"
+        "plots.save(plots.preprocessing_steps({'a': numpy.eye(9)}, 'x', {}), Path(sys.argv[1]));"
         "sys.exit('matplotlib.pyplot' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "balance.svg")], check=True)
@@ -344,12 +344,6 @@ def test_preprocessing_steps_without_an_answer():
         plots.preprocessing_steps({}, "nothing", {})
 
 
-def test_class_balance_counts():
-    (axes,) = plots.class_balance(np.repeat([0, 2], [1_500, 3]), ("a", "b", "c")).axes
-    assert lengths(axes) == [1_500, 0, 3]
-    assert words(axes) == ["1,500", "0", "3"]
-
-
 @pytest.mark.parametrize(
     ("share", "expected"),
     [
@@ -379,7 +373,6 @@ def all_figures():
     yield plots.worst_mistakes(images, labels, scores, CLOTHES, 8)
     yield plots.contact_sheet(images, labels, CLOTHES, 5)
     yield plots.preprocessing_steps(steps, "boot.png", dict.fromkeys(CLOTHES, 0.1))
-    yield plots.class_balance(labels, CLOTHES)
 
 
 def test_nothing_is_cut_off():
@@ -408,8 +401,12 @@ def test_dollars_and_underscores_in_names_are_no_formula():
 # files
 
 
+def some_figure():
+    return plots.preprocessing_steps({"grey": np.eye(9)}, "a stroke", {"a": 0.25, "b": 0.75})
+
+
 def test_png_is_the_size_of_the_figure(tmp_path):
-    figure = plots.class_balance([0, 1, 1], ("a", "b"))
+    figure = some_figure()
     plots.save(figure, tmp_path / "balance.png")
     with Image.open(tmp_path / "balance.png") as picture:
         picture.load()
@@ -446,7 +443,7 @@ def test_a_failing_write_leaves_the_old_file(tmp_path, monkeypatch, failure):
     monkeypatch.setattr(Figure, "savefig", breaks)
     expected = LenetError if isinstance(failure, OSError) else RuntimeError
     with pytest.raises(expected, match=r"curves\.png|font"):
-        plots.save(plots.class_balance([0], "ab"), file)
+        plots.save(some_figure(), file)
     assert file.read_bytes() == b"the old figure"
     assert list(tmp_path.iterdir()) == [file]
 
@@ -454,7 +451,7 @@ def test_a_failing_write_leaves_the_old_file(tmp_path, monkeypatch, failure):
 def test_an_old_file_is_replaced(tmp_path):
     file = tmp_path / "balance.png"
     file.write_bytes(b"the old figure")
-    plots.save(plots.class_balance([0], "ab"), file)
+    plots.save(some_figure(), file)
     assert file.read_bytes().startswith(b"\x89PNG")
     assert list(tmp_path.iterdir()) == [file]
 
@@ -462,5 +459,5 @@ def test_an_old_file_is_replaced(tmp_path):
 @pytest.mark.parametrize("name", ["figure.pdf", "figure", "figure.png.txt"])
 def test_other_kinds_of_files_are_refused(tmp_path, name):
     with pytest.raises(LenetError, match=r"\.png or \.svg"):
-        plots.save(plots.class_balance([0], "ab"), tmp_path / name)
+        plots.save(some_figure(), tmp_path / name)
     assert not list(tmp_path.iterdir())
