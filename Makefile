@@ -4,7 +4,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-DEVELOPMENT := hypothesis 'pyright[nodejs]' pytest ruff scikit-learn scipy tensorboard
+DEVELOPMENT := httpx hypothesis playwright 'pyright[nodejs]' pytest ruff schemathesis scikit-learn scipy
 
 .PHONY: train test check bench clean
 
@@ -28,7 +28,7 @@ bench: .venv/installed
 	touch $@
 
 .venv/developer: .venv/installed
-	$(BIN)/pip install --constraint constraints.txt $(DEVELOPMENT)
+	$(BIN)/pip install --constraint constraints.txt --editable '.[onnx,postgresql,sweep,tensorboard,web]' $(DEVELOPMENT)
 	touch $@
 
 clean:
