@@ -14,7 +14,7 @@ from lenet import checkpoint, data, evaluation, metrics, runs
 from lenet.engine.fused import usable_cores
 from lenet.engine.steps import cpu_threads
 from lenet.epochs import Epochs, Watch, make_epochs
-from lenet.errors import LenetError
+from lenet.errors import LenetError, extra
 from lenet.models import Network, build
 from lenet.optim import StochasticDiagonalLM
 from lenet.progress import Progress
@@ -285,8 +285,6 @@ def choose_device(name: str) -> torch.device:
 
 
 def tensorboard_writer(folder: Path) -> Any:
-    try:
+    with extra("tensorboard"):
         from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise LenetError("TensorBoard is not installed: pip install 'lenet[tensorboard]'") from None
     return SummaryWriter(folder / "tensorboard")

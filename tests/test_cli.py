@@ -201,7 +201,7 @@ def test_interrupt(answer: Answer, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(flags: list[str]) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(cli.COMMANDS, "data", interrupted)
+    monkeypatch.setattr("lenet.commands.data.run", interrupted)
     assert answer("data") == (130, "", "")
 
 

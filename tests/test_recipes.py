@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lenet.cli import TrainFlags, parse
+from lenet.commands import parse
+from lenet.commands.train import TrainFlags
 from lenet.errors import LenetError
 from lenet.models import build
 from lenet.recipes import DEFAULTS, NETWORK_FIELDS, RECIPES, Recipe

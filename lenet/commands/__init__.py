@@ -1,0 +1,63 @@
+"""The commands of `lenet`, a module each, and what they share: flags in, tables out.
+
+Every module has a dataclass of its flags and `run(flags) -> exit status`; none has logic.
+"""
+
+from typing import TYPE_CHECKING, TypeVar
+
+import tyro
+
+if TYPE_CHECKING:
+    from lenet.metrics import Report
+
+REJECTED_SHARES = (0.01, 0.02, 0.05, 0.1)  # points of the rejection curve in a printed report
+
+Flags = TypeVar("Flags")
+
+
+def parse(kind: type[Flags], usage: str, flags: list[str], default: Flags | None = None) -> Flags:
+    return tyro.cli(
+        kind,
+        prog=f"lenet {usage}",
+        args=flags,
+        default=tyro.MISSING_NONPROP if default is None else default,
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+
+
+def print_report(report: "Report", title: str) -> None:
+    rows = [
+        ["images", f"{report.count:,}"],
+        ["accuracy", f"{report.accuracy:.2%}"],
+        ["error", f"{report.error:.2%}"],
+        ["mean loss", f"{report.loss:.4f}"],
+    ]
+    for point in report.rejections:
+        share = "not reached" if point.rejected is None else f"{point.rejected:.2%}"
+        rows.append([f"to reject for {point.target:.1%} error on the rest", share])
+    for share in REJECTED_SHARES:
+        rows.append(
+            [f"error of the rest when {share:.0%} are rejected", f"{report.curve.at(share):.2%}"]
+        )
+    print_rows(title, ["", ""], rows)
+
+
+def print_rows(title: str, columns: list[str], rows: list[list[str]], totals: bool = False) -> None:
+    """Prints a table whose columns after the first are aligned to the right."""
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    headed = any(columns)
+    drawn = Table(box=SIMPLE_HEAD, show_header=headed)
+    for number, column in enumerate(columns):
+        drawn.add_column(column, justify="right" if number else "left", no_wrap=True)
+    for number, row in enumerate(rows):
+        drawn.add_row(*row, end_section=totals and number == len(rows) - 2)
+    console = Console()
+    if not console.is_terminal:  # a file or a pipe has no width to fit
+        console = Console(width=max(console.width, 200))
+    print(title)
+    with console.capture() as text:  # rich's own printing would exit on a closed pipe
+        console.print(drawn)
+    print(text.get(), end="")

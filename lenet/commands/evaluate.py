@@ -1,0 +1,67 @@
+"""Measuring a trained network."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from tyro.conf import Positional
+
+from lenet.commands import parse, print_report, print_rows
+
+
+@dataclass(frozen=True)
+class EvaluateFlags:
+    """Measures a trained network: error, loss, per class, confusions, rejection, worst mistakes."""
+
+    model: Positional[Annotated[str, tyro.conf.arg(metavar="MODEL")]]
+    """A run folder, a weights file, a pretrained name, or latest (the newest run)."""
+    data: str | None = None
+    """A data set or folder; by default what the network was trained on."""
+    out: Path | None = None
+    """Write report.json and the figures into this folder."""
+    engine: Literal["auto", "fused", "autograd"] = "auto"
+    """What computes the scores: our fused CPU kernels, or PyTorch."""
+    threads: int | None = None
+    """CPU threads; as many as this process may use by default."""
+    data_dir: str | None = None
+    """Folder of the public data sets; $LENET_DATA or the cache folder by default."""
+    json: bool = False
+    """Print the report as one JSON object."""
+
+
+def run(flags: list[str]) -> int:
+    asked = parse(EvaluateFlags, "evaluate", flags)
+
+    from lenet import checkpoint, data, evaluation, metrics
+
+    found = checkpoint.read(asked.model)
+    name = asked.data or (found.card.get("data") or {}).get("name", "mnist")
+    split = data.load(name, asked.data_dir).test
+    scores = evaluation.scorer(found, asked.engine, asked.threads)(split.images)
+    report = metrics.report(scores, split.labels, evaluation.class_names(found, scores.shape[1]))
+    written = evaluation.write(asked.out, report, scores, split) if asked.out else []
+    if asked.json:
+        print(json.dumps({"model": str(found.path), "data": name, **report.as_dict()}))
+        return 0
+    print_report(report, f"{found.path} on the test set of {name}")
+    print_rows(
+        "per class",
+        ["class", "precision", "recall", "F1", "images"],
+        [
+            [c.name, f"{c.precision:.4f}", f"{c.recall:.4f}", f"{c.f1:.4f}", str(c.support)]
+            for c in report.per_class
+        ],
+    )
+    print_rows(
+        "confusions: a row is what the image is, a column what the answer was",
+        ["", *map(str, range(len(report.classes)))],
+        [
+            [name if name == str(i) else f"{i} {name}", *map(str, row)]
+            for i, (name, row) in enumerate(zip(report.classes, report.confusion, strict=True))
+        ],
+    )
+    for file in written:
+        print(f"wrote {file}")
+    return 0

@@ -1,0 +1,79 @@
+"""Training: a recipe in, a run folder out."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import OmitArgPrefixes
+
+from lenet.commands import parse, print_report
+from lenet.errors import LenetError
+from lenet.recipes import RECIPES, Recipe, find
+
+
+@dataclass(frozen=True)
+class TrainFlags:
+    """Trains a network and writes a run folder: weights, metrics, curves, evaluation.
+
+    RECIPE comes first: a name (default: mnist) or a .json file. Every field of a recipe is a
+    flag. Examples: `lenet train d2l`, `lenet train mnist --epochs 3 --activation tanh`,
+    `lenet train --resume runs/mnist-20260101-120000`.
+    """
+
+    recipe: OmitArgPrefixes[Recipe]
+    out: Path | None = None
+    """The run folder; runs/NAME-TIME by default."""
+    resume: Path | None = None
+    """Go on with this run folder where it stopped; takes no other flags."""
+    device: str = "auto"
+    """auto, cpu, cuda, mps ..."""
+    engine: Literal["auto", "fused", "autograd"] = "auto"
+    """What executes the steps: our fused CPU kernels, or PyTorch's autograd."""
+    threads: int | None = None
+    """CPU threads; as many as this process may use by default."""
+    data_dir: str | None = None
+    """Folder of the public data sets; $LENET_DATA or the cache folder by default."""
+    tensorboard: bool = False
+    """Also write TensorBoard logs into the run folder."""
+    json: bool = False
+    """Print the result as one JSON object."""
+
+
+def run(flags: list[str]) -> int:
+    recipe, named = RECIPES["mnist"], False
+    if flags and not flags[0].startswith("-"):
+        name, *flags = flags
+        recipe, named = find(name), True
+    asked = parse(TrainFlags, "train [RECIPE]", flags, TrainFlags(recipe))
+    alone = TrainFlags(recipe, resume=asked.resume, json=asked.json)
+    if asked.resume and (named or asked != alone):
+        raise LenetError(
+            "--resume goes on with the run as it was begun: give no recipe and no flags but --json"
+        )
+
+    from lenet import training
+
+    if asked.resume:
+        run = training.resume(asked.resume)
+    else:
+        run = training.train(
+            asked.recipe,
+            out=asked.out,
+            device=asked.device,
+            engine=asked.engine,
+            threads=asked.threads,
+            data_dir=asked.data_dir,
+            tensorboard=asked.tensorboard,
+        )
+    if asked.json:
+        summary = {"accuracy": run.report.accuracy, "error": run.report.error}
+        rate = run.examples_per_second
+        print(json.dumps({"run": str(run.path), **summary, "examples_per_second": rate}))
+        return 0
+    print(run.words)
+    print(f"{run.examples_per_second:.1f} examples/sec on {run.device}")
+    part = "validation" if run.recipe.validation else "test"
+    print_report(run.report, f"{run.recipe.name} on the {part} set of {run.recipe.data}")
+    print(f"All of it is in {run.path}: curves.png, confusion.png, rejection.png, mistakes.png ...")
+    return 0
