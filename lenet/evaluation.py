@@ -22,6 +22,7 @@ FIGURES = ("confusion.png", "rejection.png", "mistakes.png")
 MISTAKES = 40  # worst mistakes in the picture of them
 
 Scorer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+Tracer = Callable[[NDArray[np.uint8]], dict[str, NDArray[np.float32]]]
 
 
 def evaluate(
@@ -74,6 +75,32 @@ def scorer(model: Checkpoint, asked: str = "auto", threads: int | None = None) -
             return scores_by_autograd(network, images)
 
     return scores
+
+
+def tracer(model: Checkpoint) -> Tracer:
+    """A function from one image to what every layer of the network answers to it.
+
+    It takes uint8 (28, 28) and gives float32 arrays without a batch axis: "input", the prepared
+    image (C, H, W), and then the names and shapes of `lenet.trace`, in their order. PyTorch is
+    imported only where the kernels for one image do not serve the network.
+
+    Raises:
+        LenetError: the weights do not fit the network. The function raises it for an image of
+            another dtype or shape.
+    """
+    import torch
+
+    from lenet.inspection import trace
+
+    network = restore(model)
+
+    def activations(image: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        with torch.no_grad():
+            prepared = network.prepare(image[None])
+            layers = {"input": prepared, **trace(network, prepared)}
+        return {name: values[0].numpy() for name, values in layers.items()}
+
+    return activations
 
 
 def plan(model: Checkpoint) -> "engine.fused.Plan | str":

@@ -62,6 +62,21 @@ def test_networks_that_pytorch_serves(network: str, split: data.Split, tmp_path:
         evaluation.scorer(found, "fused")
 
 
+@pytest.mark.parametrize("network", ["LeNet", "LeNet5", "LeNet5s"])
+def test_tracer_gives_every_layer(network: str, split: data.Split, tmp_path: Path) -> None:
+    model = getattr(lenet, network)()
+    lenet.save(model, tmp_path / "x.safetensors")
+    trace = evaluation.tracer(checkpoint.read(tmp_path / "x.safetensors"))
+    x = model.prepare(split.images[5:6])
+    with torch.no_grad():
+        expected = {"input": x, **lenet.trace(model, x)}
+    found = trace(split.images[5])
+    assert list(found) == list(expected)
+    for name, value in expected.items():
+        assert found[name].dtype == np.float32
+        np.testing.assert_allclose(found[name], value[0].numpy(), rtol=1e-5, atol=1e-5)
+
+
 def test_network_is_left_as_it_was(trained: runs.Run, split: data.Split) -> None:
     model = lenet.load(trained.path).train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
