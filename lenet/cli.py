@@ -9,7 +9,8 @@ from lenet import __version__
 from lenet.errors import LenetError
 from lenet.recipes import RECIPES
 
-COMMANDS = ("train", "evaluate", "predict", "summary", "data", "bench")  # modules of lenet.commands
+# Modules of lenet.commands.
+COMMANDS = ("train", "evaluate", "predict", "serve", "summary", "data", "bench")
 
 HELP = f"""\
 lenet {__version__} - LeNet: train it, look inside it, read digits with it.
@@ -19,6 +20,7 @@ usage: lenet COMMAND [arguments]     `lenet COMMAND --help` explains one of them
   train [RECIPE]      train a network: {", ".join(RECIPES)}
   evaluate MODEL      measure a trained network on a test set
   predict IMAGE...    read pictures: files, folders, or - for standard input
+  serve [MODEL...]    a page that shows every layer at work, and REST for programs
   summary MODEL       what every layer is and costs
   data [NAME]         get a data set and show what is in it
   bench train         training speed beside PyTorch's, in one run
