@@ -108,7 +108,7 @@ class Reader:
             else Preprocessing.DIGIT,
             data=(card.get("data") or {}).get("name"),
             recipe=(card.get("recipe") or {}).get("name"),
-            test_error=card.get("test_error"),
+            test_error=card.get("error") if card.get("measured_on") == "test" else None,
             rejection_threshold=card.get("rejection_threshold"),
             input=anatomy.input_of(model),
             layers=layers,
