@@ -15,10 +15,14 @@ const SAMPLE = [
 export const UNCHANGED = { across: 0, down: 0, turn: 0, size: 1, thick: 0, noise: 0 };
 
 export class Drawing {
-  /** `changed(finished)` is called after every change; finished: no stroke is under way. */
-  constructor(canvas, changed) {
+  /**
+   * `changed(finished)` is called after every change; finished: no stroke is under way.
+   * `lifted()` is called when a stroke ends.
+   */
+  constructor(canvas, changed, lifted) {
     this.canvas = canvas;
     this.changed = changed;
+    this.lifted = lifted;
     this.strokes = [SAMPLE];
     this.sample = true;
     this.picture = null; // { image, file } or { image, pixels, label }: what lies under the strokes
@@ -71,7 +75,7 @@ export class Drawing {
   end(event) {
     if (event.pointerId !== this.pointer) return;
     this.pointer = null;
-    this.changed(true);
+    this.lifted();
   }
 
   startStroke(point) {

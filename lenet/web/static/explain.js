@@ -112,7 +112,7 @@ function sentence({ layer, before, parts }) {
 function drawPart(found, { source, patch, weights, products, width, sum }, large, most) {
   const row = document.createElement("div");
   row.className = "part";
-  const unit = large ? (width <= 2 ? 40 : 27) : width <= 5 ? (found.parts.length > 6 ? 7 : 11) : width <= 7 ? 9 : 8;
+  const unit = large ? (width <= 2 ? 40 : 21) : width <= 5 ? (found.parts.length > 6 ? 7 : 10) : width <= 7 ? 9 : 8;
   const difference = found.layer.kind === "distances";
   const pictures = [grid(patch, width, unit, most.patch, large, `${found.before.name}${found.parts.length > 1 ? ` ${source}` : ""}`)];
   if (found.layer.kind !== "maximum") {
@@ -136,8 +136,11 @@ function total(found) {
   else if (layer.kind === "distances") line.append("distance ", bold(brief(value)), `, score ${brief(-value)}`);
   else {
     const terms = parts.length > 1 ? `${parts.map((p) => brief(p.sum)).join(" + ").replaceAll("+ −", "− ")}` : brief(parts[0].sum);
-    line.append(`a = ${terms} ${bias < 0 ? "−" : "+"} ${brief(Math.abs(bias))} `, small("bias"), ` = ${brief(sum)}`);
-    if (squash) line.append(document.createElement("br"), `${squash} = `, bold(brief(value)));
+    const weighted = document.createElement("span");
+    weighted.append(`a = ${terms} ${bias < 0 ? "−" : "+"} ${brief(Math.abs(bias))} `, small("bias"), ` = ${brief(sum)}`);
+    const answer = document.createElement("span");
+    if (squash) answer.append(`${squash} = `, bold(brief(value)));
+    line.append(weighted, answer);
   }
   return line;
 }
@@ -152,7 +155,7 @@ function grid(values, width, unit, most, numbers, name) {
   paint(context, filled, width, 0, 0, unit, most);
   if (numbers) {
     const style = getComputedStyle(document.documentElement);
-    context.font = `${unit > 30 ? 12 : 9}px system-ui, sans-serif`;
+    context.font = `${unit > 30 ? 12 : 8.5}px system-ui, sans-serif`;
     context.textAlign = "center";
     context.textBaseline = "middle";
     values.forEach((value, i) => {

@@ -5,6 +5,7 @@ import { largest, paint, sized } from "./colours.js";
 const GAP = 2; // CSS pixels between maps
 const MAP = 56; // CSS pixels that a large map takes; more maps make them smaller
 const NAMES = {
+  "input": "prepared image",
   "convolution": "convolution", "subsampling": "subsampling", "average": "average pooling",
   "maximum": "max pooling", "full connection": "full connection", "distances": "distances to codes",
 };
@@ -44,10 +45,10 @@ class LayerView {
     const name = document.createElement("b");
     name.textContent = layer.name;
     const [maps, ...sides] = layer.shape;
-    const size = sides.length && sides[0] > 1 ? `${maps} @ ${sides.join("×")}` : `${maps}`;
-    const words = document.createElement("span");
-    words.textContent = layer.kind ? `${size} ${NAMES[layer.kind]}` : size;
-    title.append(name, " ", words);
+    const size = sides.length && sides[0] > 1 ? `${maps}@${sides.join("×")}` : `${maps}`;
+    const kind = document.createElement("span");
+    kind.textContent = NAMES[layer.kind];
+    title.append(name, ` ${size}`, kind);
     const frame = document.createElement("div");
     frame.className = "maps";
     this.canvas = document.createElement("canvas");
@@ -56,7 +57,7 @@ class LayerView {
     this.canvas.tabIndex = 0;
     this.canvas.setAttribute("role", "application");
     this.canvas.setAttribute("aria-roledescription", "layer");
-    this.canvas.setAttribute("aria-label", `${layer.name}, ${words.textContent}; arrow keys choose a unit`);
+    this.canvas.setAttribute("aria-label", `${layer.name}, ${size}, ${kind.textContent}; arrow keys choose a unit`);
     frame.append(this.canvas, this.marks);
     this.range = document.createElement("small");
     figure.append(title, frame, this.range);
@@ -201,7 +202,7 @@ export class Network {
     this.model = model;
     this.chosen = null;
     this.layers = null;
-    const input = { name: "input", answers: "input", kind: null, shape: model.input.shape };
+    const input = { name: "input", answers: "input", kind: "input", shape: model.input.shape };
     this.views = [input, ...model.layers].map((layer, number) =>
       layer.kind === "distances" ? new TargetView(layer, number, this) : new LayerView(layer, number, this));
     this.table = null;
@@ -219,7 +220,8 @@ export class Network {
     const table = document.createElement("table");
     table.className = "connections";
     const { connections } = view.layer;
-    table.createCaption().textContent = `which of ${before.layer.name}’s maps (rows) each map reads`;
+    table.title = `Which maps of ${before.layer.name} (rows) each map (columns) reads`;
+    table.setAttribute("aria-label", table.title);
     for (let input = 0; input < before.layer.shape[0]; input++) {
       const row = table.insertRow();
       connections.forEach((inputs, map) => {

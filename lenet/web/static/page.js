@@ -11,20 +11,29 @@ const percent = (share) => (share > 0.9995 && share < 1 ? ">99.9%" : `${(100 * s
 
 let model = null; // what is chosen, with its weights
 let found = null; // the last trace
-let asking = false;
+let asking = null; // the question that is on its way: { finished }
 let waiting = null; // what to ask next: only the latest
 let pointerUp = null; // when the pen was lifted, until the page shows it
 
-const drawing = new Drawing($("drawing"), changed);
+const drawing = new Drawing($("drawing"), changed, lifted);
 const network = new Network($("layers"), (chosen, said) => showUnit(said));
 
 // Asking
 
+/** Called after every change of what is asked about; finished: the page may speak of it. */
 function changed(finished) {
-  if (finished && pointerUp === null) pointerUp = performance.now();
+  if (finished) pointerUp ??= performance.now();
   drawing.show();
   showField();
   ask(finished);
+}
+
+/** Called when the pen is lifted where it was: nothing has changed, but now it is finished. */
+function lifted() {
+  pointerUp ??= performance.now();
+  if (asking && !waiting) asking.finished = true;
+  else if (waiting) waiting.finished = true;
+  else shown();
 }
 
 /** Asks about the drawing as it is now; while an answer is awaited, only the latest waits. */
@@ -34,27 +43,27 @@ function ask(finished) {
 }
 
 async function askNext() {
-  asking = true;
   while (waiting && model) {
-    const { finished } = waiting;
+    asking = waiting;
     waiting = null;
-    if (drawing.empty) {
-      show(null, finished);
-      continue;
-    }
+    const { name } = model;
     try {
-      const prepared = $("prepare").checked;
-      const asked = model.name;
-      const picture = drawing.sent(prepared);
-      const frame = drawing.frame;
-      const trace = await service.trace(asked, picture, prepared ? "auto" : "none");
-      if (asked === model.name) show({ ...trace, frame }, finished);
+      const trace = drawing.empty ? null : await follow(name);
+      if (name === model.name) show(trace, asking.finished);
       say("");
     } catch (error) {
       say(error.message);
     }
   }
-  asking = false;
+  asking = null;
+}
+
+/** Sends the drawing and gives its trace, with where the sent picture lies on the canvas. */
+async function follow(name) {
+  const prepared = $("prepare").checked;
+  const { frame } = drawing;
+  const trace = await service.trace(name, drawing.sent(prepared), prepared ? "auto" : "none");
+  return { ...trace, frame };
 }
 
 // Showing
@@ -66,18 +75,21 @@ function show(trace, finished) {
   network.show(trace?.layers.size ? trace.layers : null);
   if (network.layers && !network.chosen) network.choose(firstUnit());
   else showUnit(false);
-  if (!finished) return;
-  announce(trace?.answer);
-  if (pointerUp !== null) {
-    const start = pointerUp;
-    pointerUp = null;
-    // The frame after the next callback shows what was drawn: a message posted from it comes then.
-    requestAnimationFrame(() => {
-      const { port1, port2 } = new MessageChannel();
-      port1.onmessage = () => performance.measure("pointer-up to page", { start });
-      port2.postMessage(null);
-    });
-  }
+  if (finished) shown();
+}
+
+/** Tells what is shown, to screen readers and to whoever measures how long it took. */
+function shown() {
+  announce(found?.answer);
+  if (pointerUp === null) return;
+  const start = pointerUp;
+  pointerUp = null;
+  // A message posted from an animation frame comes when the frame has been drawn.
+  requestAnimationFrame(() => {
+    const { port1, port2 } = new MessageChannel();
+    port1.onmessage = () => performance.measure("pointer-up to page", { start });
+    port2.postMessage(null);
+  });
 }
 
 function showAnswer(answer) {
