@@ -2,8 +2,7 @@
 
 import base64
 import binascii
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Collection, Sequence
 from http import HTTPStatus
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -73,18 +72,12 @@ def app(
         readers[reader.name] = reader
     first = next(iter(readers))
 
-    @asynccontextmanager
-    async def life(_: FastAPI) -> AsyncIterator[None]:
-        yield
-        workers.close()
-
     service = FastAPI(
         title="lenet",
         version=__version__,
         description=DESCRIPTION,
         docs_url=None,  # FastAPI's pages load scripts from elsewhere; /docs.html is our own
         redoc_url=None,
-        lifespan=life,
     )
     problems.install(service)
     service.add_middleware(Guard, limits=limits, hosts=hosts)

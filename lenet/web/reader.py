@@ -2,6 +2,7 @@
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from http import HTTPStatus
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from lenet import checkpoint, pictures
 from lenet.errors import LenetError
-from lenet.evaluation import class_names, tracer
+from lenet.evaluation import Tracer, class_names, tracer
 from lenet.prediction import Predictor
 from lenet.preprocess import Preprocessed, preprocess, preprocess_none, preprocess_plain
 from lenet.web import anatomy, schemas
@@ -54,12 +55,6 @@ class Workers:
             )
         return None if width * height > self.limits.large_pixels else in_manner(file, manner)
 
-    def close(self) -> None:
-        """Ends the threads when they have done what they began."""
-        self.small.close()
-        self.large.close()
-        self.engine.shutdown()
-
 
 def in_manner(file: bytes, manner: Preprocessing) -> Preprocessed:
     try:
@@ -87,16 +82,20 @@ class Reader:
         self.name = name_of(model)
         self.workers = workers
         self.predictor = Predictor(model)
-        self.trace_of = tracer(self.predictor.checkpoint)
         self.scores = Batcher(self.predictor.scores, workers.engine, workers.limits.batch)
         self.model = self.describe()
         self.examples = Examples(
             self.predictor.checkpoint, self.predictor.scores, self.model.classes
         )
 
+    @cached_property
+    def layers_of(self) -> Tracer:
+        """Gives every layer's answer to one image; made when it is first asked for."""
+        return tracer(self.predictor.checkpoint)
+
     def describe(self) -> schemas.Model:
         model = self.predictor.checkpoint
-        card = model.card
+        card, recipe = model.card, model.card.get("recipe")
         layers = anatomy.layers_of(model)
         return schemas.Model(
             name=self.name,
@@ -107,7 +106,7 @@ class Reader:
             if self.predictor.preprocess is preprocess_plain
             else Preprocessing.DIGIT,
             data=(card.get("data") or {}).get("name"),
-            recipe=(card.get("recipe") or {}).get("name"),
+            recipe=recipe["name"] if isinstance(recipe, dict) and "name" in recipe else None,
             test_error=card.get("error") if card.get("measured_on") == "test" else None,
             rejection_threshold=card.get("rejection_threshold"),
             input=anatomy.input_of(model),
@@ -150,8 +149,8 @@ class Reader:
         found = await self.workers.preprocess(file, self.manner(asked))
         layers: dict[str, NDArray[np.float32]] = {}
         if found.image is not None:
-            loop = asyncio.get_running_loop()
-            layers = await loop.run_in_executor(self.workers.engine, self.trace_of, found.image)
+            image, loop = found.image, asyncio.get_running_loop()
+            layers = await loop.run_in_executor(self.workers.engine, lambda: self.layers_of(image))
         return schemas.Trace(
             model=self.name,
             answer=schemas.Answer.of(self.predictor.answer(found, layers.get("output"))),

@@ -39,10 +39,6 @@ class Pool:
         finally:
             self.present -= 1
 
-    def close(self) -> None:
-        """Waits until the work that has begun is done; the rest is dropped."""
-        self.threads.shutdown(cancel_futures=True)
-
 
 class Batcher:
     """Calls the engine for all images that wait at one time, however many asked.

@@ -135,9 +135,15 @@ class LayerView {
     const context = sized(this.marks, this.across, this.down);
     const { unit } = this.form;
     context.lineWidth = 2;
+    context.strokeStyle = colour;
+    const { maps, width, height } = this.form;
+    const whole = ([, top, left, bottom, right]) => !top && !left && bottom === height && right === width;
+    if (maps > 1 && rectangles.length === maps && rectangles.every(whole)) {
+      context.strokeRect(1, 1, this.across - 2, this.down - 2);
+      return;
+    }
     for (const [map, top, left, bottom, right] of rectangles) {
       const [x, y] = this.corner(map);
-      context.strokeStyle = colour;
       context.strokeRect(x + left * unit, y + top * unit, (right - left) * unit, (bottom - top) * unit);
     }
   }

@@ -128,7 +128,7 @@ function trustWords(answer) {
   const threshold = model.rejection_threshold;
   const words = threshold === null
     ? " This model has no measured threshold, so no answer is trusted."
-    : ` The two best scores are ${margin} apart; answers are trusted from ${threshold.toFixed(1)} on.`;
+    : ` Best and second score are ${margin} apart; from ${threshold.toFixed(1)} on, answers are trusted.`;
   return [strong, words];
 }
 
