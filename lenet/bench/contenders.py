@@ -517,4 +517,4 @@ def epochs_of(recipe: Recipe, task: Task) -> Callable[[], object]:
         task.train,
     )
     numbers = itertools.count(1)
-    return lambda: epochs.run(1 + next(numbers) % recipe.epochs, lambda examples, loss, right: None)
+    return lambda: epochs.run(1 + next(numbers) % recipe.epochs)

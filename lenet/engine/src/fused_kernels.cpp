@@ -124,6 +124,8 @@ struct Workspace {
   Vectors C3_inputs{points * lenet.C3.inputs * lenet.C3.input_side() * c3_tiles};
   Vectors C3_points{points * lenet.C3.outputs * lenet.C3.side * c3_tiles};
   Vectors C1_row_deltas{lenet.C1.outputs * 2 * lenet.C1.side};
+  Floats warp_memory{lenet::warp_memory(lenet.C1.input_side())};
+  Floats warped{lanes * lenet.C1.input_side() * lenet.C1.input_side() / 4};  // uint8 images
 
   Vectors C1_weight_gradient{lenet.C1.weights()}, C1_bias_gradient{lenet.C1.outputs};
   Vectors C3_point_gradient{c3_points}, C3_bias_gradient{lenet.C3.outputs};
@@ -171,7 +173,10 @@ class LeNet final : public Network {
         activations_(activation_kernels(plan.activation, plan.pooling)),
         threads_(threads),
         workspaces_(new Workspace[threads]) {
-    for (int thread = 0; thread < threads; thread++) fill_border(workspaces_[thread]);
+    for (int thread = 0; thread < threads; thread++) {
+      fill_border(workspaces_[thread]);
+      prepare_warp(plan.image_size, workspaces_[thread].warp_memory);
+    }
   }
   ~LeNet() override { delete[] workspaces_; }
 
@@ -264,16 +269,22 @@ class LeNet final : public Network {
     return batch_.index ? batch_.index[example] : example;
   }
 
-  // Gathers, normalises and transposes. Lanes without an example repeat the first.
-  void load_tile(int tile, Vector* input) const {
+  // Gathers, distorts, normalises and transposes. Lanes without an example repeat the first.
+  void load_tile(int tile, Workspace& w) const {
     const int side = plan_.image_size;
     const int border = (lenet.C1.input_side() - side) / 2;
     const float scale = 1.0f / (255.0f * plan_.std), shift = -plan_.mean / plan_.std;
     const std::uint8_t* images[lanes];
-    for (int lane = 0; lane < lanes; lane++)
-      images[lane] =
-          batch_.images +
-          image_number(tile * lanes + (lane < count(tile) ? lane : 0)) * side * side;
+    for (int lane = 0; lane < lanes; lane++) {
+      const int example = tile * lanes + (lane < count(tile) ? lane : 0);
+      images[lane] = batch_.images + image_number(example) * side * side;
+      if (batch_.distortions.maps) {
+        auto* warped = reinterpret_cast<std::uint8_t*>(static_cast<float*>(w.warped)) +
+                       lane * side * side;
+        warp(images[lane], batch_.distortions, example, side, w.warp_memory, warped);
+        images[lane] = warped;
+      }
+    }
     for (int y = 0; y < side; y++)
       for (int start = 0; start < side; start += lanes) {
         const int x = start + lanes < side ? start : side - lanes;
@@ -284,7 +295,7 @@ class LeNet final : public Network {
           square[lane] = __builtin_convertvector(integers, Vector) * scale + shift;
         }
         transpose(square);
-        Vector* row = input + (y + border) * lenet.C1.input_side() + border + x;
+        Vector* row = w.input + (y + border) * lenet.C1.input_side() + border + x;
         for (int i = 0; i < lanes; i++) row[i] = square[i];
       }
   }
@@ -292,7 +303,7 @@ class LeNet final : public Network {
   template <bool training>
   void forward(int tile, Workspace& w) const {
     const auto pool = training ? activations_.pool_training : activations_.pool_inference;
-    load_tile(tile, w.input);
+    load_tile(tile, w);
 
     constexpr Convolution C1 = lenet.C1, C3 = lenet.C3;
     for (int y = 0; y < C1.side; y++) {
@@ -333,11 +344,18 @@ class LeNet final : public Network {
     Vector weight = {};
     for (int lane = 0; lane < count(tile); lane++)
       weight[lane] = 1.0f / static_cast<float>(batch_.size);
+    const float taught = batch_.targets ? plan_.distillation : 0.0f, labelled = 1.0f - taught;
     Vector* deltas = output_.tile_deltas(tile);
-    w.loss += plan_.loss == Loss::squared_error
-                  ? squared_error(w.scores, lenet.classes, labels, count(tile), weight, deltas)
-                  : cross_entropy(w.scores, lenet.classes, labels, count(tile),
-                                  plan_.label_smoothing, weight, deltas);
+    w.loss += labelled *
+              (plan_.loss == Loss::squared_error
+                   ? squared_error(w.scores, lenet.classes, labels, count(tile),
+                                   weight * labelled, deltas)
+                   : cross_entropy(w.scores, lenet.classes, labels, count(tile),
+                                   plan_.label_smoothing, weight * labelled, deltas));
+    if (batch_.targets)
+      w.loss += taught * distillation(w.scores, lenet.classes,
+                                      batch_.targets + static_cast<long>(tile) * lanes * lenet.classes,
+                                      count(tile), plan_.temperature, weight * taught, deltas);
     w.right += count_right(w.scores, lenet.classes, labels, count(tile));
   }
 
