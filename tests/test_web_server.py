@@ -75,8 +75,9 @@ def server(trained: runs.Run) -> Iterator[Server]:
 def whole_answer(connection: socket.socket) -> tuple[int, dict[str, str], bytes]:
     """Status, headers and body of what comes until the connection is closed."""
     received = b""
-    while block := connection.recv(65536):
-        received += block
+    with connection:
+        while block := connection.recv(65536):
+            received += block
     head, _, body = received.partition(b"\r\n\r\n")
     status, *lines = head.decode().split("\r\n")
     headers = dict(line.lower().split(": ", 1) for line in lines)
