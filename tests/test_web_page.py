@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from conftest import TRAIN
 from PIL import Image
+from playwright import sync_api
 from test_web import Digits, picture
 from test_web_server import Server
 
@@ -17,7 +18,6 @@ import lenet
 from lenet import runs
 from lenet.codebook import c3_table
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 )
@@ -182,7 +182,7 @@ def test_layers_show_what_lenet_computes(opened: Callable[..., sync_api.Page]) -
         for name in names[1:]:
             figure = page.locator("#layers .layer").nth(names.index(name))
             target = figure.locator(".targets button, canvas:visible").first
-            target.hover(position={"x": 11, "y": 31} if name != "output" else None)
+            target.hover(position={"x": 11, "y": 25} if name != "output" else None)
             sync_api.expect(page.locator("#unit-words b")).to_contain_text(f"{name}, ")
             computed = page.evaluate(
                 """async () => {
