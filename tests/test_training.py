@@ -485,7 +485,7 @@ else:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [CASES[0], CASES[1], CASES[3]])
+@pytest.mark.parametrize("name", [CASES[0], CASES[3], CASES[5]])
 def test_resume_in_another_process_after_signals(
     name: str, recipes: dict[str, tuple[Recipe, str]], tmp_path: Path
 ) -> None:
