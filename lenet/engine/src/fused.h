@@ -7,7 +7,7 @@
 
 namespace lenet {
 
-enum class Activation { sigmoid, tanh, scaled_tanh, relu, gelu };
+enum class Activation { sigmoid, tanh, scaled_tanh, relu, gelu, silu };
 enum class Pooling { average, max };
 enum class Loss { cross_entropy, squared_error };
 

@@ -26,8 +26,8 @@ constexpr bool many_registers = registers >= 32;
 constexpr int kernel = 5;
 constexpr int c1_channels = 6, c1_columns = many_registers ? 4 : 2;
 constexpr int c1_gradient_channels = many_registers ? 3 : 2;
-constexpr int c3_channels = many_registers ? 4 : 2, c3_tiles = 5;
-constexpr int c3_back_channels = many_registers ? 3 : 2;
+constexpr int c3_columns = 5, c3_tiles = 2;  // F(5, 5)
+constexpr int c3_channels = many_registers ? 4 : 2, c3_block = 5, c3_back_channels = 6;
 
 // The largest divisor of n that leaves registers for operands, the number of accumulators of a
 // fully connected layer.
@@ -53,7 +53,8 @@ constexpr Shape lenet = {
     .F6 = 84,
     .classes = 10,
 };
-static_assert(lenet.C3.input_side() == lenet.S2_side() && lenet.C3.side == 2 * c3_tiles);
+static_assert(lenet.C3.input_side() == lenet.S2_side() && lenet.C3.side == c3_columns * c3_tiles);
+constexpr int points = filter<c3_columns>.points;
 constexpr int c3_points = points * lenet.C3.inputs * lenet.C3.outputs * kernel;
 
 enum Parameter {
@@ -237,7 +238,7 @@ class LeNet final : public Network {
     constexpr int s4 = dense_block(lenet.S4), out = dense_block(lenet.classes);
     if (thread == 0) {
       pack_convolution<c1_channels>(lenet.C1, weights_[C1_weight], packed_.C1);
-      pack_winograd<c3_channels, c3_back_channels>(lenet.C3, weights_[C3_weight], packed_.C3,
+      pack_winograd<c3_columns, c3_channels, c3_back_channels>(lenet.C3, weights_[C3_weight], packed_.C3,
                                                    packed_.C3_transposed);
       pack_dense<f6>(weights_[F6_weight], lenet.C5, 0, lenet.F6, packed_.F6);
       pack_dense<out>(weights_[output_weight], lenet.F6, 0, lenet.classes, packed_.output);
@@ -316,13 +317,13 @@ class LeNet final : public Network {
                lenet.S2_side());
         }
     }
-    transform_inputs<c3_tiles>(w.S2, C3.inputs * C3.input_side(), w.C3_inputs);
-    winograd_products<c3_tiles, c3_channels>(C3, w.C3_inputs, packed_.C3, w.C3_points);
+    transform_inputs<c3_columns, c3_tiles>(w.S2, C3.inputs * C3.input_side(), w.C3_inputs);
+    winograd_products<c3_columns, c3_tiles, c3_channels, c3_block>(C3, w.C3_inputs, packed_.C3, w.C3_points);
     for (int c = 0; c < C3.outputs; c++) {
       Vector* plane = w.C3 + c * C3.plane();
-      transform_products<c3_tiles>(w.C3_points + c * C3.side * c3_tiles,
-                                   C3.outputs * C3.side * c3_tiles, C3.side, weights_[C3_bias][c],
-                                   plane);
+      transform_products<c3_columns>(w.C3_points + c * C3.side * c3_tiles,
+                                     C3.outputs * C3.side * c3_tiles, C3.side * c3_tiles,
+                                     weights_[C3_bias][c], plane);
       for (int y = 0; y < lenet.S4_side(); y++)
         pool(plane + 2 * y * C3.side, plane + (2 * y + 1) * C3.side,
              w.S4 + (c * lenet.S4_side() + y) * lenet.S4_side(), lenet.S4_side());
@@ -382,14 +383,15 @@ class LeNet final : public Network {
         w.C3_bias_gradient[c] +=
             unpool_rows(C3, w.S4_gradient + (c * lenet.S4_side() + y) * lenet.S4_side(),
                         plane + 2 * y * C3.side, plane + 2 * y * C3.side);
-      transform_deltas<c3_tiles>(plane, C3.side, C3.outputs * C3.side * c3_tiles,
-                                 w.C3_points + c * C3.side * c3_tiles);
+      for (int i = 0; i < C3.side * c3_tiles; i++)
+        transform_deltas<c3_columns>(plane + c3_columns * i, C3.outputs * C3.side * c3_tiles,
+                                     w.C3_points + c * C3.side * c3_tiles + i);
     }
-    add_winograd_gradient<c3_tiles, c3_channels>(C3, w.C3_inputs, w.C3_points,
+    add_winograd_gradient<c3_columns, c3_tiles, c3_channels>(C3, w.C3_inputs, w.C3_points,
                                                  w.C3_point_gradient);
-    winograd_input_gradient<c3_tiles, c3_back_channels>(C3, w.C3_points, packed_.C3_transposed,
+    winograd_input_gradient<c3_columns, c3_tiles, c3_back_channels>(C3, w.C3_points, packed_.C3_transposed,
                                                         w.C3_inputs);
-    transform_inputs_back<c3_tiles>(w.C3_inputs, C3.inputs * C3.input_side(), w.S2_gradient);
+    transform_inputs_back<c3_columns, c3_tiles>(w.C3_inputs, C3.inputs * C3.input_side(), w.S2_gradient);
     for (int y = 0; y < lenet.S2_side(); y++) {
       for (int c = 0; c < C1.outputs; c++)
         w.C1_bias_gradient[c] += unpool_rows(
@@ -454,7 +456,7 @@ class LeNet final : public Network {
           for (int p = 0; p < points; p++)
             transformed[p] = reduced(&Workspace::C3_point_gradient,
                                      winograd_offset<c3_channels>(c, p, o, i, y));
-          transform_weights_back(transformed, weight + ((o * c.inputs + i) * kernel + y) * kernel);
+          transform_weights_back<c3_columns>(transformed, weight + ((o * c.inputs + i) * kernel + y) * kernel);
         }
     }
   }
