@@ -5,7 +5,7 @@ Safetensors files hold numbers only; nothing in them can run when they are read.
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -196,10 +196,17 @@ def restore(checkpoint: Checkpoint) -> "Network":
 
 
 def save_state(
-    path: Path, model: "Network", optimizer: "torch.optim.Optimizer", progress: dict[str, Any]
+    path: Path,
+    networks: Mapping[str, "Network"],
+    optimizer: "torch.optim.Optimizer",
+    progress: dict[str, Any],
 ) -> None:
     """Writes all that the next epoch depends on: weights, optimizer state, and `progress`."""
-    tensors = {f"model/{n}": p.detach().cpu().numpy() for n, p in model.named_parameters()}
+    tensors = {
+        f"{role}/{name}": parameter.detach().cpu().numpy()
+        for role, network in networks.items()
+        for name, parameter in network.named_parameters()
+    }
     numbers = {}
     for index, state in optimizer.state_dict()["state"].items():
         for key, value in state.items():
@@ -215,8 +222,10 @@ def save_state(
         )
 
 
-def load_state(path: Path, model: "Network", optimizer: "torch.optim.Optimizer") -> dict[str, Any]:
-    """Puts a saved state into the network and the optimizer and returns its `progress`.
+def load_state(
+    path: Path, networks: Mapping[str, "Network"], optimizer: "torch.optim.Optimizer"
+) -> dict[str, Any]:
+    """Puts a saved state into the networks and the optimizer and returns its `progress`.
 
     Raises:
         LenetError: the file is missing, damaged, or of another recipe.
@@ -227,8 +236,9 @@ def load_state(path: Path, model: "Network", optimizer: "torch.optim.Optimizer")
     try:
         progress, numbers = json.loads(metadata["progress"]), json.loads(metadata["numbers"])
         with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                parameter.copy_(fitting(arrays[f"model/{name}"], parameter.shape))
+            for role, network in networks.items():
+                for name, parameter in network.named_parameters():
+                    parameter.copy_(fitting(arrays[f"{role}/{name}"], parameter.shape))
         shapes = [p.shape for group in optimizer.param_groups for p in group["params"]]
         state: dict[int, dict[str, Any]] = {}
         for name, value in [*arrays.items(), *numbers.items()]:

@@ -23,7 +23,7 @@ usage: lenet COMMAND [arguments]     `lenet COMMAND --help` explains one of them
   models              the trained networks that come with the package
   summary MODEL       what every layer is and costs
   data [NAME]         get a data set and show what is in it
-  bench train         training speed beside PyTorch's, in one run
+  bench WHAT          speed beside others', in one run: train, infer, lenet5, recipes, scaling
 
 MODEL is a run folder, a weights file, a network that comes with the package, or latest.
 First steps: `lenet predict photo.jpg`, `lenet evaluate mnist`; then `lenet train` one yourself.

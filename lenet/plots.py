@@ -405,6 +405,37 @@ def preprocessing_steps(
     return figure
 
 
+def scaling(
+    batch_size: Mapping[str, Sequence[tuple[int, float]]],
+    threads: Mapping[str, Sequence[tuple[int, float]]],
+    images: Mapping[str, Sequence[tuple[int, float]]],
+) -> "Figure":
+    """Images per second of each contender against batch size, threads and number of images.
+
+    Args:
+        batch_size, threads, images: contender -> points (what was varied, images per second).
+    """
+    figure = canvas(9.6, 3.6, "Training speed of the d2l network")
+    panels = figure.subplots(1, 3, sharey=True)
+    titles = ("images in a step", "threads", "images in an epoch")
+    colors = (GREY, BLUE, ORANGE)
+    for axes, title, lines in zip(panels, titles, (batch_size, threads, images), strict=True):
+        for color, (name, points) in zip(colors, lines.items(), strict=False):
+            values, rates = zip(*points, strict=True)
+            axes.plot(values, rates, color=color, marker="o", markersize=4, label=name)
+        plain(axes)
+        axes.grid(color=LINE, linewidth=0.6, alpha=0.6)
+        axes.set_xscale("log", base=2 if title != titles[2] else 10)
+        axes.set_yscale("log")
+        axes.set_xlabel(title, color=INK)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    panels[1].set_xticks([value for value, _ in next(iter(threads.values()))])
+    panels[0].set_ylabel("images per second", color=INK)
+    panels[0].legend(frameon=False, labelcolor=INK, fontsize=9)
+    return figure
+
+
 def save(figure: "Figure", path: Path) -> None:
     """Writes a figure as PNG or SVG, by the suffix of `path`, in one piece.
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet import checkpoint, metrics
-from lenet.evaluation import class_names, scorer, temperature
+from lenet.evaluation import class_names, image_scorer, temperature
 from lenet.pictures import Source
 from lenet.preprocess import preprocess, preprocess_plain
 
@@ -50,7 +50,7 @@ class Prediction:
 class Predictor:
     """Reads one picture after the other with one trained network.
 
-    Where the fused kernels serve the network, PyTorch is not imported.
+    Where our own kernels serve the network, PyTorch is not imported.
 
     Args:
         model: a run folder, a weights file, a pretrained name, or "latest" (under ./runs).
@@ -61,7 +61,7 @@ class Predictor:
 
     def __init__(self, model: str | Path = "mnist") -> None:
         self.checkpoint = checkpoint.read(model)
-        self.scores = scorer(self.checkpoint, threads=1)  # one image: threads would only wait
+        self.scores = image_scorer(self.checkpoint)
         card = self.checkpoint.card
         self.temperature = temperature(self.checkpoint)
         threshold = card.get("rejection_threshold")
@@ -82,7 +82,7 @@ class Predictor:
         found = self.preprocess(image)
         if found.image is None:
             return Prediction(None, {}, True, found.reason, None, found.steps)
-        scores = self.scores(found.image[None])[0]
+        scores = self.scores(found.image)
         names = class_names(self.checkpoint, len(scores))
         shares = metrics.softmax(scores / self.temperature)
         rejected = bool(metrics.confidence(scores) < self.threshold)
