@@ -10,7 +10,7 @@ from lenet.errors import LenetError
 from lenet.recipes import RECIPES
 
 # Modules of lenet.commands.
-COMMANDS = ("train", "evaluate", "predict", "models", "summary", "data", "bench")
+COMMANDS = ("train", "evaluate", "predict", "serve", "models", "summary", "data", "bench")
 
 HELP = f"""\
 lenet {__version__} - LeNet: train it, look inside it, read digits with it.
@@ -20,6 +20,7 @@ usage: lenet COMMAND [arguments]     `lenet COMMAND --help` explains one of them
   train [RECIPE]      train a network: {", ".join(RECIPES)}
   evaluate MODEL      measure a trained network on a test set
   predict IMAGE...    read pictures: files, folders, or - for standard input
+  serve [MODEL...]    a page that shows every layer at work, and REST for programs
   models              the trained networks that come with the package
   summary MODEL       what every layer is and costs
   data [NAME]         get a data set and show what is in it

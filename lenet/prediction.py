@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lenet import checkpoint, metrics
 from lenet.evaluation import class_names, image_scorer, temperature
 from lenet.pictures import Source
-from lenet.preprocess import preprocess, preprocess_plain
+from lenet.preprocess import Preprocessed, preprocess, preprocess_plain
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,14 @@ class Predictor:
             LenetError: it is no picture, or a damaged one.
         """
         found = self.preprocess(image)
-        if found.image is None:
+        scores = None if found.image is None else self.scores(found.image)
+        return self.answer(found, scores)
+
+    def answer(self, found: Preprocessed, scores: NDArray[np.float32] | None) -> Prediction:
+        """What the network's scores (classes,) for a preprocessed picture mean; None where the
+        preprocessor found nothing to give it."""
+        if scores is None:
             return Prediction(None, {}, True, found.reason, None, found.steps)
-        scores = self.scores(found.image)
         names = class_names(self.checkpoint, len(scores))
         shares = metrics.softmax(scores / self.temperature)
         rejected = bool(metrics.confidence(scores) < self.threshold)
