@@ -9,7 +9,16 @@ from lenet import __version__
 from lenet.errors import LenetError
 from lenet.recipes import RECIPES
 
-COMMANDS = ("train", "evaluate", "predict", "summary", "data", "bench")  # modules of lenet.commands
+COMMANDS = (
+    "train",
+    "evaluate",
+    "predict",
+    "summary",
+    "show",
+    "export",
+    "data",
+    "bench",
+)  # modules of lenet.commands
 
 HELP = f"""\
 lenet {__version__} - LeNet: train it, look inside it, read digits with it.
@@ -20,6 +29,8 @@ usage: lenet COMMAND [arguments]     `lenet COMMAND --help` explains one of them
   evaluate MODEL      measure a trained network on a test set
   predict IMAGE...    read pictures: files, folders, or - for standard input
   summary MODEL       what every layer is and costs
+  show MODEL [IMAGE]  draw its kernels, feature maps, architecture, saliency, F6
+  export MODEL        write it as ONNX, safetensors or C for small devices
   data [NAME]         get a data set and show what is in it
   bench train         training speed beside PyTorch's, in one run
 
