@@ -15,9 +15,9 @@ from lenet.errors import LenetError
 from lenet.export import c99, compiler
 from lenet.export.agreement import Agreement, Trial
 from lenet.export.quantised import Quantised, quantise
-from lenet.export.stages import walk
 from lenet.files import replacing
 from lenet.progress import Progress
+from lenet.stages import walk
 
 CALIBRATION = 2000  # training images on which the scales of int8 are chosen
 PART = 500  # images between two steps of the progress bar
@@ -136,8 +136,13 @@ def measure(whole: Quantised, model: Checkpoint, dataset: data.Dataset, calibrat
             answers.append(whole.answer(part).argmax(1))
             progress.advance(len(part))
     exact = evaluation.scorer(model)(images).argmax(1)
-    errors = ((found != labels).mean() for found in (exact, np.concatenate(answers)))
-    return Loss(dataset.name, len(labels), *map(float, errors), calibrated)
+    return Loss(
+        data=dataset.name,
+        count=len(labels),
+        error=float((exact != labels).mean()),
+        error_int8=float((np.concatenate(answers) != labels).mean()),
+        calibrated_on=calibrated,
+    )
 
 
 def tried(files: Mapping[str, str], trial: Trial) -> tuple[compiler.Built | None, str]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet.export.quantised import RESIZE, TABLE, Quantised
-from lenet.export.stages import (
+from lenet.stages import (
     IMAGE_SIDE,
     Convolution,
     Dense,
@@ -83,12 +83,12 @@ class Constants:
 
     texts: list[str] = field(default_factory=list)
     tables: dict[bytes, str] = field(default_factory=dict)
-    bytes: int = 0
+    size: int = 0  # bytes
 
     def add(self, kind: str, name: str, values: Any) -> None:
         """Writes an array down."""
         array = np.asarray(values)
-        self.bytes += SIZES[kind] * array.size
+        self.size += SIZES[kind] * array.size
         self.texts.append(f"static const {kind} {name}{extent(array.shape)} = ")
         self.texts[-1] += f"{braces(kind, array)};\n"
 
@@ -109,7 +109,8 @@ class Constants:
 class Float32:
     """float throughout, and the functions of libm."""
 
-    name, element, total, weight, bias, score = "float32", *["float"] * 5
+    name = "float32"
+    element = total = weight = bias = score = "float"
     unit = 1.0  # what 1 of a score stands for
 
     def __init__(self, how: Preparation, stages: Sequence[Stage]) -> None:
@@ -158,14 +159,8 @@ class Float32:
 class Int8:
     """Bytes, whole sums, and tables for what is no polynomial: no floating point at all."""
 
-    name, element, total, weight, bias, score = (
-        "int8",
-        "uint8_t",
-        "int32_t",
-        "int8_t",
-        "int32_t",
-        "int32_t",
-    )
+    name, element, weight = "int8", "uint8_t", "int8_t"
+    total = bias = score = "int32_t"
 
     def __init__(self, network: Quantised) -> None:
         self.network, self.how, self.stages = network, network.preparation, network.stages
@@ -259,7 +254,7 @@ def program(arithmetic: Arithmetic, classes: Sequence[str], about: Sequence[str]
     )
     main = resources.files("lenet.export").joinpath("main.c").read_text(encoding="utf-8")
     files = {"lenet.h": header, "lenet.c": text, "main.c": main}
-    return Program(files, constants.bytes, memory_bytes)
+    return Program(files, constants.size, memory_bytes)
 
 
 HEADER = """\
@@ -530,7 +525,7 @@ def loop(index: str, count: int) -> str:
 
 def loops(counts: Mapping[str, int], body: str) -> str:
     """Nested loops over the indices, the first outermost."""
-    for index, count in reversed(counts.items()):
+    for index, count in reversed(list(counts.items())):
         body = block(loop(index, count), body)
     return body
 

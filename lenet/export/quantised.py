@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lenet.errors import LenetError
-from lenet.export.stages import (
+from lenet.stages import (
     IMAGE_SIDE,
     Convolution,
     Dense,
@@ -37,13 +37,6 @@ from lenet.export.stages import (
 TABLE = 1024  # entries of a squashing table
 RESIZE = 256  # what the weights add up to by which a row of an image is resized
 BATCH = 500  # images at once
-# Squashing functions that are flat, to a byte, beyond some end: (end, size and zero of a byte).
-# 1/74 makes the targets +-1 of F6 whole numbers, and 1.7159 just fits.
-SATURATING = {
-    "sigmoid": (8.0, 1 / 255, 0),
-    "tanh": (4.0, 1 / 127, 128),
-    "scaled-tanh": (6.0, 1 / 74, 128),
-}
 LOWEST = -8.0  # GELU and SiLU are 0 below, to a byte
 
 Whole = NDArray[np.int64]
@@ -55,6 +48,15 @@ class Scale:
 
     size: float
     zero: int
+
+
+# Squashing functions that are flat, to a byte, beyond +-end: name -> (end, scale of the bytes).
+# 1/74 makes the targets +-1 of F6 whole numbers, and 1.7159 just fits.
+SATURATING = {
+    "sigmoid": (8.0, Scale(1 / 255, 0)),
+    "tanh": (4.0, Scale(1 / 127, 128)),
+    "scaled-tanh": (6.0, Scale(1 / 74, 128)),
+}
 
 
 @dataclass(frozen=True)
@@ -240,18 +242,18 @@ def bend(name: str, squash: str | None, units: Floats, totals: Tensor) -> tuple[
         size = max(float(totals.max()), 1e-6) / 255
         return rescaling(units / size), Scale(size, 0)
     if squash in SATURATING:
-        end, size, zero = SATURATING[squash]
-        step, first = 2 * end / TABLE, -TABLE // 2
+        end, scale = SATURATING[squash]
+        low, high = -end, end
     else:
-        low, high = max(float(totals.min()), LOWEST), max(float(totals.max()), 1.0)
-        step = (high - low) / (TABLE - 1)
-        first = round(low / step)
+        scale, low, high = None, max(float(totals.min()), LOWEST), max(float(totals.max()), 1.0)
+    step = (high - low) / TABLE
+    first = round(low / step)
     values = squashed(squash, step * torch.arange(first, first + TABLE, dtype=torch.float64))
-    if squash not in SATURATING:
+    if scale is None:
         size = float(values.max() - values.min()) / 255
-        zero = round(-float(values.min()) / size)
-    table = (values / size + zero).round().clamp(0, 255).to(torch.uint8).numpy()
-    return rescaling(units / step, -first, table), Scale(size, zero)
+        scale = Scale(size, round(-float(values.min()) / size))
+    table = (values / scale.size + scale.zero).round().clamp(0, 255).to(torch.uint8).numpy()
+    return rescaling(units / step, -first, table), scale
 
 
 def rescaling(
