@@ -179,7 +179,7 @@ def connection_table(table: NDArray[np.bool_], groups: Sequence[str], title: str
 
 
 def architecture(summary: "Summary") -> "Figure":
-    """The network to scale, as figure 2 of the paper shows it: a unit is the same square everywhere.
+    """The network to scale, as in figure 2 of the paper: a unit is the same square everywhere.
 
     Units without a place in a map stand in columns of twelve. Orange is what one unit sees of the
     layer before. Below each layer are the shape of its output, its trainable parameters, its
