@@ -65,7 +65,7 @@ def make_epochs(
                 f"the optimizer sdlm runs by the engine {passes.engine} here, not by {engine}"
             )
         return passes, "one pattern at a time"
-    found = engines.plan(recipe.model, model.options, recipe.loss, recipe.label_smoothing)
+    found = engines.plan(recipe.model, model.options, recipe.loss, recipe.label_smoothing, recipe.j)
     name, reason = engines.choose(engine, device.type, found)
     if name == "fused":
         assert isinstance(found, fused.Plan)
