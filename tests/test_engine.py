@@ -359,7 +359,7 @@ def test_bad_input_is_refused() -> None:
     step = fused.Kernels(plan, 1)
     images, labels = picture_data(0, plan)
     weights = random_weights(0, plan)
-    gradients = [np.empty(shape, np.float32) for shape in plan.shapes]
+    gradients = [np.zeros(shape, np.float32) for shape in plan.shapes]
     index = np.arange(20)
     read_only = [g.copy() for g in gradients]
     read_only[3].flags.writeable = False

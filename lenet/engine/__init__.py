@@ -21,20 +21,29 @@ def plan(
     loss: str = "cross-entropy",
     label_smoothing: float = 0.0,
     j: float = 10.0,
+    distillation: float = 0.0,
+    temperature: float = 1.0,
 ) -> plans.Plan | str:
     """What the fused kernels need to know of a network, or one sentence why they cannot serve.
 
     Args:
         network: class name in `lenet.models`.
         options: arguments of its constructor, as `Network.options` gives them.
-        loss, label_smoothing, j: as in a recipe.
+        loss, label_smoothing, j, distillation, temperature: as in a recipe.
     """
     if network not in plans.NETWORKS:
         return f"there are no fused kernels for {network}"
     found = plans.NETWORKS[network](options, IMAGE_SIZE)
     if isinstance(found, str):
         return found
-    found = replace(found, loss=loss, label_smoothing=label_smoothing, j=j)
+    found = replace(
+        found,
+        loss=loss,
+        label_smoothing=label_smoothing,
+        j=j,
+        distillation=distillation,
+        temperature=temperature,
+    )
     return fused.unsupported(found) or found
 
 

@@ -4,6 +4,7 @@ A plan describes the network as data: stages of convolution, activation and 2x2 
 connected layers, then the scores. Nothing here imports PyTorch.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -79,6 +80,8 @@ class Plan:
             the last hidden layer to the glyphs of the digits (paper of 1998, section II.B).
         classes: number of scores.
         loss: one of `LOSSES`, as in `lenet.losses`; label_smoothing and j belong to it.
+        distillation: share w of the loss that comes from given targets p,
+            (1 - w) loss + w T^2 cross_entropy(p, softmax(scores / T)), T the temperature.
     """
 
     image_size: int = 28
@@ -95,6 +98,8 @@ class Plan:
     loss: str = "cross-entropy"
     label_smoothing: float = 0.0
     j: float = 10.0
+    distillation: float = 0.0
+    temperature: float = 1.0
 
     @property
     def sides(self) -> tuple[int, ...]:
@@ -115,7 +120,7 @@ class Plan:
         sizes = [self.maps[-1] * self.sides[-1] ** 2, *self.hidden]
         if self.head == "linear":
             sizes.append(self.classes)
-        return tuple(zip(sizes[:-1], sizes[1:], strict=True))
+        return tuple(itertools.pairwise(sizes))
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
@@ -208,6 +213,10 @@ def obstacle(plan: Plan) -> str | None:
         return f"label smoothing must be from 0 to 1, not {plan.label_smoothing}"
     if plan.label_smoothing and plan.loss != "cross-entropy":
         return "label smoothing belongs to the loss cross-entropy"
+    if not 0 <= plan.distillation <= 1:
+        return f"distillation must be from 0 to 1, not {plan.distillation}"
+    if not (math.isfinite(plan.temperature) and plan.temperature > 0):
+        return f"the temperature must be finite and positive, not {plan.temperature}"
     return None
 
 

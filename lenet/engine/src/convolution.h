@@ -2,28 +2,17 @@
 // gradient of the inputs; and the gradient of the weights.
 //
 // A plane holds one channel: rows of `side` vectors, lane i of every vector belonging to example
-// i. Each kernel keeps a block of 10 to 24 accumulators in registers, so that it needs less than
-// one load for each multiply-add. Channels beyond the last block are made up: their weights are
-// zero, and what is computed of them is read by nobody.
+// i. Each kernel keeps a block of up to 24 accumulators in registers, so that it needs less than
+// one load for each multiply-add.
 #pragma once
 
+#include "blocks.h"
 #include "vector.h"
 
 namespace lenet::LENET_ISA {
 
-constexpr bool many_registers = registers >= 32;
-
-constexpr int blocks(int n, int block) { return (n + block - 1) / block; }
-constexpr int round_up(int n, int block) { return blocks(n, block) * block; }
-
-// The size of the blocks, up to `most`, in which n channels or units take the least time; a block
-// costs one and a half channels more than its own.
-constexpr int best_block(int n, int most) {
-  int best = 1;
-  for (int block = 2; block <= most; block++)
-    if (blocks(n, block) * (2 * block + 3) <= blocks(n, best) * (2 * best + 3)) best = block;
-  return best;
-}
+// Channels in a block, forward and for the gradient of the weights.
+constexpr int most_convolved = 6, most_gradients = many_registers ? 4 : 2;
 
 struct Convolution {
   int inputs, outputs;  // channels
@@ -99,12 +88,10 @@ static void convolve_row(const Convolution& c, const Vector* input, const float*
   }
 }
 
-constexpr int most_convolved = 6;  // channels in a block
-using ConvolveRow = void(const Convolution& c, const Vector* input, const float* packed,
-                         const float* bias, int first, int last, Vector* output);
-constexpr ConvolveRow* convolve_rows[most_convolved + 1] = {
-    nullptr, convolve_row<1>, convolve_row<2>, convolve_row<3>,
-    convolve_row<4>, convolve_row<5>, convolve_row<6>};
+using ConvolveRow = decltype(&convolve_row<1>);
+static ConvolveRow convolve_row_in(int block) {
+  return for_block<most_convolved>(block, []<int block>() { return &convolve_row<block>; });
+}
 
 // Where the gradient of weight (output, input, row, column) lies in what follows.
 LENET_INLINE int gradient_offset(const Convolution& c, int block, int output, int input, int row,
@@ -148,35 +135,25 @@ static void add_weight_gradient(const Convolution& c, int rows, const Vector* in
         for (int kx = 0; kx < c.kernel; kx += most) {
           const Vector* from = input + channel * c.input_plane() + ky * c.input_side() + kx;
           const Vector* delta = deltas + o * delta_plane;
-          const auto add = [&]<int taps>() {
+          for_block<5>(c.kernel - kx < most ? c.kernel - kx : most, [&]<int taps>() {
             add_tap_gradients<channels, taps>(c, rows, from, delta, delta_pitch, delta_plane,
                                               gradient + kx);
-          };
-          switch (c.kernel - kx < most ? c.kernel - kx : most) {
-            case 1: add.template operator()<1>(); break;
-            case 2: add.template operator()<2>(); break;
-            case 3: add.template operator()<3>(); break;
-            case 4: add.template operator()<4>(); break;
-            default: add.template operator()<5>();
-          }
+          });
         }
 }
 
-constexpr int most_gradients = many_registers ? 4 : 2;  // channels in a block
-using AddWeightGradient = void(const Convolution& c, int rows, const Vector* input,
-                               const Vector* deltas, int delta_pitch, int delta_plane,
-                               Vector* gradient);
-constexpr AddWeightGradient* add_weight_gradients[] = {
-    nullptr, add_weight_gradient<1>, add_weight_gradient<2>, add_weight_gradient<3>,
-    add_weight_gradient<4>};
+using AddWeightGradient = decltype(&add_weight_gradient<1>);
+static AddWeightGradient add_weight_gradient_in(int block) {
+  return for_block<most_gradients>(block, []<int block>() { return &add_weight_gradient<block>; });
+}
 
-// Two rows of deltas of one channel from the row of gradients of their pooled values and the
+// Two rows of deltas of one channel from the gradients of their `columns` pooled values and the
 // slopes that the forward pass left. Returns the sum of the deltas. `deltas` may be `slopes`.
-LENET_INLINE Vector unpool_rows(const Convolution& c, const Vector* pooled_gradient,
-                                const Vector* slopes, Vector* deltas, int delta_pitch) {
+LENET_INLINE Vector unpool_rows(const Vector* pooled_gradient, int columns, const Vector* slopes,
+                                int slope_pitch, Vector* deltas, int delta_pitch) {
   Vector total[2] = {};
-  LENET_UNROLL for (int row = 0; row < 2; row++, slopes += c.side, deltas += delta_pitch)
-    for (int x = 0; x < c.side / 2; x++) {
+  LENET_UNROLL for (int row = 0; row < 2; row++, slopes += slope_pitch, deltas += delta_pitch)
+    for (int x = 0; x < columns; x++) {
       const Vector left = pooled_gradient[x] * slopes[2 * x];
       const Vector right = pooled_gradient[x] * slopes[2 * x + 1];
       deltas[2 * x] = left;

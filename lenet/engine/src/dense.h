@@ -3,15 +3,14 @@
 #pragma once
 
 #include "activation.h"
-#include "convolution.h"
+#include "blocks.h"
 #include "fused.h"
 #include "memory.h"
 #include "vector.h"
 
 namespace lenet::LENET_ISA {
 
-// Blocks of units are as in convolution.h: units beyond the last have weights of zero.
-constexpr int most_units = many_registers ? 28 : 12;
+constexpr int most_units = many_registers ? 28 : 12;  // in a block
 
 // weights (outputs, inputs) -> [output block][input][output of block], for some of the blocks
 static void pack_dense(const float* weights, int outputs, int inputs, int block, int first,
@@ -95,15 +94,9 @@ static void dense_weight_gradient(const Vector* deltas, int delta_stride, const 
   }
 }
 
-using MultiplyDense = void(const float* packed, const float* start, const Vector* x, int inputs,
-                           int outputs, Vector* z);
-
-// multiply_dense for a block that is known at run time.
-template <int block = most_units>
-static MultiplyDense* multiply_dense_by(int wanted) {
-  if constexpr (block > 1)
-    if (wanted < block) return multiply_dense_by<block - 1>(wanted);
-  return multiply_dense<block>;
+using MultiplyDense = decltype(&multiply_dense<1>);
+static MultiplyDense multiply_dense_in(int block) {
+  return for_block<most_units>(block, []<int block>() { return &multiply_dense<block>; });
 }
 
 // Register blocks of the weight gradient: units and vectors of inputs.
@@ -146,8 +139,8 @@ class DenseLayer {
         delta_stride_(room() > round_up(plan.outputs, gradient_.outputs)
                           ? room()
                           : round_up(plan.outputs, gradient_.outputs)),
-        multiply_(multiply_dense_by(output_block_)),
-        multiply_back_(multiply_dense_by(input_block_)),
+        multiply_(multiply_dense_in(output_block_)),
+        multiply_back_(multiply_dense_in(input_block_)),
         activate_(activation_kernels(plan.activation).activate),
         packed_(static_cast<long>(room()) * plan.inputs),
         transposed_(static_cast<long>(input_room()) * plan.outputs),
@@ -218,7 +211,7 @@ class DenseLayer {
   const int output_block_, input_block_;
   const DenseBlock gradient_;
   const int stride_, delta_stride_;
-  MultiplyDense *const multiply_, *const multiply_back_;
+  const MultiplyDense multiply_, multiply_back_;
   void (*const activate_)(Vector* x, Vector* slopes, int count);
   Floats packed_, transposed_, bias_;
   Floats rows_;

@@ -4,6 +4,8 @@
 
 #include <cstdint>
 
+#include "warp.h"
+
 namespace lenet {
 
 enum class Activation { none, sigmoid, tanh, scaled_tanh, relu, gelu, silu };
@@ -57,6 +59,7 @@ struct Plan {
   int classes;
   Loss loss;
   float label_smoothing, j;
+  float distillation, temperature;
 };
 
 struct Batch {
@@ -64,6 +67,8 @@ struct Batch {
   const std::int64_t* index;   // size numbers of images; null: the first `size` images
   const std::int64_t* labels;  // labels[number of the image] is its class
   int size;
+  Distortions distortions;  // an entry for each example
+  const float* targets;     // (size, classes): what teachers say; null without distillation
 };
 
 struct Result {

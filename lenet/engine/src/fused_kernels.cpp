@@ -45,7 +45,10 @@ class LeNet final : public Network {
   LeNet(const Plan& plan, int threads)
       : plan_(plan), loader_(plan_), threads_(threads), stages_(plan_, threads), layers_(plan_),
         workspaces_(threads, *this) {
-    for (int thread = 0; thread < threads; thread++) loader_.fill_border(stages_[0].input(thread));
+    for (int thread = 0; thread < threads; thread++) {
+      loader_.fill_border(stages_[0].input(thread));
+      prepare_warp(plan_.image_size, workspaces_[thread].warp_memory);
+    }
   }
 
   Result step(const Batch& batch, const float* const* weights, float* const* gradients) override {
@@ -85,7 +88,9 @@ class LeNet final : public Network {
   // What a thread needs besides the stages' own memory.
   struct Workspace {
     explicit Workspace(const LeNet& network)
-        : image_rows(network.loader_.scratch_size()),
+        : warp_memory(lenet::warp_memory(network.plan_.image_size)),
+          warped(static_cast<long>(lanes) * network.image_bytes() / 4),
+          image_rows(network.loader_.scratch_size()),
           maps(network.layers_[0].plan.inputs),
           maps_gradient(network.layers_[0].input_room()),
           scores(network.plan_.classes),
@@ -96,6 +101,7 @@ class LeNet final : public Network {
       }
     }
 
+    Floats warp_memory, warped;  // distorted images, uint8
     Vectors image_rows;
     Vectors maps, maps_gradient;  // the last stage's, as the first layer reads them
     Vectors values[most_layers], slopes[most_layers];
@@ -137,14 +143,22 @@ class LeNet final : public Network {
     return batch_.index ? batch_.index[example] : example;
   }
 
-  // Lanes without an example repeat the first.
+  int image_bytes() const { return plan_.image_size * plan_.image_size; }
+
+  // Gathers, distorts and loads. Lanes without an example repeat the first.
   void load_tile(int tile, int thread) const {
+    const Workspace& w = workspaces_[thread];
     const std::uint8_t* images[lanes];
-    for (int lane = 0; lane < lanes; lane++)
-      images[lane] = batch_.images +
-                     image_number(tile * lanes + (lane < count(tile) ? lane : 0)) *
-                         plan_.image_size * plan_.image_size;
-    loader_.load(images, workspaces_[thread].image_rows, stages_[0].input(thread));
+    for (int lane = 0; lane < lanes; lane++) {
+      const int example = tile * lanes + (lane < count(tile) ? lane : 0);
+      images[lane] = batch_.images + image_number(example) * image_bytes();
+      if (!batch_.distortions.maps) continue;
+      auto* warped = reinterpret_cast<std::uint8_t*>(static_cast<float*>(w.warped)) +
+                     lane * image_bytes();
+      warp(images[lane], batch_.distortions, example, plan_.image_size, w.warp_memory, warped);
+      images[lane] = warped;
+    }
+    loader_.load(images, w.image_rows, stages_[0].input(thread));
   }
 
   // The maps of the last stage, one after the other.
@@ -172,6 +186,24 @@ class LeNet final : public Network {
     return plan_.codes ? w.scores : w.values[layers_.size() - 1];
   }
 
+  // Sum of the losses of the first `count` lanes.
+  double labelled_loss(const Vector* scores, const std::int64_t* labels, int count, Vector weight,
+                       Vector* deltas) const {
+    const int classes = plan_.classes;
+    switch (plan_.loss) {
+      case Loss::map:
+        return cross_entropy(scores, classes, labels, count, 0.0f, -plan_.j, weight, deltas);
+      case Loss::penalty:
+        return penalty(scores, classes, labels, count, weight, deltas);
+      case Loss::squared_error:
+        return squared_error(scores, classes, labels, count, weight, deltas);
+      default:
+        return cross_entropy(scores, classes, labels, count, plan_.label_smoothing, -INFINITY,
+                             weight, deltas);
+    }
+  }
+
+  // The loss, and the deltas of the last layer.
   void score(int tile, int thread) {
     Workspace& w = workspaces_[thread];
     const Vector* scores = tile_scores(w);
@@ -183,20 +215,12 @@ class LeNet final : public Network {
     Vector weight = {};
     for (int lane = 0; lane < examples; lane++)
       weight[lane] = 1.0f / static_cast<float>(batch_.size);
-    switch (plan_.loss) {
-      case Loss::cross_entropy:
-        w.loss += cross_entropy(scores, classes, labels, examples, plan_.label_smoothing, -INFINITY,
-                                weight, deltas);
-        break;
-      case Loss::map:
-        w.loss += cross_entropy(scores, classes, labels, examples, 0.0f, -plan_.j, weight, deltas);
-        break;
-      case Loss::penalty:
-        w.loss += penalty(scores, classes, labels, examples, weight, deltas);
-        break;
-      case Loss::squared_error:
-        w.loss += squared_error(scores, classes, labels, examples, weight, deltas);
-    }
+    const float taught = batch_.targets ? plan_.distillation : 0.0f, labelled = 1.0f - taught;
+    w.loss += labelled * labelled_loss(scores, labels, examples, weight * labelled, deltas);
+    if (batch_.targets)
+      w.loss += taught * distillation(scores, classes,
+                                      batch_.targets + static_cast<long>(tile) * lanes * classes,
+                                      examples, plan_.temperature, weight * taught, deltas);
     w.right += count_right(scores, classes, labels, examples);
     if (plan_.codes)
       rbf_gradient(w.values[last], plan_.codes, layers_[last].plan.outputs, classes, deltas,

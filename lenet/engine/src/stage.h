@@ -88,9 +88,9 @@ class Stage {
   // What a thread needs for one tile, and its sums over its tiles.
   struct Work {
     explicit Work(const Stage& stage)
-        : input(stage.c_.inputs * stage.c_.input_plane()),
-          input_gradient(stage.plan_.first ? 0 : stage.input_channels_ * stage.c_.input_plane()),
-          planes(stage.output_channels_ * stage.c_.plane()),
+        : input(stage.c_.inputs * stage.input_plane_),
+          input_gradient(stage.plan_.first ? 0 : stage.input_channels_ * stage.input_plane_),
+          planes(stage.output_channels_ * stage.plane_),
           pooled(stage.subsample_ ? stage.c_.outputs * stage.c_.plane() / 4 : 0),
           pooled_slopes(stage.subsample_ ? stage.c_.outputs * stage.c_.plane() / 4 : 0),
           bias_gradient(stage.c_.outputs),
@@ -103,14 +103,20 @@ class Stage {
     Vectors bias_gradient, coefficient_gradient, shift_gradient;
   };
 
-  // input_channels, output_channels: with those that are made up to fill blocks.
-  Stage(const StagePlan& plan, int input_channels, int output_channels, int threads)
+  // Channels count those that are made up to fill blocks; rows of inputs and of outputs are the
+  // pitches apart.
+  Stage(const StagePlan& plan, int input_channels, int output_channels, int input_pitch, int pitch,
+        int threads)
       : plan_(plan),
         c_{plan.inputs, plan.outputs, plan.kernel, plan.side},
         activations_(activation_kernels(plan.activation, plan.pooling)),
         subsample_(activation_kernels(plan.subsampling).subsample),
         input_channels_(input_channels),
         output_channels_(output_channels),
+        input_pitch_(input_pitch),
+        input_plane_(input_pitch * c_.input_side()),
+        pitch_(pitch),
+        plane_(pitch * c_.side),
         weights_(c_.weights()),
         bias_(output_channels),
         works_(threads, *this) {}
@@ -121,9 +127,9 @@ class Stage {
   // Activates and pools two rows of a channel.
   void pool(const Work& w, bool training, int channel, int y, const Planes& pooled) const {
     const int side = c_.side / 2;
-    Vector* upper = w.planes + channel * c_.plane() + 2 * y * c_.side;
+    Vector* upper = w.planes + channel * plane_ + 2 * y * pitch_;
     Vector* values = pooled.row(channel, y);
-    (training ? activations_.pool_training : activations_.pool_inference)(upper, upper + c_.side,
+    (training ? activations_.pool_training : activations_.pool_inference)(upper, upper + pitch_,
                                                                           values, side);
     if (!subsample_) return;
     const int row = (channel * side + y) * side;
@@ -150,13 +156,13 @@ class Stage {
       w.coefficient_gradient[channel] += of_coefficient;
       w.shift_gradient[channel] += of_shift;
     }
-    w.bias_gradient[channel] += unpool_rows(
-        c_, gradient, w.planes + channel * c_.plane() + 2 * y * c_.side, deltas, pitch);
+    w.bias_gradient[channel] +=
+        unpool_rows(gradient, side, w.planes + channel * plane_ + 2 * y * pitch_, pitch_, deltas,
+                    pitch);
   }
 
   Planes inside_of(Vector* planes) const {
-    const int side = c_.input_side();
-    return {planes + plan_.padding * (side + 1), side, side * side};
+    return {planes + plan_.padding * (input_pitch_ + 1), input_pitch_, input_plane_};
   }
 
   float total(int team, Vectors Work::*sums, int i) const {
@@ -170,6 +176,7 @@ class Stage {
   const ActivationKernels activations_;
   const decltype(ActivationKernels::subsample) subsample_;
   const int input_channels_, output_channels_;
+  const int input_pitch_, input_plane_, pitch_, plane_;
   Floats weights_;  // (outputs, inputs, kernel, kernel), zero where there is no connection
   Floats bias_;
   const float *coefficients_ = nullptr, *shifts_ = nullptr;
@@ -182,11 +189,15 @@ class DirectStage final : public Stage {
  public:
   DirectStage(const StagePlan& plan, int threads)
       : Stage(plan, round_up(plan.inputs, best_block(plan.inputs, most_convolved)),
-              round_up(plan.outputs, best_block(plan.outputs, most_convolved)), threads),
+              round_up(plan.outputs, best_block(plan.outputs, most_convolved)),
+              plan.side + plan.kernel - 1, plan.side, threads),
         back_{c_.outputs, c_.inputs, c_.kernel, c_.input_side()},
         output_block_(best_block(c_.outputs, most_convolved)),
         input_block_(best_block(c_.inputs, most_convolved)),
         gradient_block_(best_block(c_.outputs, most_gradients)),
+        convolve_(convolve_row_in(output_block_)),
+        convolve_back_(convolve_row_in(input_block_)),
+        add_gradient_(add_weight_gradient_in(gradient_block_)),
         packed_(round_up(c_.outputs, output_block_) * c_.inputs * c_.kernel_size()),
         transposed_(round_up(c_.inputs, input_block_) * c_.outputs * c_.kernel_size()),
         no_bias_(round_up(c_.inputs, input_block_)),
@@ -200,10 +211,9 @@ class DirectStage final : public Stage {
   // Pairs of rows are pooled while they are in the first-level cache.
   void forward(int thread, bool training, const Planes& pooled) override {
     const Stage::Work& w = Stage::works_[thread];
-    const auto convolve = convolve_rows[output_block_];
     for (int y = 0; y < c_.side; y++) {
-      convolve(c_, w.input + y * c_.input_side(), packed_, bias_, 0, c_.kernel,
-               w.planes + y * c_.side);
+      convolve_(c_, w.input + y * c_.input_side(), packed_, bias_, 0, c_.kernel,
+                w.planes + y * c_.side);
       if (y % 2)
         for (int o = 0; o < c_.outputs; o++) pool(w, training, o, y / 2, pooled);
     }
@@ -212,13 +222,12 @@ class DirectStage final : public Stage {
   void backward(int thread, const Planes& pooled_gradient) override {
     const Stage::Work& w = Stage::works_[thread];
     const Work& own = works_[thread];
-    const auto add_gradient = add_weight_gradients[gradient_block_];
     if (plan_.first) {  // deltas of two rows
       for (int y = 0; y < c_.side; y += 2) {
         for (int o = 0; o < c_.outputs; o++)
           unpool(w, o, y / 2, pooled_gradient, own.deltas + o * 2 * c_.side, c_.side);
-        add_gradient(c_, 2, w.input + y * c_.input_side(), own.deltas, c_.side, 2 * c_.side,
-                     own.weight_gradient);
+        add_gradient_(c_, 2, w.input + y * c_.input_side(), own.deltas, c_.side, 2 * c_.side,
+                      own.weight_gradient);
       }
       return;
     }
@@ -227,12 +236,12 @@ class DirectStage final : public Stage {
     for (int o = 0; o < c_.outputs; o++)
       for (int y = 0; y < c_.side; y += 2)
         unpool(w, o, y / 2, pooled_gradient, deltas + o * plane + y * pitch, pitch);
-    add_gradient(c_, c_.side, w.input, deltas, pitch, plane, own.weight_gradient);
+    add_gradient_(c_, c_.side, w.input, deltas, pitch, plane, own.weight_gradient);
     for (int y = 0; y < back_.side; y++) {
       const int first = y < border ? border - y : 0;
       const int last = y < c_.side ? c_.kernel : c_.input_side() - y;
-      convolve_rows[input_block_](back_, own.deltas + y * pitch, transposed_, no_bias_, first, last,
-                                  w.input_gradient + y * back_.side);
+      convolve_back_(back_, own.deltas + y * pitch, transposed_, no_bias_, first, last,
+                     w.input_gradient + y * back_.side);
     }
   }
 
@@ -268,23 +277,35 @@ class DirectStage final : public Stage {
 
   const Convolution back_;  // from deltas to the gradient of the input
   const int output_block_, input_block_, gradient_block_;
+  const ConvolveRow convolve_, convolve_back_;
+  const AddWeightGradient add_gradient_;
   Floats packed_, transposed_, no_bias_;
   PerThread<Work> works_;
 };
 
-// Winograd's filtering of 5x5 kernels.
+// Winograd's filtering of 5x5 kernels, m outputs at a time.
+template <int m>
 class WinogradStage final : public Stage {
  public:
   WinogradStage(const StagePlan& plan, int threads)
-      : Stage(plan, plan.inputs, plan.outputs, threads),
-        winograd_{c_, best_block(c_.outputs, most_winograd), best_block(c_.inputs, most_winograd)},
-        packed_(points * winograd_.weight_point()),
-        transposed_(points * winograd_.transposed_point()),
+      : Stage(plan, plan.inputs, plan.outputs, columns(plan) + plan.kernel - 1, columns(plan),
+              threads),
+        winograd_{c_, filter<m>.points, columns(plan) / m,
+                  best_block(c_.outputs, most_winograd), best_block(c_.inputs, most_winograd_back)},
+        products_(winograd_products_of(winograd_)),
+        add_gradient_(add_winograd_gradient_in(winograd_.output_block)),
+        input_gradient_(winograd_input_gradient_in(winograd_.input_block)),
+        packed_(filter<m>.points * winograd_.weight_point()),
+        transposed_(filter<m>.points * winograd_.transposed_point()),
         works_(threads, winograd_) {}
+
+  // Multiplications for a row of outputs, of one input channel and one row of its kernel.
+  static int cost(const StagePlan& plan) { return blocks(plan.side, m) * filter<m>.points; }
 
   void begin(int thread) override {
     Stage::begin(thread);
-    memset(works_[thread].gradient, 0, points * winograd_.weight_point() * sizeof(Vector));
+    memset(works_[thread].gradient, 0,
+           filter<m>.points * winograd_.weight_point() * sizeof(Vector));
   }
 
   void forward(int thread, bool training, const Planes& pooled) override {
@@ -292,12 +313,12 @@ class WinogradStage final : public Stage {
     const Work& own = works_[thread];
     const Winograd& c = winograd_;
     for (int i = 0; i < c.inputs; i++)
-      transform_inputs(w.input + i * c.input_plane(), c.input_side(), c.tiles(), c.input_point(),
-                       own.inputs + i * c.input_stride());
-    winograd_products_by_block[c.output_block](c, own.inputs, packed_, own.outputs());
+      transform_inputs<m>(w.input + i * input_plane_, c.input_side(), c.tiles, c.input_point(),
+                          own.inputs + i * c.input_stride());
+    products_(c, own.inputs, packed_, own.outputs());
     for (int o = 0; o < c.outputs; o++) {
-      transform_products(own.outputs() + o * c.output_stride(), c.output_point(), c.output_tiles(),
-                         bias_[o], w.planes + o * c.plane());
+      transform_products<m>(own.outputs() + o * c.output_stride(), c.output_point(),
+                            c.output_tiles(), bias_[o], w.planes + o * plane_);
       for (int y = 0; y < c.side / 2; y++) pool(w, training, o, y, pooled);
     }
   }
@@ -307,25 +328,27 @@ class WinogradStage final : public Stage {
     const Work& own = works_[thread];
     const Winograd& c = winograd_;
     for (int o = 0; o < c.outputs; o++) {
-      Vector* const deltas = w.planes + o * c.plane();
+      Vector* const deltas = w.planes + o * plane_;
       for (int y = 0; y < c.side / 2; y++)
-        unpool(w, o, y, pooled_gradient, deltas + 2 * y * c.side, c.side);
-      transform_deltas(deltas, c.output_tiles(), c.output_point(),
-                       own.outputs() + o * c.output_stride());
+        unpool(w, o, y, pooled_gradient, deltas + 2 * y * pitch_, pitch_);
+      for (int y = 0; y < c.side; y++)
+        for (int x = c.side; x < pitch_; x++) deltas[y * pitch_ + x] = Vector{};
+      transform_deltas<m>(deltas, c.output_point(), c.output_tiles(),
+                          own.outputs() + o * c.output_stride());
     }
-    add_winograd_gradient_by_block[c.output_block](c, own.inputs, own.outputs(), own.gradient);
-    winograd_input_gradient_by_block[c.input_block](c, own.outputs(), transposed_, own.inputs);
+    add_gradient_(c, own.inputs, own.outputs(), own.gradient);
+    input_gradient_(c, own.outputs(), transposed_, own.inputs);
     for (int i = 0; i < c.inputs; i++)
-      transform_inputs_back(own.inputs + i * c.input_stride(), c.input_side(), c.tiles(),
-                            c.input_point(), w.input_gradient + i * c.input_plane());
+      transform_inputs_back<m>(own.inputs + i * c.input_stride(), c.input_side(), c.tiles,
+                               c.input_point(), w.input_gradient + i * input_plane_);
   }
 
  private:
   struct Work {
     explicit Work(const Winograd& c)
-        : inputs(points * c.input_point()),
-          guarded_outputs(guard + points * c.output_point()),
-          gradient(points * c.weight_point()) {}
+        : inputs(c.points * c.input_point()),
+          guarded_outputs(guard + c.points * c.output_point()),
+          gradient(c.points * c.weight_point()) {}
 
     Vector* outputs() const { return guarded_outputs + guard; }
 
@@ -334,29 +357,37 @@ class WinogradStage final : public Stage {
     Vectors gradient;
   };
 
-  void pack_kernels() override { pack_winograd(winograd_, weights_, packed_, transposed_); }
+  // Of a row of outputs, with those of the last tile that hang over.
+  static int columns(const StagePlan& plan) { return round_up(plan.side, m); }
+
+  void pack_kernels() override { pack_winograd<m>(winograd_, weights_, packed_, transposed_); }
 
   void add_kernel_gradient(int team, int output, int input, float* gradient) const override {
     for (int row = 0; row < c_.kernel; row++, gradient += c_.kernel) {
-      float transformed[points];
-      for (int p = 0; p < points; p++) {
+      float transformed[filter<m>.points];
+      for (int p = 0; p < filter<m>.points; p++) {
         const int i = winograd_offset(winograd_, p, output, input, row);
         Vector total = works_[0].gradient[i];
         for (int thread = 1; thread < team; thread++) total += works_[thread].gradient[i];
         transformed[p] = sum(total);
       }
-      add_transformed_back(transformed, gradient);
+      add_transformed_back<m>(transformed, gradient);
     }
   }
 
   const Winograd winograd_;
+  const WinogradProducts products_;
+  const AddWinogradGradient add_gradient_;
+  const WinogradInputGradient input_gradient_;
   Floats packed_, transposed_;
   PerThread<Work> works_;
 };
 
 static Stage* make_stage(const StagePlan& plan, int threads) {
-  if (plan.kernel == 5 && !plan.first) return new WinogradStage(plan, threads);
-  return new DirectStage(plan, threads);
+  if (plan.kernel != 5 || plan.first) return new DirectStage(plan, threads);
+  if (WinogradStage<4>::cost(plan) < WinogradStage<5>::cost(plan))
+    return new WinogradStage<4>(plan, threads);
+  return new WinogradStage<5>(plan, threads);
 }
 
 }  // namespace lenet::LENET_ISA
