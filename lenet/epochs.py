@@ -115,8 +115,13 @@ def make_epochs(
             )
         return passes, "one pattern at a time"
     found = engines.plan(
-        *(recipe.model, model.options, recipe.loss, recipe.label_smoothing),
-        *(recipe.distillation, recipe.temperature),
+        recipe.model,
+        model.options,
+        loss=recipe.loss,
+        label_smoothing=recipe.label_smoothing,
+        j=recipe.j,
+        distillation=recipe.distillation,
+        temperature=recipe.temperature,
     )
     name, reason = engines.choose(engine, device.type, found)
     if name == "fused":

@@ -10,6 +10,7 @@ from PIL import Image
 from torch import nn
 
 import lenet
+from lenet.codebook import C3_GROUPS
 from lenet.errors import LenetError
 from lenet.models import ACTIVATIONS, INITIALISATIONS, POOLINGS, GroupConv2d, LeNet, LeNet5s
 
