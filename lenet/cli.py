@@ -69,5 +69,7 @@ def run(arguments: list[str]) -> int:
     try:
         return importlib.import_module(f"lenet.commands.{command}").run(flags)
     except LenetError as error:
-        print(f"lenet {command}: {error}", file=sys.stderr)
+        rank = os.environ.get("RANK")  # set by torchrun
+        process = f" (process {rank})" if rank else ""
+        print(f"lenet {command}{process}: {error}", file=sys.stderr)
         return 2
