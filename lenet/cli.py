@@ -9,7 +9,8 @@ from lenet import __version__
 from lenet.errors import LenetError
 from lenet.recipes import RECIPES
 
-COMMANDS = ("train", "evaluate", "predict", "summary", "data", "bench")  # modules of lenet.commands
+# modules of lenet.commands
+COMMANDS = ("train", "sweep", "evaluate", "predict", "summary", "data", "bench")
 
 HELP = f"""\
 lenet {__version__} - LeNet: train it, look inside it, read digits with it.
@@ -17,6 +18,7 @@ lenet {__version__} - LeNet: train it, look inside it, read digits with it.
 usage: lenet COMMAND [arguments]     `lenet COMMAND --help` explains one of them
 
   train [RECIPE]      train a network: {", ".join(RECIPES)}
+  sweep [RECIPE]      train it many times with other values, find the best, on many machines
   evaluate MODEL      measure a trained network on a test set
   predict IMAGE...    read pictures: files, folders, or - for standard input
   summary MODEL       what every layer is and costs

@@ -188,7 +188,7 @@ def lost_processes() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        reason = str(error).splitlines()[0].split("] ", 1)[-1][:100]
+        reason = str(error).splitlines()[0].split("] ", 1)[-1].split(". ")[0]  # of gloo's words
         raise LostProcessError(f"another process of this run ended or hangs ({reason})") from None
 
 

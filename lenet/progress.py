@@ -19,7 +19,8 @@ class Progress:
     """
 
     def __init__(self, title: str, total: int, quiet: bool = False) -> None:
-        self.title, self.total, self.done, self.quiet = title, total, 0, quiet
+        self.title, self.total, self.quiet = title, total, quiet
+        self.done: float = 0
         self.note = ""
         self.started = self.last_line = time.monotonic()
         console = Console(stderr=True)
@@ -48,7 +49,7 @@ class Progress:
         if self.bar:
             self.bar.stop()
 
-    def advance(self, count: int = 1, note: str | None = None) -> None:
+    def advance(self, count: float = 1, note: str | None = None) -> None:
         """Counts `count` more units as done; `note` replaces the words behind the bar."""
         self.done += count
         self.note = note or self.note

@@ -54,9 +54,7 @@ def train(
     folder = Path(out) if out else None
     if recipe.optimizer == "sdlm" and device == "auto":
         device = "cpu"  # one pattern at a time is no work for a GPU
-    own = Path(recipe.data).expanduser()
-    if recipe.data not in data.SOURCES and own.is_dir():  # the run can be resumed from anywhere
-        recipe = dataclasses.replace(recipe, data=str(own.resolve()))
+    recipe = with_full_path(recipe)
     with connected() as world:
         if folder and world.first and is_run(folder):
             raise LenetError(f"{folder} already holds a run; go on with it by --resume {folder}")
@@ -69,6 +67,14 @@ def train(
             world.size,
         )
         return proceed(world, folder, recipe, settings)
+
+
+def with_full_path(recipe: Recipe) -> Recipe:
+    """The recipe with a path to data of one's own that holds from anywhere."""
+    own = Path(recipe.data).expanduser()
+    if recipe.data in data.SOURCES or not own.is_dir():
+        return recipe
+    return dataclasses.replace(recipe, data=str(own.resolve()))
 
 
 def is_run(folder: Path) -> bool:
@@ -170,20 +176,18 @@ def proceed(world: World, folder: Path | None, recipe: Recipe, settings: Setting
             run_epochs(session)
         except KeyboardInterrupt:
             if world.first:
-                print(f"\nStopped. {kept_words(session)}", file=sys.stderr)
+                print(
+                    f"\nStopped. Epochs up to {session.progress['epoch']} of {recipe.epochs} are "
+                    f"kept; go on with: lenet train --resume {folder}",
+                    file=sys.stderr,
+                )
             raise
         except LostProcessError as error:
             raise LenetError(
-                f"{error}. {kept_words(session)}, under torchrun with any number of processes"
+                f"{error}. The run is kept as it was after its last whole epoch; go on, alone or "
+                f"under torchrun with any number of processes, with: lenet train --resume {folder}"
             ) from None
         return finish(session, settings.device)
-
-
-def kept_words(session: Session) -> str:
-    return (
-        f"Epochs up to {session.progress['epoch']} of {session.recipe.epochs} are kept; "
-        f"go on with: lenet train --resume {session.folder}"
-    )
 
 
 def run_epochs(session: Session) -> None:
