@@ -408,9 +408,20 @@ def parallel_coordinates(
     for number, axis in enumerate(shown):
         drawn.axvline(number, color=INK, linewidth=0.8)
         for height, words in axis.ticks():
+            place: dict[str, Any] = {"ha": "right", "va": "center", "zorder": 3}
+            paper = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
             drawn.text(
-                number - 0.03, height, literal(words), color=GREY, size=8, ha="right", va="center"
+                number - 0.03, height, literal(words), color=GREY, size=8, bbox=paper, **place
             )
+    above: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1, 1)}
+    for color, words in (
+        (ORANGE, "the best"),
+        (DARK, "better"),
+        (PALE, "worse"),
+        (LINE, "stopped early"),
+    ):
+        drawn.plot([], color=color, label=words)
+    drawn.legend(frameon=False, labelcolor=INK, fontsize=9, ncols=4, **above)
     drawn.set_xticks(range(len(shown)), [literal(axis.name) for axis in shown], color=INK)
     drawn.set_yticks([])
     drawn.set_xlim(-0.45, len(shown) - 0.8)

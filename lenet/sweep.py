@@ -64,11 +64,15 @@ class Result:
 
     @property
     def words(self) -> str:
-        values = ", ".join(f"{field} {spelled(value)}" for field, value in self.values.items())
-        error = "" if self.error is None else f" {self.error:.2%} validation error"
-        early = f" after {self.epochs} epochs" if self.state == "pruned" else ""
-        reason = f" ({self.reason})" if self.reason else ""
-        return f"trial {self.number}: {self.state}{early}{reason},{error} with {values}"
+        what = f"{self.state}: {self.reason}" if self.error is None else f"{self.error:.2%} error"
+        early = f" after epoch {self.epochs}, pruned" if self.state == "pruned" else ""
+        values = ", ".join(f"{field} {shown(value)}" for field, value in self.values.items())
+        return f"trial {self.number}: {what}{early}; {values}"
+
+
+def shown(value: Any) -> str:
+    """A recipe's value for people: numbers with four digits."""
+    return f"{value:.4g}" if isinstance(value, float) else spelled(value)
 
 
 @dataclass(frozen=True)

@@ -118,9 +118,8 @@ def run(flags: list[str]) -> int:
 
 
 def row(each: "Result", fields: list[str]) -> list[str]:
-    from lenet.knobs import spelled
+    from lenet.sweep import shown
 
     error = "" if each.error is None else f"{each.error:.2%}"
-    values = [each.values.get(field, "") for field in fields]
-    words = [f"{x:.4g}" if isinstance(x, float) else spelled(x) for x in values]
-    return [str(each.number), each.state, error, str(each.epochs), f"{each.seconds:.1f}", *words]
+    values = [shown(each.values.get(field, "")) for field in fields]
+    return [str(each.number), each.state, error, str(each.epochs), f"{each.seconds:.1f}", *values]
