@@ -105,7 +105,7 @@ def test_fused_steps_are_shared(base: Recipe, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     alone = training.train(recipe, out=tmp_path / "alone", threads=1)
     assert_alike(tmp_path / "shared", alone.path)
-    assert os.listdir(tmp_path / "shared").sort() == os.listdir(alone.path).sort()
+    assert set(os.listdir(tmp_path / "shared")) == set(os.listdir(alone.path))
     record = json.loads((tmp_path / "shared" / runs.ENVIRONMENT).read_text())
     assert record["settings"]["processes"] == 2
     assert record["settings"]["engine"] == "fused"
@@ -113,9 +113,10 @@ def test_fused_steps_are_shared(base: Recipe, tmp_path: Path) -> None:
     assert done.stderr.count("epoch 2/2 ") == 1
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds processes in /proc")
 def test_a_process_is_killed(base: Recipe, tmp_path: Path) -> None:
     """The other one says so, and one process alone goes on to what it would have made itself."""
-    recipe = dataclasses.replace(base, momentum=0.5, lr=0.05, activation="silu", epochs=40)
+    recipe = dataclasses.replace(base, momentum=0.5, lr=0.02, activation="silu", epochs=30)
     folder = tmp_path / "shared"
     line = [*TORCHRUN, write(recipe, tmp_path), "--threads", "1", "--out", folder]
     line += ["--engine", "autograd"]
