@@ -10,7 +10,7 @@ import io
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -22,6 +22,7 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lenet.augment import Warps
 from lenet.engine.fused import usable_cores
 from lenet.engine.steps import Step
 from lenet.errors import LenetError
@@ -104,7 +105,10 @@ class World:
                 dist.monitored_barrier(timeout=START)
 
     def share_state(
-        self, model: Network, optimizer: torch.optim.Optimizer, progress: dict[str, Any]
+        self,
+        networks: Mapping[str, Network],
+        optimizer: torch.optim.Optimizer,
+        progress: dict[str, Any],
     ) -> dict[str, Any]:
         """Gives all processes the first one's weights, optimizer state and `progress`."""
         if self.size == 1:
@@ -112,12 +116,14 @@ class World:
 
         def state() -> bytes:
             buffer = io.BytesIO()
-            torch.save((model.state_dict(), optimizer.state_dict(), progress), buffer)
+            weights = {role: network.state_dict() for role, network in networks.items()}
+            torch.save((weights, optimizer.state_dict(), progress), buffer)
             return buffer.getvalue()
 
         content = io.BytesIO(self.from_first(state))
         weights, moments, progress = torch.load(content, map_location="cpu", weights_only=True)
-        model.load_state_dict(weights)
+        for role, network in networks.items():
+            network.load_state_dict(weights[role])
         optimizer.load_state_dict(moments)
         return progress
 
@@ -209,7 +215,10 @@ class SharedStep:
             self.group = dist.new_group(timeout=PATIENCE, backend="nccl")
 
     def __call__(
-        self, index: NDArray[np.int64], maps: NDArray[np.float32] | None
+        self,
+        index: NDArray[np.int64],
+        warps: Warps | None = None,
+        targets: NDArray[np.float32] | None = None,
     ) -> tuple[Tensor, Tensor]:
         rows = self.world.rows(len(index))
         mine = index[rows]
@@ -217,7 +226,11 @@ class SharedStep:
         with torch.no_grad():
             if len(mine):
                 with torch.enable_grad():
-                    loss, right = self.step(mine, maps[rows] if maps is not None else None)
+                    loss, right = self.step(
+                        mine,
+                        None if warps is None else warps[rows],
+                        None if targets is None else targets[rows],
+                    )
                 gradients = [p.grad.flatten() for p in self.parameters if p.grad is not None]
                 torch.cat(gradients, out=flat[:-2])
                 flat[-2] = loss
@@ -231,6 +244,6 @@ class SharedStep:
                 parameter.grad.copy_(part.view_as(parameter))
         return flat[-2], flat[-1]
 
-    def scores(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def scores(self, model: Network, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         mine = images[self.world.rows(len(images))]
-        return self.world.gather(self.step.scores(mine) if len(mine) else None)
+        return self.world.gather(self.step.scores(model, mine) if len(mine) else None)

@@ -7,14 +7,14 @@ paper of 1998: C1, S2, C3, S4, C5, F6, output.
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lenet.codebook import c3_table, digit_codes
+from lenet.codebook import C3_GROUPS, c3_table, digit_codes
 from lenet.errors import LenetError
 from lenet.layers import (
     EuclideanRBF,
@@ -306,13 +306,6 @@ class GroupConv2d(nn.Module):
     Neighbours wrap around. The groups are the columns of the paper's Table I.
     """
 
-    GROUPS: ClassVar[dict[str, list[list[int]]]] = {
-        "three": [[(i + d) % 6 for d in (0, 1, 2)] for i in range(6)],
-        "four": [[(i + d) % 6 for d in (0, 1, 2, 3)] for i in range(6)],
-        "gap": [[(i + d) % 6 for d in (0, 1, 3, 4)] for i in range(3)],
-        "all": [[0, 1, 2, 3, 4, 5]],
-    }
-
     window = (5, 1)  # side and stride of what one unit sees
 
     def __init__(self) -> None:
@@ -325,7 +318,7 @@ class GroupConv2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, 6, H, W) -> (N, 16, H - 4, W - 4)."""
         maps = []
-        for name, groups in self.GROUPS.items():
+        for name, groups in C3_GROUPS.items():
             # One call for all positions of a kernel set: the groups join the batch axis.
             inputs = x[:, groups].flatten(0, 1)
             maps.append(
@@ -341,7 +334,7 @@ class GroupConv2d(nn.Module):
     def multiply_adds(self, output_shape: Sequence[int]) -> int:
         """Number of multiply-adds for an output of (16, H, W)."""
         height, width = output_shape[-2:]
-        kernels = sum(len(group) for groups in self.GROUPS.values() for group in groups)
+        kernels = sum(len(group) for groups in C3_GROUPS.values() for group in groups)
         return kernels * 25 * height * width
 
 

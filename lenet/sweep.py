@@ -23,14 +23,20 @@ import torch
 from lenet import data, plots, studies
 from lenet.distributed import find_world
 from lenet.engine.steps import cpu_threads
-from lenet.epochs import make_epochs
+from lenet.epochs import Watch, make_epochs
 from lenet.errors import LenetError
 from lenet.files import write_text
 from lenet.knobs import Knob, knobs, spelled, turned
 from lenet.progress import Progress
 from lenet.recipes import Recipe
 from lenet.studies import FrozenTrial, Trial, TrialPruned, TrialState
-from lenet.training import choose_device, initial_network, make_optimizer, with_full_path
+from lenet.training import (
+    choose_device,
+    initial_network,
+    make_optimizer,
+    make_teachers,
+    with_full_path,
+)
 
 SWEEP, TRIALS, BEST = "sweep.json", "trials.csv", "best.json"
 IMPORTANCE, PARALLEL = "importance.png", "parallel.png"
@@ -204,6 +210,17 @@ def begin(folder: Path, plan: Plan) -> None:
     write_text(folder / SWEEP, json.dumps(content, indent=2) + "\n")
 
 
+class TrialWatch(Watch):
+    """Moves the bar, on which a trial is one unit, by a step's share of it."""
+
+    def __init__(self, bar: Progress, recipe: Recipe, epoch: int, images: int) -> None:
+        super().__init__(bar, recipe, epoch)
+        self.examples_of_trial = recipe.epochs * images
+
+    def __call__(self, examples: int, loss: Any, right: Any) -> None:
+        self.bar.advance(examples / self.examples_of_trial)
+
+
 class Trainer:
     """Trains trials, and says how far all processes together have come."""
 
@@ -233,14 +250,14 @@ class Trainer:
         model = initial_network(recipe, len(self.dataset.classes)).to(self.device)
         optimizer = make_optimizer(recipe, model)
         epochs, _ = make_epochs(
-            recipe, self.device, self.engine, self.threads, model, optimizer, train
+            *(recipe, self.device, self.engine, self.threads, model, optimizer, train),
+            make_teachers(recipe, self.dataset.classes, self.threads),
         )
-        work = recipe.epochs * len(train)
         error = math.nan
         for epoch in range(1, recipe.epochs + 1):
             note = f"trial {trial.number}, epoch {epoch}/{recipe.epochs}; {self.best}"
             self.bar.advance(0, note)
-            epochs.run(epoch, lambda examples, loss, right: self.bar.advance(examples / work))
+            epochs.run(epoch, TrialWatch(self.bar, recipe, epoch, len(train)))
             scores = epochs.scores(validation.images)
             if not np.isfinite(scores).all():
                 raise LenetError(f"scores are not finite after epoch {epoch}")

@@ -84,7 +84,7 @@ def test_one_pattern_at_a_time_cannot_be_shared(digit_folder: Path) -> None:
     train = data.load(recipe.data).train
     device = torch.device("cpu")
     with pytest.raises(LenetError, match="cannot be shared among 2 processes: start it without"):
-        epochs.make_epochs(recipe, device, "auto", 1, model, optimizer, train, World(0, 2))
+        epochs.make_epochs(recipe, device, "auto", 1, model, optimizer, train, None, World(0, 2))
 
 
 @needs_kernels

@@ -33,7 +33,7 @@ LENET_INLINE Activated activate(Vector x) {
   } else if constexpr (activation == Activation::relu) {
     return {x < 0.0f ? Vector{} : x, x > 0.0f ? splat(1.0f) : Vector{}};
   } else {
-    constexpr float steepness = 1.702f;
+    constexpr float steepness = activation == Activation::gelu ? 1.702f : 1.0f;
     const Activated s = activate<Activation::sigmoid>(x * steepness);
     return {x * s.value, s.value + x * s.slope * steepness};
   }
@@ -55,8 +55,8 @@ static void activate_and_pool(Vector* upper, Vector* lower, Vector* pooled, int 
       }
     } else {
       // The first of equals wins, as in PyTorch. A monotone activation of the largest is the
-      // largest activation, so that one of four is computed; GELU is not monotone.
-      constexpr bool monotone = activation != Activation::gelu;
+      // largest activation, so that one of four is computed; GELU and SiLU are not monotone.
+      constexpr bool monotone = activation != Activation::gelu && activation != Activation::silu;
       Vector from[4] = {upper[0], upper[1], lower[0], lower[1]}, slope[4];
       if constexpr (!monotone)
         LENET_UNROLL for (int i = 0; i < 4; i++) {
@@ -123,8 +123,10 @@ static ActivationKernels activation_kernels(Activation activation, Pooling pooli
       return activation_kernels<Activation::scaled_tanh>(pooling);
     case Activation::relu:
       return activation_kernels<Activation::relu>(pooling);
-    default:
+    case Activation::gelu:
       return activation_kernels<Activation::gelu>(pooling);
+    default:
+      return activation_kernels<Activation::silu>(pooling);
   }
 }
 
