@@ -17,6 +17,7 @@ from lenet import losses
 from lenet.augment import Distortion, Warps
 from lenet.data import Split
 from lenet.distillation import Teachers
+from lenet.distributed import ALONE, SharedStep, World
 from lenet.engine import fused, sequential
 from lenet.engine.steps import AutogradStep, FusedStep, Step, cpu_threads, distort
 from lenet.errors import LenetError
@@ -102,10 +103,16 @@ def make_epochs(
     optimizer: torch.optim.Optimizer,
     train: Split,
     teachers: Teachers | None = None,
+    world: World = ALONE,
 ) -> tuple[Epochs, str]:
     """What runs the epochs, and why it was chosen."""
     if isinstance(optimizer, StochasticDiagonalLM):
         assert isinstance(model, LeNet5)
+        if world.size > 1:
+            raise LenetError(
+                "the optimizer sdlm takes one pattern after the other and cannot be shared among "
+                f"{world.size} processes: start it without torchrun"
+            )
         if device.type != "cpu":
             raise LenetError("the optimizer sdlm runs on the CPU: use --device cpu")
         passes = Passes(recipe, model, optimizer, train)
@@ -129,6 +136,8 @@ def make_epochs(
         step: Step = FusedStep(model, train, found, threads)
     else:
         step = AutogradStep(model, train, make_criterion(recipe))
+    if world.size > 1:
+        step = SharedStep(step, model, world)
     return Minibatches(recipe, model, optimizer, step, name, train, teachers), reason
 
 
