@@ -15,7 +15,15 @@ from lenet import losses
 from lenet.augment import Distortion
 from lenet.data import Split
 from lenet.engine import fused, sequential
-from lenet.engine.steps import AutogradStep, FusedStep, Step, cpu_threads, distort
+from lenet.engine.single import SingleImage
+from lenet.engine.steps import (
+    AutogradStep,
+    FusedStep,
+    Step,
+    cpu_threads,
+    distort,
+    scores_by_autograd,
+)
 from lenet.errors import LenetError
 from lenet.models import LeNet5, Network
 from lenet.optim import StochasticDiagonalLM
@@ -213,7 +221,10 @@ class Passes:
         return distort(images, part, maps, threads=1), labels[part], np.arange(len(part))
 
     def scores(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return sequential.scores(self.model, images)
+        if self.engine == "autograd":
+            return scores_by_autograd(self.model, images)
+        weights = {name: p.detach().numpy() for name, p in self.model.named_parameters()}
+        return SingleImage("LeNet5", self.model.options, weights).batch_scores(images)
 
 
 def step_record(
