@@ -11,17 +11,21 @@ from numpy.typing import NDArray
 
 from lenet import engine, metrics, plots
 from lenet.checkpoint import Checkpoint, restore
+from lenet.corruptions import CORRUPTIONS, corrupt
 from lenet.data import Split
 from lenet.engine.single import SingleImage, unsupported
 from lenet.errors import LenetError
 from lenet.files import write_text
+from lenet.progress import Progress
 
 if TYPE_CHECKING:
     from lenet.models import Network
 
 REPORT = "report.json"
-FIGURES = ("confusion.png", "rejection.png", "mistakes.png")
+FIGURES = ("confusion.png", "rejection.png", "reliability.png", "mistakes.png")
 MISTAKES = 40  # worst mistakes in the picture of them
+
+SHOWN = 12  # images under each corruption in the picture of them
 
 Scorer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 Tracer = Callable[[NDArray[np.uint8]], dict[str, NDArray[np.float32]]]
@@ -46,7 +50,8 @@ def evaluate(
         from lenet.engine.steps import scores_by_autograd
 
         scores = scores_by_autograd(model, split.images)
-    return metrics.report(scores, split.labels, classes or class_names(model, scores.shape[1]))
+    names = classes or class_names(model, scores.shape[1])
+    return metrics.report(scores, split.labels, names, temperature(model))
 
 
 def scorer(model: Checkpoint, asked: str = "auto", threads: int | None = None) -> Scorer:
@@ -158,6 +163,32 @@ def class_names(model: "Network | Checkpoint", count: int) -> list[str]:
     return names
 
 
+def temperature(model: "Network | Checkpoint") -> float:
+    """What its scores are divided by before they become probabilities; 1 if it was not fitted."""
+    return model.card.get("temperature") or 1.0
+
+
+def robustness(score: Scorer, split: Split) -> dict[str, float]:
+    """Corruption -> error, 0..1, on the split's images under each of `lenet.corruptions`."""
+    errors = {}
+    with Progress("corruptions", len(CORRUPTIONS)) as bar:
+        for name in CORRUPTIONS:
+            answers = score(corrupt(split.images, name)).argmax(1)
+            errors[name] = float((answers != split.labels).mean())
+            bar.advance(note=name)
+    return errors
+
+
+def draw_corruptions(folder: Path, errors: dict[str, float], split: Split, name: str) -> Path:
+    """Draws the split's first images under each corruption, with its error; returns the file."""
+    few = split.images[:SHOWN]
+    images = {"none": few, **{name: corrupt(few, name) for name in errors}}
+    title = f"{name} under corruptions: mean error {np.mean([*errors.values()]):.2%}"
+    file = folder / "corruptions.png"
+    plots.save(plots.corrupted_images(images, errors, title), file)
+    return file
+
+
 def write(
     folder: Path, report: metrics.Report, scores: NDArray[np.float32], split: Split
 ) -> list[Path]:
@@ -167,10 +198,12 @@ def write(
     except OSError as error:
         raise LenetError(f"cannot make the folder {folder}: {error.strerror}") from None
     write_text(folder / REPORT, json.dumps(report.as_dict(), indent=1) + "\n")
+    calibrated, title = scores / report.temperature, "Reliability: " + plots.summary(report)
     figures = (
         plots.confusion_matrix(report),
         plots.rejection_curve(report),
-        plots.worst_mistakes(split.images, split.labels, scores, report.classes, MISTAKES),
+        plots.reliability_diagram({"": report.reliability}, title),
+        plots.worst_mistakes(split.images, split.labels, calibrated, report.classes, MISTAKES),
     )
     for figure, name in zip(figures, FIGURES, strict=True):
         plots.save(figure, folder / name)

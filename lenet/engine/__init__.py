@@ -18,13 +18,15 @@ def plan(
     options: Mapping[str, Any],
     loss: str = "cross-entropy",
     label_smoothing: float = 0.0,
+    distillation: float = 0.0,
+    temperature: float = 1.0,
 ) -> fused.Plan | str:
     """What the fused kernels need to know of a network, or one sentence why they cannot serve.
 
     Args:
         network: class name in `lenet.models`.
         options: arguments of its constructor, as `Network.options` gives them.
-        loss, label_smoothing: as in a recipe.
+        loss, label_smoothing, distillation, temperature: as in a recipe.
     """
     if network != "LeNet":
         return f"there are no fused kernels for {network}"
@@ -47,6 +49,8 @@ def plan(
         std=options["std"],
         loss=loss,
         label_smoothing=label_smoothing,
+        distillation=distillation,
+        temperature=temperature,
     )
     return fused.unsupported(candidate) or candidate
 

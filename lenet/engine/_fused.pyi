@@ -9,6 +9,7 @@ def warp(
     images: NDArray[np.uint8],
     index: NDArray[np.int64],
     maps: NDArray[np.float32],
+    knots: NDArray[np.float32] | None,
     out: NDArray[np.uint8],
     threads: int,
 ) -> None: ...
@@ -22,6 +23,9 @@ class FusedStep:
         index: NDArray[np.int64],
         weights: Sequence[NDArray[np.float32]],
         gradients: Sequence[NDArray[np.float32]],
+        maps: NDArray[np.float32] | None,
+        knots: NDArray[np.float32] | None,
+        targets: NDArray[np.float32] | None,
     ) -> tuple[float, int]: ...
     def scores(
         self,

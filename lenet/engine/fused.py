@@ -34,7 +34,9 @@ class Plan:
 
     activation: "sigmoid", "tanh", "scaled-tanh" (1.7159 tanh(2x / 3)), "relu" or "gelu"
     (x sigmoid(1.702 x)); it comes before the pooling. loss: "cross-entropy", or "mse", the mean of
-    (scores - one_hot)^2 over examples and classes.
+    (scores - one_hot)^2 over examples and classes. distillation: share w of the loss that comes
+    from given targets p, (1 - w) loss + w T^2 cross_entropy(p, softmax(scores / T)), T the
+    temperature.
     """
 
     image_size: int = 28
@@ -50,6 +52,8 @@ class Plan:
     std: float = 1.0
     loss: str = "cross-entropy"
     label_smoothing: float = 0.0
+    distillation: float = 0.0
+    temperature: float = 1.0
 
     @property
     def shapes(self) -> tuple[tuple[int, ...], ...]:
@@ -98,6 +102,10 @@ def unsupported(plan: Plan) -> str | None:
         return f"label smoothing must be from 0 to 1, not {plan.label_smoothing}"
     if plan.label_smoothing and plan.loss != "cross-entropy":
         return "label smoothing belongs to the loss cross-entropy"
+    if not 0 <= plan.distillation <= 1:
+        return f"distillation must be from 0 to 1, not {plan.distillation}"
+    if not (np.isfinite(plan.temperature) and plan.temperature > 0):
+        return f"the temperature must be finite and positive, not {plan.temperature}"
     return None
 
 
@@ -150,6 +158,9 @@ class Kernels:
         index: NDArray[np.int64],
         weights: Sequence[NDArray[np.float32]],
         gradients: Sequence[NDArray[np.float32]],
+        maps: NDArray[np.float32] | None = None,
+        knots: NDArray[np.float32] | None = None,
+        targets: NDArray[np.float32] | None = None,
     ) -> tuple[float, int]:
         """Forward and backward pass of one batch.
 
@@ -160,6 +171,10 @@ class Kernels:
             weights: float32 arrays of `plan.shapes`.
             gradients: float32 arrays of `plan.shapes`, overwritten by the gradients of the mean
                 loss.
+            maps, knots: float32 (B, 2, 3) and (B, 2, K, K), distortions of the images as `warp`
+                has them; None for images as they are.
+            targets: float32 (B, classes), distributions over the classes, given if and only if
+                the plan has distillation.
 
         Returns:
             Mean loss over the batch, and how many labels have the largest score.
@@ -175,8 +190,15 @@ class Kernels:
         for gradient in gradients:
             if not gradient.flags.writeable:
                 raise LenetError("gradients must be writeable")
+        _check_distortions(maps, knots, len(index))
+        if (targets is not None) != bool(self.plan.distillation):
+            raise LenetError("targets and the plan's distillation go together")
+        if targets is not None:
+            _check("targets", targets, np.float32, (len(index), self.plan.classes))
         try:
-            return self._kernels.step(images, labels, index, list(weights), list(gradients))
+            return self._kernels.step(
+                images, labels, index, list(weights), list(gradients), maps, knots, targets
+            )
         except (ValueError, IndexError) as error:
             raise LenetError(str(error)) from None
 
@@ -211,14 +233,16 @@ def warp(
     images: NDArray[np.uint8],
     index: NDArray[np.int64],
     maps: NDArray[np.float32],
+    knots: NDArray[np.float32] | None = None,
     threads: int | None = None,
 ) -> NDArray[np.uint8]:
-    """Chosen images seen through affine maps; `lenet.augment.warp` says the same in PyTorch.
+    """Chosen images, distorted; `lenet.augment.warp` says the same in PyTorch.
 
     Args:
         images: uint8 (N, H, H), C-contiguous, as all arrays here.
         index: int64 (B,), 0 to N - 1.
-        maps: float32 (B, 2, 3), as `lenet.augment.Distortion.draw` gives them.
+        maps: float32 (B, 2, 3), affine maps as `lenet.augment.Distortion.draw` gives them.
+        knots: float32 (B, 2, K, K), elastic displacements from there; None for none.
         threads: threads that share the work; by default one for each core.
 
     Returns:
@@ -229,14 +253,23 @@ def warp(
     """
     assert _fused is not None
     _check("index", index, np.int64, (len(index),))
-    _check("maps", maps, np.float32, (len(index), 2, 3))
+    _check_distortions(maps, knots, len(index))
     _check("images", images, np.uint8, images.shape)
     out = np.empty((len(index), *images.shape[1:]), np.uint8)
     try:
-        _fused.warp(images, index, maps, out, threads or min(usable_cores(), 256))
+        _fused.warp(images, index, maps, knots, out, threads or min(usable_cores(), 256))
     except (ValueError, IndexError, TypeError) as error:
         raise LenetError(str(error)) from None
     return out
+
+
+def _check_distortions(
+    maps: NDArray[np.float32] | None, knots: NDArray[np.float32] | None, count: int
+) -> None:
+    if maps is not None:
+        _check("maps", maps, np.float32, (count, 2, 3))
+    if knots is not None:  # the module knows how many there must be
+        _check("knots", knots, np.float32, (count, *knots.shape[1:]))
 
 
 def _check(name: str, array: NDArray[Any], dtype: Any, shape: tuple[int, ...]) -> None:

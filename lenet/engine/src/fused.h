@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "warp.h"
+
 namespace lenet {
 
 enum class Activation { sigmoid, tanh, scaled_tanh, relu, gelu, silu };
@@ -18,6 +20,7 @@ struct Plan {
   float mean, std;
   Loss loss;
   float label_smoothing;
+  float distillation, temperature;
 };
 
 constexpr int parameter_arrays = 10;  // weight and bias of C1, C3, C5, F6 and output
@@ -27,6 +30,8 @@ struct Batch {
   const std::int64_t* index;   // size numbers of images; null: the first `size` images
   const std::int64_t* labels;  // labels[number of the image] is its class
   int size;
+  Distortions distortions;  // an entry for each example
+  const float* targets;     // (size, classes): what teachers say; null without distillation
 };
 
 struct Result {

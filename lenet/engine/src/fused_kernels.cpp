@@ -26,8 +26,8 @@ constexpr bool many_registers = registers >= 32;
 constexpr int kernel = 5;
 constexpr int c1_channels = 6, c1_columns = many_registers ? 4 : 2;
 constexpr int c1_gradient_channels = many_registers ? 3 : 2;
-constexpr int c3_channels = many_registers ? 4 : 2, c3_tiles = 5;
-constexpr int c3_back_channels = many_registers ? 3 : 2;
+constexpr int c3_columns = 5, c3_tiles = 2;  // F(5, 5)
+constexpr int c3_channels = many_registers ? 4 : 2, c3_block = 5, c3_back_channels = 6;
 
 // The largest divisor of n that leaves registers for operands, the number of accumulators of a
 // fully connected layer.
@@ -53,7 +53,8 @@ constexpr Shape lenet = {
     .F6 = 84,
     .classes = 10,
 };
-static_assert(lenet.C3.input_side() == lenet.S2_side() && lenet.C3.side == 2 * c3_tiles);
+static_assert(lenet.C3.input_side() == lenet.S2_side() && lenet.C3.side == c3_columns * c3_tiles);
+constexpr int points = filter<c3_columns>.points;
 constexpr int c3_points = points * lenet.C3.inputs * lenet.C3.outputs * kernel;
 
 enum Parameter {
@@ -124,6 +125,8 @@ struct Workspace {
   Vectors C3_inputs{points * lenet.C3.inputs * lenet.C3.input_side() * c3_tiles};
   Vectors C3_points{points * lenet.C3.outputs * lenet.C3.side * c3_tiles};
   Vectors C1_row_deltas{lenet.C1.outputs * 2 * lenet.C1.side};
+  Floats warp_memory{lenet::warp_memory(lenet.C1.input_side())};
+  Floats warped{lanes * lenet.C1.input_side() * lenet.C1.input_side() / 4};  // uint8 images
 
   Vectors C1_weight_gradient{lenet.C1.weights()}, C1_bias_gradient{lenet.C1.outputs};
   Vectors C3_point_gradient{c3_points}, C3_bias_gradient{lenet.C3.outputs};
@@ -171,7 +174,10 @@ class LeNet final : public Network {
         activations_(activation_kernels(plan.activation, plan.pooling)),
         threads_(threads),
         workspaces_(new Workspace[threads]) {
-    for (int thread = 0; thread < threads; thread++) fill_border(workspaces_[thread]);
+    for (int thread = 0; thread < threads; thread++) {
+      fill_border(workspaces_[thread]);
+      prepare_warp(plan.image_size, workspaces_[thread].warp_memory);
+    }
   }
   ~LeNet() override { delete[] workspaces_; }
 
@@ -232,7 +238,7 @@ class LeNet final : public Network {
     constexpr int s4 = dense_block(lenet.S4), out = dense_block(lenet.classes);
     if (thread == 0) {
       pack_convolution<c1_channels>(lenet.C1, weights_[C1_weight], packed_.C1);
-      pack_winograd<c3_channels, c3_back_channels>(lenet.C3, weights_[C3_weight], packed_.C3,
+      pack_winograd<c3_columns, c3_channels, c3_back_channels>(lenet.C3, weights_[C3_weight], packed_.C3,
                                                    packed_.C3_transposed);
       pack_dense<f6>(weights_[F6_weight], lenet.C5, 0, lenet.F6, packed_.F6);
       pack_dense<out>(weights_[output_weight], lenet.F6, 0, lenet.classes, packed_.output);
@@ -264,16 +270,22 @@ class LeNet final : public Network {
     return batch_.index ? batch_.index[example] : example;
   }
 
-  // Gathers, normalises and transposes. Lanes without an example repeat the first.
-  void load_tile(int tile, Vector* input) const {
+  // Gathers, distorts, normalises and transposes. Lanes without an example repeat the first.
+  void load_tile(int tile, Workspace& w) const {
     const int side = plan_.image_size;
     const int border = (lenet.C1.input_side() - side) / 2;
     const float scale = 1.0f / (255.0f * plan_.std), shift = -plan_.mean / plan_.std;
     const std::uint8_t* images[lanes];
-    for (int lane = 0; lane < lanes; lane++)
-      images[lane] =
-          batch_.images +
-          image_number(tile * lanes + (lane < count(tile) ? lane : 0)) * side * side;
+    for (int lane = 0; lane < lanes; lane++) {
+      const int example = tile * lanes + (lane < count(tile) ? lane : 0);
+      images[lane] = batch_.images + image_number(example) * side * side;
+      if (batch_.distortions.maps) {
+        auto* warped = reinterpret_cast<std::uint8_t*>(static_cast<float*>(w.warped)) +
+                       lane * side * side;
+        warp(images[lane], batch_.distortions, example, side, w.warp_memory, warped);
+        images[lane] = warped;
+      }
+    }
     for (int y = 0; y < side; y++)
       for (int start = 0; start < side; start += lanes) {
         const int x = start + lanes < side ? start : side - lanes;
@@ -284,7 +296,7 @@ class LeNet final : public Network {
           square[lane] = __builtin_convertvector(integers, Vector) * scale + shift;
         }
         transpose(square);
-        Vector* row = input + (y + border) * lenet.C1.input_side() + border + x;
+        Vector* row = w.input + (y + border) * lenet.C1.input_side() + border + x;
         for (int i = 0; i < lanes; i++) row[i] = square[i];
       }
   }
@@ -292,7 +304,7 @@ class LeNet final : public Network {
   template <bool training>
   void forward(int tile, Workspace& w) const {
     const auto pool = training ? activations_.pool_training : activations_.pool_inference;
-    load_tile(tile, w.input);
+    load_tile(tile, w);
 
     constexpr Convolution C1 = lenet.C1, C3 = lenet.C3;
     for (int y = 0; y < C1.side; y++) {
@@ -305,13 +317,13 @@ class LeNet final : public Network {
                lenet.S2_side());
         }
     }
-    transform_inputs<c3_tiles>(w.S2, C3.inputs * C3.input_side(), w.C3_inputs);
-    winograd_products<c3_tiles, c3_channels>(C3, w.C3_inputs, packed_.C3, w.C3_points);
+    transform_inputs<c3_columns, c3_tiles>(w.S2, C3.inputs * C3.input_side(), w.C3_inputs);
+    winograd_products<c3_columns, c3_tiles, c3_channels, c3_block>(C3, w.C3_inputs, packed_.C3, w.C3_points);
     for (int c = 0; c < C3.outputs; c++) {
       Vector* plane = w.C3 + c * C3.plane();
-      transform_products<c3_tiles>(w.C3_points + c * C3.side * c3_tiles,
-                                   C3.outputs * C3.side * c3_tiles, C3.side, weights_[C3_bias][c],
-                                   plane);
+      transform_products<c3_columns>(w.C3_points + c * C3.side * c3_tiles,
+                                     C3.outputs * C3.side * c3_tiles, C3.side * c3_tiles,
+                                     weights_[C3_bias][c], plane);
       for (int y = 0; y < lenet.S4_side(); y++)
         pool(plane + 2 * y * C3.side, plane + (2 * y + 1) * C3.side,
              w.S4 + (c * lenet.S4_side() + y) * lenet.S4_side(), lenet.S4_side());
@@ -333,11 +345,18 @@ class LeNet final : public Network {
     Vector weight = {};
     for (int lane = 0; lane < count(tile); lane++)
       weight[lane] = 1.0f / static_cast<float>(batch_.size);
+    const float taught = batch_.targets ? plan_.distillation : 0.0f, labelled = 1.0f - taught;
     Vector* deltas = output_.tile_deltas(tile);
-    w.loss += plan_.loss == Loss::squared_error
-                  ? squared_error(w.scores, lenet.classes, labels, count(tile), weight, deltas)
-                  : cross_entropy(w.scores, lenet.classes, labels, count(tile),
-                                  plan_.label_smoothing, weight, deltas);
+    w.loss += labelled *
+              (plan_.loss == Loss::squared_error
+                   ? squared_error(w.scores, lenet.classes, labels, count(tile),
+                                   weight * labelled, deltas)
+                   : cross_entropy(w.scores, lenet.classes, labels, count(tile),
+                                   plan_.label_smoothing, weight * labelled, deltas));
+    if (batch_.targets)
+      w.loss += taught * distillation(w.scores, lenet.classes,
+                                      batch_.targets + static_cast<long>(tile) * lanes * lenet.classes,
+                                      count(tile), plan_.temperature, weight * taught, deltas);
     w.right += count_right(w.scores, lenet.classes, labels, count(tile));
   }
 
@@ -364,14 +383,15 @@ class LeNet final : public Network {
         w.C3_bias_gradient[c] +=
             unpool_rows(C3, w.S4_gradient + (c * lenet.S4_side() + y) * lenet.S4_side(),
                         plane + 2 * y * C3.side, plane + 2 * y * C3.side);
-      transform_deltas<c3_tiles>(plane, C3.side, C3.outputs * C3.side * c3_tiles,
-                                 w.C3_points + c * C3.side * c3_tiles);
+      for (int i = 0; i < C3.side * c3_tiles; i++)
+        transform_deltas<c3_columns>(plane + c3_columns * i, C3.outputs * C3.side * c3_tiles,
+                                     w.C3_points + c * C3.side * c3_tiles + i);
     }
-    add_winograd_gradient<c3_tiles, c3_channels>(C3, w.C3_inputs, w.C3_points,
+    add_winograd_gradient<c3_columns, c3_tiles, c3_channels>(C3, w.C3_inputs, w.C3_points,
                                                  w.C3_point_gradient);
-    winograd_input_gradient<c3_tiles, c3_back_channels>(C3, w.C3_points, packed_.C3_transposed,
+    winograd_input_gradient<c3_columns, c3_tiles, c3_back_channels>(C3, w.C3_points, packed_.C3_transposed,
                                                         w.C3_inputs);
-    transform_inputs_back<c3_tiles>(w.C3_inputs, C3.inputs * C3.input_side(), w.S2_gradient);
+    transform_inputs_back<c3_columns, c3_tiles>(w.C3_inputs, C3.inputs * C3.input_side(), w.S2_gradient);
     for (int y = 0; y < lenet.S2_side(); y++) {
       for (int c = 0; c < C1.outputs; c++)
         w.C1_bias_gradient[c] += unpool_rows(
@@ -436,7 +456,7 @@ class LeNet final : public Network {
           for (int p = 0; p < points; p++)
             transformed[p] = reduced(&Workspace::C3_point_gradient,
                                      winograd_offset<c3_channels>(c, p, o, i, y));
-          transform_weights_back(transformed, weight + ((o * c.inputs + i) * kernel + y) * kernel);
+          transform_weights_back<c3_columns>(transformed, weight + ((o * c.inputs + i) * kernel + y) * kernel);
         }
     }
   }

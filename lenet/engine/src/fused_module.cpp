@@ -1,12 +1,14 @@
 // The Python module lenet.engine._fused: checks its arguments and hands them to the kernels.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,6 +28,7 @@ struct InstructionSet {
   const char* name;
   bool available;
   Network* (*create)(const Plan&, int);
+  PrepareWarp* prepare_warp;
   Warp* warp;
 };
 
@@ -38,13 +41,13 @@ std::vector<InstructionSet> instruction_sets() {
                   __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
                       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
                       __builtin_cpu_supports("fma"),
-                  avx512::create, avx512::warp});
+                  avx512::create, avx512::prepare_warp, avx512::warp});
 #endif
 #if LENET_HAS_AVX2
   sets.push_back({"avx2", __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"),
-                  avx2::create, avx2::warp});
+                  avx2::create, avx2::prepare_warp, avx2::warp});
 #endif
-  sets.push_back({"portable", true, portable::create, portable::warp});
+  sets.push_back({"portable", true, portable::create, portable::prepare_warp, portable::warp});
   return sets;
 }
 
@@ -59,6 +62,31 @@ using Images = nb::ndarray<const std::uint8_t, nb::ndim<3>, nb::c_contig, nb::de
 using Numbers = nb::ndarray<const std::int64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Weight = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
 using Gradient = nb::ndarray<float, nb::c_contig, nb::device::cpu>;
+using Maps = nb::ndarray<const float, nb::shape<-1, 2, 3>, nb::c_contig, nb::device::cpu>;
+using Knots = nb::ndarray<const float, nb::shape<-1, 2, -1, -1>, nb::c_contig, nb::device::cpu>;
+using Targets = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+
+// Pointers to the distortions of `count` images of that side, after a look at their shapes.
+Distortions read_distortions(const std::optional<Maps>& maps, const std::optional<Knots>& knots,
+                             std::size_t count, int side) {
+  if (maps && maps->shape(0) != count)
+    throw nb::value_error("maps must have one entry for each number of index");
+  const auto grid = static_cast<std::size_t>(warp_knots(side));
+  if (knots && (!maps || knots->shape(0) != count || knots->shape(2) != grid ||
+                knots->shape(3) != grid))
+    throw nb::value_error(("knots must come with maps and have the shape (" +
+                           std::to_string(count) + ", 2, " + std::to_string(grid) + ", " +
+                           std::to_string(grid) + ")").c_str());
+  return {maps ? maps->data() : nullptr, knots ? knots->data() : nullptr};
+}
+
+// Refuses numbers of images that are not there.
+void check_index(const Numbers& index, const Images& images) {
+  for (std::size_t i = 0; i < index.shape(0); i++)
+    if (index.data()[i] < 0 || index.data()[i] >= static_cast<std::int64_t>(images.shape(0)))
+      throw nb::index_error(("index " + std::to_string(index.data()[i]) + " is out of range for " +
+                             std::to_string(images.shape(0)) + " images").c_str());
+}
 
 // The names of fields and choices are those of lenet.engine.fused.Plan.
 template <class Choice>
@@ -96,6 +124,8 @@ Plan read_plan(nb::handle plan) {
   result.loss = choose<Loss>(plan, "loss",
                              {{"cross-entropy", Loss::cross_entropy}, {"mse", Loss::squared_error}});
   result.label_smoothing = real("label_smoothing");
+  result.distillation = real("distillation");
+  result.temperature = real("temperature");
   return result;
 }
 
@@ -110,7 +140,9 @@ class FusedStep {
 
   std::pair<double, int> step(const Images& images, const Numbers& labels, const Numbers& index,
                               const std::vector<Weight>& weights,
-                              const std::vector<Gradient>& gradients) {
+                              const std::vector<Gradient>& gradients,
+                              const std::optional<Maps>& maps, const std::optional<Knots>& knots,
+                              const std::optional<Targets>& targets) {
     check_images(images);
     if (labels.shape(0) != images.shape(0))
       throw nb::value_error(("there are " + std::to_string(images.shape(0)) + " images but " +
@@ -118,17 +150,19 @@ class FusedStep {
     const auto size = index.shape(0);
     if (size < 1 || size > 1 << 20)
       throw nb::value_error("a batch must have from 1 to 1048576 examples");
+    check_index(index, images);
+    if (targets && (targets->shape(0) != size ||
+                    targets->shape(1) != static_cast<std::size_t>(plan_.classes)))
+      throw nb::value_error("targets must have the shape (batch, classes)");
     for (std::size_t i = 0; i < size; i++) {
       const std::int64_t number = index.data()[i];
-      if (number < 0 || number >= static_cast<std::int64_t>(images.shape(0)))
-        throw nb::index_error(("index " + std::to_string(number) + " is out of range for " +
-                               std::to_string(images.shape(0)) + " images").c_str());
       const std::int64_t label = labels.data()[number];
       if (label < 0 || label >= plan_.classes)
         throw nb::value_error(("label " + std::to_string(label) + " of image " +
                                std::to_string(number) + " is not from 0 to " +
                                std::to_string(plan_.classes - 1)).c_str());
     }
+    const Distortions distortions = read_distortions(maps, knots, size, plan_.image_size);
     const float* weight[parameter_arrays];
     float* gradient[parameter_arrays];
     pointers(weights, "weights", weight);
@@ -137,7 +171,9 @@ class FusedStep {
     const nb::gil_scoped_release release;
     const std::lock_guard lock(mutex_);
     const Result result = network_->step(
-        {images.data(), index.data(), labels.data(), static_cast<int>(size)}, weight, gradient);
+        {images.data(), index.data(), labels.data(), static_cast<int>(size), distortions,
+         targets ? targets->data() : nullptr},
+        weight, gradient);
     return {result.loss, result.right};
   }
 
@@ -156,8 +192,9 @@ class FusedStep {
     const std::size_t pixels = plan_.image_size * plan_.image_size;
     for (std::size_t start = 0; start < images.shape(0); start += part) {
       const std::size_t size = std::min(part, images.shape(0) - start);
-      network_->scores({images.data() + start * pixels, nullptr, nullptr, static_cast<int>(size)},
-                       weight, scores.data() + start * plan_.classes);
+      network_->scores(
+          {images.data() + start * pixels, nullptr, nullptr, static_cast<int>(size), {}, nullptr},
+          weight, scores.data() + start * plan_.classes);
     }
   }
 
@@ -195,47 +232,45 @@ class FusedStep {
   ForkSafeMutex mutex_;
 };
 
-using Maps = nb::ndarray<const float, nb::shape<-1, 2, 3>, nb::c_contig, nb::device::cpu>;
 using Pictures = nb::ndarray<std::uint8_t, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
 
-// out[i] = images[index[i]] seen through maps[i].
+// out[i] = images[index[i]] distorted by maps[i] and knots[i].
 void warp_images(const Images& images, const Numbers& index, const Maps& maps,
-                 const Pictures& out, int threads) {
+                 const std::optional<Knots>& knots, const Pictures& out, int threads) {
   const std::size_t count = index.shape(0), side = images.shape(1);
-  if (images.shape(2) != side || side > 1024)
-    throw nb::value_error("images must be square, with sides of at most 1024");
-  if (maps.shape(0) != count || out.shape(0) != count || out.shape(1) != side ||
-      out.shape(2) != side)
-    throw nb::value_error("maps and out must have one entry for each number of index");
-  for (std::size_t i = 0; i < count; i++)
-    if (index.data()[i] < 0 || index.data()[i] >= static_cast<std::int64_t>(images.shape(0)))
-      throw nb::index_error(("index " + std::to_string(index.data()[i]) + " is out of range for " +
-                             std::to_string(images.shape(0)) + " images").c_str());
+  if (images.shape(2) != side || side < 1 || side > 1024)
+    throw nb::value_error("images must be square, with sides of 1 to 1024");
+  if (out.shape(0) != count || out.shape(1) != side || out.shape(2) != side)
+    throw nb::value_error("out must have one image for each number of index");
+  check_index(index, images);
   if (threads < 1 || threads > 256) throw nb::value_error("threads must be from 1 to 256");
 
   struct Work {
     const std::uint8_t* images;
     const std::int64_t* index;
-    const float* maps;
+    Distortions distortions;
     std::uint8_t* out;
-    std::size_t count, side, threads;
-    Warp* warp;
+    long count;
+    int side, threads;
+    InstructionSet set;
   };
-  Work work = {images.data(), index.data(), maps.data(), out.data(), count, side,
-               static_cast<std::size_t>(threads), nullptr};
+  Work work = {images.data(), index.data(),
+               read_distortions(maps, knots, count, static_cast<int>(side)), out.data(),
+               static_cast<long>(count), static_cast<int>(side), threads, {}};
   for (const auto& set : instruction_sets())
-    if (set.available && !work.warp) work.warp = set.warp;
+    if (set.available && !work.set.warp) work.set = set;
 
   const nb::gil_scoped_release release;
   run_parallel(
       threads,
       [](int thread, void* context) {
         const Work& w = *static_cast<Work*>(context);
-        std::vector<float> memory(warp_memory(static_cast<int>(w.side)));
-        const std::size_t pixels = w.side * w.side;
-        for (std::size_t i = w.count * thread / w.threads; i < w.count * (thread + 1) / w.threads; i++)
-          w.warp(w.images + w.index[i] * pixels, w.maps + i * 6, static_cast<int>(w.side),
-                 memory.data(), w.out + i * pixels);
+        std::vector<float> memory(warp_memory(w.side));
+        w.set.prepare_warp(w.side, memory.data());
+        const long pixels = w.side * w.side;
+        for (long i = w.count * thread / w.threads; i < w.count * (thread + 1) / w.threads; i++)
+          w.set.warp(w.images + w.index[i] * pixels, w.distortions, i, w.side, memory.data(),
+                     w.out + i * pixels);
       },
       &work);
 }
@@ -246,12 +281,14 @@ void warp_images(const Images& images, const Numbers& index, const Maps& maps,
 NB_MODULE(_fused, m) {
   m.def("instruction_sets", &lenet::available_instruction_sets);
   m.def("warp", &lenet::warp_images, nb::arg("images").noconvert(), nb::arg("index").noconvert(),
-        nb::arg("maps").noconvert(), nb::arg("out").noconvert(), nb::arg("threads"));
+        nb::arg("maps").noconvert(), nb::arg("knots").noconvert().none(),
+        nb::arg("out").noconvert(), nb::arg("threads"));
   nb::class_<lenet::FusedStep>(m, "FusedStep")
       .def(nb::init<nb::handle, int, const std::string&>())
       .def("step", &lenet::FusedStep::step, nb::arg("images").noconvert(),
            nb::arg("labels").noconvert(), nb::arg("index").noconvert(), nb::arg("weights").noconvert(),
-           nb::arg("gradients").noconvert())
+           nb::arg("gradients").noconvert(), nb::arg("maps").noconvert().none(),
+           nb::arg("knots").noconvert().none(), nb::arg("targets").noconvert().none())
       .def("scores", &lenet::FusedStep::scores, nb::arg("images").noconvert(),
            nb::arg("weights").noconvert(), nb::arg("scores").noconvert());
 }

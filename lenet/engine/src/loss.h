@@ -31,6 +31,26 @@ static double cross_entropy(const Vector* scores, int classes, const std::int64_
   return loss;
 }
 
+// Sum over the first `count` lanes of -T^2 sum_k t_k log softmax(scores / T)_k, where T is the
+// temperature and the rows of targets (lanes, classes) sum to 1. deltas += weight * derivative.
+static double distillation(const Vector* scores, int classes, const float* targets, int count,
+                           float temperature, Vector weight, Vector* deltas) {
+  Vector best = scores[0], total = {}, expected = {};
+  for (int k = 1; k < classes; k++) best = maximum(best, scores[k]);
+  for (int k = 0; k < classes; k++) total += exp((scores[k] - best) / temperature);
+  for (int k = 0; k < classes; k++) {
+    Vector target = {};
+    for (int lane = 0; lane < count; lane++) target[lane] = targets[lane * classes + k];
+    expected += target * (best - scores[k]);
+    deltas[k] +=
+        (exp((scores[k] - best) / temperature) / total - target) * weight * temperature;
+  }
+  double loss = 0.0;
+  for (int lane = 0; lane < count; lane++)
+    loss += temperature * (temperature * logf(total[lane]) + expected[lane]);
+  return loss;
+}
+
 // Sum over the first `count` lanes of the mean over the classes of (score - one_hot)^2.
 static double squared_error(const Vector* scores, int classes, const std::int64_t* labels,
                             int count, Vector weight, Vector* deltas) {
