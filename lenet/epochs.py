@@ -19,7 +19,15 @@ from lenet.data import Split
 from lenet.distillation import Teachers
 from lenet.distributed import ALONE, SharedStep, World
 from lenet.engine import fused, sequential
-from lenet.engine.steps import AutogradStep, FusedStep, Step, cpu_threads, distort
+from lenet.engine.single import SingleImage
+from lenet.engine.steps import (
+    AutogradStep,
+    FusedStep,
+    Step,
+    cpu_threads,
+    distort,
+    scores_by_autograd,
+)
 from lenet.errors import LenetError
 from lenet.models import LeNet5, Network
 from lenet.optim import StochasticDiagonalLM
@@ -300,7 +308,10 @@ class Passes:
         return distort(images, part, warps, threads=1), labels[part], np.arange(len(part))
 
     def scores(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return sequential.scores(self.network, images)
+        if self.engine == "autograd":
+            return scores_by_autograd(self.network, images)
+        weights = {name: p.detach().numpy() for name, p in self.network.named_parameters()}
+        return SingleImage("LeNet5", self.network.options, weights).batch_scores(images)
 
 
 def step_record(
