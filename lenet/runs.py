@@ -62,7 +62,7 @@ class Run:
 class Settings:
     """Where and how a run is executed, as `train` takes it; device and threads are definite.
 
-    threads are those of each of the processes.
+    threads are those of each of the processes. Relative paths of teachers start in `working_dir`.
     """
 
     device: str
@@ -70,6 +70,7 @@ class Settings:
     threads: int
     data_dir: str | None
     tensorboard: bool
+    working_dir: str
     processes: int = 1
 
 

@@ -66,18 +66,18 @@ def train(
             world.threads if threads is None else threads,
             str(Path(data_dir).expanduser().resolve()) if data_dir else None,
             tensorboard,
+            str(Path.cwd()),
             world.size,
         )
         return proceed(world, folder, recipe, settings)
 
 
 def with_full_path(recipe: Recipe) -> Recipe:
-    """The recipe with paths to data of one's own and to teachers that hold from anywhere."""
+    """The recipe with a path to data of one's own that holds from anywhere."""
     own = Path(recipe.data).expanduser()
     if recipe.data not in data.SOURCES and own.is_dir():
         recipe = dataclasses.replace(recipe, data=str(own.resolve()))
-    teachers = tuple(str(checkpoint.locate(name).resolve()) for name in recipe.teachers)
-    return dataclasses.replace(recipe, teachers=teachers)
+    return recipe
 
 
 def is_run(folder: Path) -> bool:
@@ -145,7 +145,7 @@ def proceed(world: World, folder: Path | None, recipe: Recipe, settings: Setting
     with cpu_threads(settings.threads):
         epochs, reason = make_epochs(
             *(recipe, device, settings.engine, settings.threads, model, optimizer, dataset.train),
-            make_teachers(recipe, dataset.classes, settings.threads),
+            make_teachers(recipe, dataset.classes, settings),
             world,
         )
         settings = dataclasses.replace(settings, engine=epochs.engine)
@@ -310,10 +310,12 @@ def make_optimizer(recipe: Recipe, model: Network) -> torch.optim.Optimizer:
             return StochasticDiagonalLM(parameters, recipe.lr, recipe.mu)
 
 
-def make_teachers(recipe: Recipe, classes: Sequence[str], threads: int) -> Teachers | None:
+def make_teachers(recipe: Recipe, classes: Sequence[str], settings: Settings) -> Teachers | None:
     if not recipe.teachers:
         return None
-    return Teachers(recipe.teachers, classes, recipe.temperature, threads)
+    began = Path(settings.working_dir)  # where relative paths of a resumed run start, too
+    names = [str(began / name) if (began / name).exists() else name for name in recipe.teachers]
+    return Teachers(names, classes, recipe.temperature, settings.threads)
 
 
 def choose_device(name: str) -> torch.device:
