@@ -10,7 +10,18 @@ from lenet.errors import LenetError
 from lenet.recipes import RECIPES
 
 # Modules of lenet.commands.
-COMMANDS = ("train", "evaluate", "predict", "models", "summary", "data", "bench")
+COMMANDS = (
+    "train",
+    "evaluate",
+    "predict",
+    "serve",
+    "models",
+    "show",
+    "export",
+    "summary",
+    "data",
+    "bench",
+)
 
 HELP = f"""\
 lenet {__version__} - LeNet: train it, look inside it, read digits with it.
@@ -20,8 +31,11 @@ usage: lenet COMMAND [arguments]     `lenet COMMAND --help` explains one of them
   train [RECIPE]      train a network: {", ".join(RECIPES)}
   evaluate MODEL      measure a trained network on a test set
   predict IMAGE...    read pictures: files, folders, or - for standard input
+  serve [MODEL...]    a page that shows every layer at work, and REST for programs
   models              the trained networks that come with the package
   summary MODEL       what every layer is and costs
+  show MODEL [IMAGE]  draw its kernels, feature maps, architecture, saliency, F6
+  export MODEL        write it as ONNX, safetensors or C for small devices
   data [NAME]         get a data set and show what is in it
   bench WHAT          speed beside others', in one run: train, infer, lenet5, recipes, scaling
 

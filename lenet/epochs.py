@@ -162,7 +162,7 @@ class Minibatches:
         step: Step,
         engine_name: str,
         train: Split,
-        teachers: Teachers | None,
+        teachers: Teachers | None = None,
     ) -> None:
         self.recipe, self.model, self.optimizer, self.step = recipe, model, optimizer, step
         self.train, self.teachers = train, teachers

@@ -384,8 +384,8 @@ def test_state_round_trip(name: str, tmp_path: Path) -> None:
     optimizer, fresh = optimizers(model)[name], optimizers(other)[name]
     step(model, optimizer)
     progress = {"epoch": 1, "metrics_bytes": 12, "seconds": 0.5}
-    checkpoint.save_state(tmp_path / "state", model, optimizer, progress)
-    assert checkpoint.load_state(tmp_path / "state", other, fresh) == progress
+    checkpoint.save_state(tmp_path / "state", {"model": model}, optimizer, progress)
+    assert checkpoint.load_state(tmp_path / "state", {"model": other}, fresh) == progress
     before, after = (o.state_dict()["state"] for o in (optimizer, fresh))
     assert before.keys() == after.keys()
     for index, state in before.items():
@@ -422,10 +422,10 @@ def test_states_of_something_else(change: Callable[..., Any], tmp_path: Path) ->
     optimizer = optimizers(model)["adamw"]
     step(model, optimizer)
     file = tmp_path / "state.safetensors"
-    checkpoint.save_state(file, model, optimizer, {"epoch": 1, "metrics_bytes": 0})
+    checkpoint.save_state(file, {"model": model}, optimizer, {"epoch": 1, "metrics_bytes": 0})
     meta, tensors = checkpoint.read_tensors(file)
     change(meta, tensors)
     save_file(tensors, file, meta)
     with pytest.raises(LenetError, match="not a training state of this recipe") as caught:
-        checkpoint.load_state(file, model, optimizer)
+        checkpoint.load_state(file, {"model": model}, optimizer)
     assert str(file) in str(caught.value)
