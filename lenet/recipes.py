@@ -108,7 +108,7 @@ class Recipe:
     """Distort the training set in so many ways, used in turn; 0 for new ways in every epoch."""
 
     teachers: tuple[str, ...] = ()
-    """Run folders, weights files or names of networks whose mean scores are learned, too."""
+    """Run folders, weights files or names of networks; their mean scores are learned from."""
     distillation: float = 0.0
     """Share of the loss that comes from the teachers; the rest comes from the labels."""
     temperature: float = 1.0
@@ -138,6 +138,7 @@ class Recipe:
             "scale": 0 <= self.scale < 1,
             "squeeze": 0 <= self.squeeze < 1,
             "shear": self.shear >= 0,
+            "teachers": "latest" not in self.teachers,  # another one when the run is resumed
             "elastic": self.elastic >= 0,
             "copies": self.copies >= 0,
             "distillation": 0 <= self.distillation <= 1,

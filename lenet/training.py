@@ -61,15 +61,13 @@ def train(
     own = Path(recipe.data).expanduser()
     if recipe.data not in data.SOURCES and own.is_dir():  # the run can be resumed from anywhere
         recipe = dataclasses.replace(recipe, data=str(own.resolve()))
-    if recipe.teachers:
-        teachers = tuple(str(checkpoint.locate(name).resolve()) for name in recipe.teachers)
-        recipe = dataclasses.replace(recipe, teachers=teachers)
     settings = Settings(
         str(choose_device(device)),
         engine,
         usable_cores() if threads is None else threads,
         str(Path(data_dir).expanduser().resolve()) if data_dir else None,
         tensorboard,
+        str(Path.cwd()),
     )
     return proceed(folder, recipe, settings)
 
@@ -123,7 +121,7 @@ def proceed(folder: Path | None, recipe: Recipe, settings: Settings) -> Run:
     with cpu_threads(settings.threads):
         epochs, reason = make_epochs(
             *(recipe, device, settings.engine, settings.threads, model, optimizer, dataset.train),
-            make_teachers(recipe, dataset.classes, settings.threads),
+            make_teachers(recipe, dataset.classes, settings),
         )
         settings = dataclasses.replace(settings, engine=epochs.engine)
         record = runs.environment(settings, reason, dataset)
@@ -272,10 +270,12 @@ def make_optimizer(recipe: Recipe, model: Network) -> torch.optim.Optimizer:
             return StochasticDiagonalLM(parameters, recipe.lr, recipe.mu)
 
 
-def make_teachers(recipe: Recipe, classes: Sequence[str], threads: int) -> Teachers | None:
+def make_teachers(recipe: Recipe, classes: Sequence[str], settings: Settings) -> Teachers | None:
     if not recipe.teachers:
         return None
-    return Teachers(recipe.teachers, classes, recipe.temperature, threads)
+    began = Path(settings.working_dir)  # where relative paths of a resumed run start, too
+    names = [str(began / name) if (began / name).exists() else name for name in recipe.teachers]
+    return Teachers(names, classes, recipe.temperature, settings.threads)
 
 
 def choose_device(name: str) -> torch.device:

@@ -168,6 +168,7 @@ def test_the_recipes_that_are_promised() -> None:
         ({"distillation": 0.5}, "teachers and distillation go together"),
         ({"temperature": 2.0}, "temperature goes with teachers"),
         ({"teachers": ["a"], "distillation": 0.5, "loss": "mse"}, "teachers go with the loss"),
+        ({"teachers": ["latest"], "distillation": 0.5}, "teachers cannot be"),
         ({"teachers": "a", "distillation": 0.5}, "teachers cannot be 'a'"),
         ({"mu": 0.0}, "mu cannot be"),
         ({"j": 0.0}, "j cannot be"),
