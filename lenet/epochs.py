@@ -339,6 +339,8 @@ def distortion_of(recipe: Recipe) -> Distortion:
         shear=recipe.shear,
         flip=recipe.flip,
         elastic=recipe.elastic,
+        paper=recipe.paper,
+        fade=recipe.fade,
     )
 
 

@@ -104,6 +104,10 @@ class Recipe:
     """Distortion: mirror an image left to right, one time in two."""
     elastic: float = 0.0
     """Distortion: bend smoothly; the standard deviation of each pixel's shift along each axis."""
+    paper: float = 0.0
+    """Distortion: one time in two, make paper darker, by up to this share of full ink."""
+    fade: float = 0.0
+    """Distortion: at the same times, take up to this share of the contrast away."""
     copies: int = 0
     """Distort the training set in so many ways, used in turn; 0 for new ways in every epoch."""
 
@@ -140,6 +144,8 @@ class Recipe:
             "shear": self.shear >= 0,
             "teachers": "latest" not in self.teachers,  # another one when the run is resumed
             "elastic": self.elastic >= 0,
+            "paper": 0 <= self.paper < 1,
+            "fade": 0 <= self.fade < 1,
             "copies": self.copies >= 0,
             "distillation": 0 <= self.distillation <= 1,
             "temperature": self.temperature > 0,

@@ -236,21 +236,24 @@ def test_targets_of_teachers(distillation: float, temperature: float) -> None:
 
 
 @pytest.mark.parametrize("isa", fused.instruction_sets())
-@pytest.mark.parametrize("elastic", [0.0, 1.0])
-def test_distortions_are_those_of_warp(isa: str, elastic: float) -> None:
-    for change in ({}, {"input_size": 32, "padding": 0}):
+@pytest.mark.parametrize("options", [{}, {"elastic": 1.0}, {"paper": 0.2, "fade": 0.5}])
+def test_distortions_are_those_of_warp(isa: str, options: dict[str, float]) -> None:
+    for change in ({}, {"image_size": 20}, {"input_size": 32, "padding": 0}):
+        size = change.pop("image_size", 28)
         _, plan = network_and_plan("LeNet", {**NORMALISED, "activation": "relu", **change})
+        plan = replace(plan, image_size=size)
         step = fused.Kernels(plan, 2, isa)
         images, labels = picture_data(0, plan)
         index = np.random.default_rng(1).integers(0, len(images), 37)
-        warps = Distortion(2, 10, 0.1, flip=True, elastic=elastic).draw(
+        warps = Distortion(2, 10, 0.1, flip=True, **options).draw(
             37, plan.image_size, np.random.default_rng(2)
         )
         weights = random_weights(0, plan)
         inside, before = ([np.empty(s, np.float32) for s in plan.shapes] for _ in range(2))
-        first = step.step(images, labels, index, weights, inside, warps.maps, warps.knots)
+        distortions = (warps.maps, warps.knots, warps.shades)
+        first = step.step(images, labels, index, weights, inside, *distortions)
         # As `warp` uses the best instruction set, another may round a pixel the other way.
-        warped = fused.warp(images, index, warps.maps, warps.knots)
+        warped = fused.warp(images, index, *distortions)
         second = step.step(warped, labels[index], np.arange(37), weights, before)
         assert first == pytest.approx(second, rel=1e-5)
         for one, two in zip(inside, before, strict=True):
