@@ -362,8 +362,8 @@ RECIPES = {
         dataclasses.replace(
             FASHION_MNIST_TEACHER,
             name="fashion-mnist-best",
-            epochs=300,
-            copies=40,
+            epochs=240,
+            copies=30,
             teachers=tuple(f"runs/fashion-mnist-teacher-{seed}" for seed in range(4)),
             distillation=0.9,
             temperature=4.0,
