@@ -246,7 +246,9 @@ class Minibatches:
             images, parts = self.train.images, []
             for start in range(0, len(images), TAUGHT_AT_ONCE):
                 part = np.arange(start, min(start + TAUGHT_AT_ONCE, len(images)))
-                shown = images[part] if warps is None else distort(images, part, warps[part])
+                shown = images[part]
+                if warps is not None:
+                    shown = distort(images, part, warps[part], self.teachers.threads)
                 parts.append(self.teachers.targets(shown))
                 if watch:
                     watch.teaching(part[-1] + 1, len(images))
