@@ -104,11 +104,15 @@ class Recipe:
     """Distortion: mirror an image left to right, one time in two."""
     elastic: float = 0.0
     """Distortion: bend smoothly; the standard deviation of each pixel's shift along each axis."""
+    paper: float = 0.0
+    """Distortion: one time in two, make paper darker, by up to this share of full ink."""
+    fade: float = 0.0
+    """Distortion: at the same times, take up to this share of the contrast away."""
     copies: int = 0
     """Distort the training set in so many ways, used in turn; 0 for new ways in every epoch."""
 
     teachers: tuple[str, ...] = ()
-    """Run folders, weights files or names of networks whose mean scores are learned, too."""
+    """Run folders, weights files or names of networks; their mean scores are learned from."""
     distillation: float = 0.0
     """Share of the loss that comes from the teachers; the rest comes from the labels."""
     temperature: float = 1.0
@@ -138,7 +142,10 @@ class Recipe:
             "scale": 0 <= self.scale < 1,
             "squeeze": 0 <= self.squeeze < 1,
             "shear": self.shear >= 0,
+            "teachers": "latest" not in self.teachers,  # another one when the run is resumed
             "elastic": self.elastic >= 0,
+            "paper": 0 <= self.paper < 1,
+            "fade": 0 <= self.fade < 1,
             "copies": self.copies >= 0,
             "distillation": 0 <= self.distillation <= 1,
             "temperature": self.temperature > 0,

@@ -358,7 +358,7 @@ def test_predict_the_latest_run(
 ) -> None:
     shutil.copytree(trained.path, tmp_path / "runs" / "mine")
     monkeypatch.chdir(tmp_path)
-    status, out, _ = answer("predict", "photos/0.png", "--json")
+    status, out, _ = answer("predict", "photos/0.png", "--json", "--model", "latest")
     assert status == 0
     assert json.loads(out)["path"] == "photos/0.png"
 

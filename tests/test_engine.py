@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from lenet import engine, losses
+from lenet.augment import Distortion
 from lenet.engine import fused, plans
 from lenet.errors import LenetError
 from lenet.models import Network, build
@@ -63,6 +64,7 @@ def reference(
     images: NDArray[np.uint8],
     labels: NDArray[np.int64],
     weights: list[NDArray[np.float32]],
+    targets: NDArray[np.float32] | None = None,
 ) -> tuple[float, int, NDArray[np.float64], list[NDArray[np.float64]]]:
     """Loss, number right, scores and gradients by autograd in float64."""
     parameters = list(network.parameters())
@@ -75,6 +77,10 @@ def reference(
         "penalty": lambda: losses.penalty(scores, y),
         "map": lambda: losses.map_criterion(scores, y, plan.j),
     }[plan.loss]()
+    if targets is not None:
+        logs = (scores / plan.temperature).log_softmax(dim=1)
+        taught = -(torch.from_numpy(targets) * logs).sum(dim=1).mean() * plan.temperature**2
+        loss = (1 - plan.distillation) * loss + plan.distillation * taught
     gradients = torch.autograd.grad(loss, parameters)
     right = int((scores.argmax(dim=1) == y).sum())
     return loss.item(), right, scores.detach().numpy(), [g.numpy() for g in gradients]
@@ -94,10 +100,14 @@ def check_step(
     weights = random_weights(seed + 1, plan, scale)
     index = np.random.default_rng(seed + 2).integers(0, len(images), batch)
     gradients = [np.full(shape, np.nan, np.float32) for shape in plan.shapes]
+    targets = None
+    if plan.distillation:
+        random = np.random.default_rng(seed + 3)
+        targets = random.dirichlet(np.full(plan.classes, 0.3), batch).astype(np.float32)
     step = fused.Kernels(plan, threads, isa)
-    loss, right = step.step(images, labels, index, weights, gradients)
+    loss, right = step.step(images, labels, index, weights, gradients, targets=targets)
     want_loss, want_right, want_scores, want_gradients = reference(
-        network, plan, images[index], labels[index], weights
+        network, plan, images[index], labels[index], weights, targets
     )
     assert loss == pytest.approx(want_loss, rel=1e-5)
     assert right == want_right
@@ -212,6 +222,43 @@ def test_every_instruction_set(isa: str, threads: int) -> None:
         check_step(*network_and_plan("LeNet", options), 70, threads=threads, isa=isa)
     for name in ("LeNet5", "LeNet5s"):
         check_step(*network_and_plan(name), 70, threads=threads, isa=isa)
+
+
+@pytest.mark.parametrize("distillation", [0.3, 0.9, 1.0])
+@pytest.mark.parametrize("temperature", [1.0, 2.0, 20.0])
+def test_targets_of_teachers(distillation: float, temperature: float) -> None:
+    network, plan = network_and_plan("LeNet", NORMALISED)
+    plan = replace(plan, distillation=distillation, temperature=temperature)
+    check_step(network, plan, 40)
+    check_step(network, replace(plan, label_smoothing=0.1), 21, scale=4.0)
+
+
+@pytest.mark.parametrize("isa", fused.instruction_sets())
+@pytest.mark.parametrize("options", [{}, {"elastic": 1.0}, {"paper": 0.2, "fade": 0.5}])
+def test_distortions_are_those_of_warp(isa: str, options: dict[str, float]) -> None:
+    for change in ({}, {"image_size": 20}, {"input_size": 32, "padding": 0}):
+        size = change.pop("image_size", 28)
+        _, plan = network_and_plan("LeNet", {**NORMALISED, "activation": "relu", **change})
+        plan = replace(plan, image_size=size)
+        step = fused.Kernels(plan, 2, isa)
+        images, labels = picture_data(0, plan)
+        index = np.random.default_rng(1).integers(0, len(images), 37)
+        warps = Distortion(2, 10, 0.1, flip=True, **options).draw(
+            37, plan.image_size, np.random.default_rng(2)
+        )
+        weights = random_weights(0, plan)
+        inside, before = ([np.empty(s, np.float32) for s in plan.shapes] for _ in range(2))
+        distortions = (warps.maps, warps.knots, warps.shades)
+        first = step.step(images, labels, index, weights, inside, *distortions)
+        # As `warp` uses the best instruction set, another may round a pixel the other way.
+        warped = fused.warp(images, index, *distortions)
+        second = step.step(warped, labels[index], np.arange(37), weights, before)
+        assert first == pytest.approx(second, rel=1e-5)
+        for one, two in zip(inside, before, strict=True):
+            np.testing.assert_allclose(one, two, rtol=0, atol=1e-4 * np.abs(two).max())
+        plain = [np.empty(shape, np.float32) for shape in plan.shapes]
+        step.step(images, labels, index, weights, plain)
+        assert np.linalg.norm(plain[0] - before[0]) > 0.1 * np.linalg.norm(before[0])
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)
@@ -385,6 +432,25 @@ def test_bad_input_is_refused() -> None:
     }.items():  # fmt: skip
         with pytest.raises(LenetError, match=message):
             step.step(*arguments)  # pyright: ignore[reportArgumentType]
+    maps, knots = np.zeros((20, 2, 3), np.float32), np.zeros((20, 2, 7, 7), np.float32)
+    for message, options in {
+        "maps must have the shape": {"maps": maps[1:]},
+        "maps must be float32": {"maps": maps.astype(float)},
+        "knots must have the shape": {"maps": maps, "knots": knots[1:]},
+        r"knots must .* have the shape \(20, 2, 7, 7\)": {
+            "maps": maps,
+            "knots": knots[..., :6].copy(),
+        },
+        "knots must come with maps": {"knots": knots},
+        "targets and the plan's distillation": {"targets": np.ones((20, 10), np.float32)},
+    }.items():
+        with pytest.raises(LenetError, match=message):
+            step.step(images, labels, index, weights, gradients, **options)
+    taught = fused.Kernels(replace(plan, distillation=0.5), 1)
+    with pytest.raises(LenetError, match="targets and the plan's distillation"):
+        taught.step(images, labels, index, weights, gradients)
+    with pytest.raises(LenetError, match="targets must have the shape"):
+        taught.step(images, labels, index, weights, gradients, targets=np.ones((20, 9), np.float32))
     with pytest.raises(LenetError, match="images must be uint8"):
         step.scores(images.astype(np.int64), weights)  # pyright: ignore[reportArgumentType]
     assert step.scores(images[:0], weights).shape == (0, 10)
@@ -424,6 +490,8 @@ def with_stage(**changes: Any) -> dict[str, Any]:
         ({"j": np.inf}, "j must be finite"),
         ({"label_smoothing": 2.0}, "label smoothing"),
         ({"label_smoothing": 0.1, "loss": "mse"}, "label smoothing"),
+        ({"distillation": 1.5}, "distillation must be from 0 to 1"),
+        ({"temperature": 0.0}, "temperature must be finite and positive"),
         ({"classes": 0}, "1 to 1000 classes, not 0"),
     ],
     ids=str,
