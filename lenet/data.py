@@ -158,6 +158,14 @@ def data_folder(data_dir: str | Path | None = None) -> Path:
     return Path(chosen).expanduser()
 
 
+def is_on_disk(name: str, data_dir: str | Path | None = None) -> bool:
+    """Whether `load` finds the data set here, without getting it from anywhere."""
+    if name not in SOURCES:
+        return Path(name).expanduser().is_dir()
+    checksums = dict(zip(FILES, SOURCES[name].sums, strict=True))
+    return is_verified(data_folder(data_dir) / name, checksums)
+
+
 # Public data sets
 
 

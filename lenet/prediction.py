@@ -1,6 +1,7 @@
 """Reading pictures: a file in, a label with probabilities and an honest "not sure" out."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,11 @@ class Prediction:
         }
 
 
+def preprocessor(card: dict[str, Any]) -> Callable[[Source], Preprocessed]:
+    """What makes 28x28 pixels of a picture for the network with this card."""
+    return preprocess_plain if card.get("preprocessing") == "plain" else preprocess
+
+
 class Predictor:
     """Reads one picture after the other with one trained network.
 
@@ -67,7 +73,7 @@ class Predictor:
         threshold = card.get("rejection_threshold")
         # Unknown, or none makes the network good enough: then no answer is to be trusted.
         self.threshold = math.inf if threshold is None else float(threshold)
-        self.preprocess = preprocess_plain if card.get("preprocessing") == "plain" else preprocess
+        self.preprocess = preprocessor(card)
 
     def predict(self, image: Source) -> Prediction:
         """Reads one picture.
