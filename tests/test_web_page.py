@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -23,6 +24,7 @@ CHROMIUM = (
 )
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
 
+Scheme = Literal["light", "dark"]
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 SEVEN = [[(0.28, 0.22), (0.72, 0.22), (0.45, 0.82)]]
 ONE = [[(0.5, 0.15), (0.5, 0.85)]]
@@ -53,7 +55,7 @@ def opened(browser: sync_api.Browser, url: str) -> Iterator[Callable[..., sync_a
     """Opens the page; at the end nothing was complained about and nobody else was asked."""
     pages, complaints, asked = [], [], set()
 
-    def open_page(size: str = "desktop", scheme: str = "light") -> sync_api.Page:
+    def open_page(size: str = "desktop", scheme: Scheme = "light") -> sync_api.Page:
         width, height = SIZES[size]
         page = browser.new_page(
             viewport={"width": width, "height": height},
