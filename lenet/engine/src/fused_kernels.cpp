@@ -24,8 +24,8 @@ namespace {
 // divide into them without a rest.
 constexpr bool many_registers = registers >= 32;
 constexpr int kernel = 5;
-constexpr int c1_channels = 6, c1_columns = many_registers ? 4 : 2;
-constexpr int c1_gradient_channels = many_registers ? 3 : 2;
+constexpr int c1_columns = 4, c1_tiles = 7;  // F(4, 5)
+constexpr int c1_channels = many_registers ? 3 : 2, c1_block = 7;
 constexpr int c3_columns = 5, c3_tiles = 2;  // F(5, 5)
 constexpr int c3_channels = many_registers ? 4 : 2, c3_block = 5, c3_back_channels = 6;
 
@@ -53,9 +53,27 @@ constexpr Shape lenet = {
     .F6 = 84,
     .classes = 10,
 };
-static_assert(lenet.C3.input_side() == lenet.S2_side() && lenet.C3.side == c3_columns * c3_tiles);
-constexpr int points = filter<c3_columns>.points;
-constexpr int c3_points = points * lenet.C3.inputs * lenet.C3.outputs * kernel;
+static_assert(lenet.C3.input_side() == lenet.S2_side());
+static_assert(lenet.C1.side == c1_columns * c1_tiles && lenet.C3.side == c3_columns * c3_tiles);
+constexpr int c1_points = filter<c1_columns>.points, c3_points = filter<c3_columns>.points;
+constexpr int c1_weights = c1_points * lenet.C1.outputs * kernel;
+constexpr int c3_weights = c3_points * lenet.C3.inputs * lenet.C3.outputs * kernel;
+
+// C1 goes row by row, so that what is transformed stays in the first-level cache; C3 as a whole.
+constexpr TransformedPlanes c1_planes = {
+    .positions = c1_tiles,
+    .input_plane = lenet.C1.input_side() * c1_tiles,
+    .input_point = lenet.C1.input_side() * c1_tiles,
+    .output_plane = c1_tiles,
+    .output_point = lenet.C1.outputs * c1_tiles,
+};
+constexpr TransformedPlanes c3_planes = {
+    .positions = lenet.C3.side * c3_tiles,
+    .input_plane = lenet.C3.input_side() * c3_tiles,
+    .input_point = lenet.C3.inputs * lenet.C3.input_side() * c3_tiles,
+    .output_plane = lenet.C3.side * c3_tiles,
+    .output_point = lenet.C3.outputs * lenet.C3.side * c3_tiles,
+};
 
 enum Parameter {
   C1_weight, C1_bias, C3_weight, C3_bias, C5_weight, C5_bias, F6_weight, F6_bias,
@@ -104,14 +122,14 @@ struct Vectors : Memory {
 
 // Weights in the order in which the kernels read them.
 struct Packed {
-  Floats C1{lenet.C1.weights()}, C3{c3_points}, C3_transposed{c3_points};
+  Floats C1{c1_weights}, C3{c3_weights}, C3_transposed{c3_weights};
   Floats C5{lenet.C5 * lenet.S4}, C5_transposed{lenet.C5 * lenet.S4};
   Floats F6{lenet.F6 * lenet.C5}, F6_transposed{lenet.F6 * lenet.C5};
   Floats output{lenet.classes * lenet.F6}, output_transposed{lenet.classes * lenet.F6};
 };
 
 // What a thread needs for one tile, and its sums over its tiles. C1 and C3 hold pre-activations,
-// then slopes; C3 holds deltas in the end.
+// then slopes.
 struct Workspace {
   Vectors input{lenet.C1.input_plane()};
   Vectors C1{lenet.C1.outputs * lenet.C1.plane()};
@@ -122,12 +140,14 @@ struct Workspace {
   Vectors C5{lenet.C5}, C5_slopes{lenet.C5};
   Vectors F6{lenet.F6}, F6_slopes{lenet.F6};
   Vectors scores{lenet.classes};
-  Vectors C3_inputs{points * lenet.C3.inputs * lenet.C3.input_side() * c3_tiles};
-  Vectors C3_points{points * lenet.C3.outputs * lenet.C3.side * c3_tiles};
-  Vectors C1_row_deltas{lenet.C1.outputs * 2 * lenet.C1.side};
+  // Transformed: inputs; products, then deltas. C3_inputs becomes its own gradient.
+  Vectors C1_inputs{c1_points * c1_planes.input_point};
+  Vectors C1_points{c1_points * c1_planes.output_point};
+  Vectors C3_inputs{c3_points * c3_planes.input_point};
+  Vectors C3_points{c3_points * c3_planes.output_point};
 
-  Vectors C1_weight_gradient{lenet.C1.weights()}, C1_bias_gradient{lenet.C1.outputs};
-  Vectors C3_point_gradient{c3_points}, C3_bias_gradient{lenet.C3.outputs};
+  Vectors C1_weight_gradient{c1_weights}, C1_bias_gradient{lenet.C1.outputs};
+  Vectors C3_weight_gradient{c3_weights}, C3_bias_gradient{lenet.C3.outputs};
   double loss = 0.0;
   int right = 0;
 };
@@ -232,7 +252,7 @@ class LeNet final : public Network {
     constexpr int c5 = dense_block(lenet.C5), f6 = dense_block(lenet.F6);
     constexpr int s4 = dense_block(lenet.S4), out = dense_block(lenet.classes);
     if (thread == 0) {
-      pack_convolution<c1_channels>(lenet.C1, weights_[C1_weight], packed_.C1);
+      pack_winograd<c1_columns, c1_channels, 1>(lenet.C1, weights_[C1_weight], packed_.C1, nullptr);
       pack_winograd<c3_columns, c3_channels, c3_back_channels>(lenet.C3, weights_[C3_weight], packed_.C3,
                                                    packed_.C3_transposed);
       pack_dense<f6>(weights_[F6_weight], lenet.C5, 0, lenet.F6, packed_.F6);
@@ -296,22 +316,28 @@ class LeNet final : public Network {
     load_tile(tile, w.input);
 
     constexpr Convolution C1 = lenet.C1, C3 = lenet.C3;
+    transform_inputs<c1_columns, c1_tiles>(w.input, C1.input_side(), c1_planes.input_point,
+                                           w.C1_inputs);
     for (int y = 0; y < C1.side; y++) {
-      convolve_row<kernel, c1_channels, c1_columns>(C1, w.input + y * C1.input_side(), packed_.C1,
-                                                    weights_[C1_bias], w.C1 + y * C1.side);
-      if (y % 2)
-        for (int c = 0; c < C1.outputs; c++) {
-          Vector* lower = w.C1 + c * C1.plane() + y * C1.side;
-          pool(lower - C1.side, lower, w.S2 + c * C3.input_plane() + y / 2 * C3.input_side(),
+      winograd_products<c1_columns, c1_tiles, c1_channels, c1_block>(
+          C1, c1_planes, w.C1_inputs + y * c1_tiles, packed_.C1, w.C1_points);
+      for (int c = 0; c < C1.outputs; c++) {
+        Vector* row = w.C1 + c * C1.plane() + y * C1.side;
+        transform_products<c1_columns>(w.C1_points + c * c1_planes.output_plane,
+                                       c1_planes.output_point, c1_tiles, weights_[C1_bias][c], row);
+        if (y % 2)
+          pool(row - C1.side, row, w.S2 + c * C3.input_plane() + y / 2 * C3.input_side(),
                lenet.S2_side());
-        }
+      }
     }
-    transform_inputs<c3_columns, c3_tiles>(w.S2, C3.inputs * C3.input_side(), w.C3_inputs);
-    winograd_products<c3_columns, c3_tiles, c3_channels, c3_block>(C3, w.C3_inputs, packed_.C3, w.C3_points);
+    transform_inputs<c3_columns, c3_tiles>(w.S2, C3.inputs * C3.input_side(),
+                                           c3_planes.input_point, w.C3_inputs);
+    winograd_products<c3_columns, c3_tiles, c3_channels, c3_block>(C3, c3_planes, w.C3_inputs,
+                                                                   packed_.C3, w.C3_points);
     for (int c = 0; c < C3.outputs; c++) {
       Vector* plane = w.C3 + c * C3.plane();
-      transform_products<c3_columns>(w.C3_points + c * C3.side * c3_tiles,
-                                     C3.outputs * C3.side * c3_tiles, C3.side * c3_tiles,
+      transform_products<c3_columns>(w.C3_points + c * c3_planes.output_plane,
+                                     c3_planes.output_point, C3.side * c3_tiles,
                                      weights_[C3_bias][c], plane);
       for (int y = 0; y < lenet.S4_side(); y++)
         pool(plane + 2 * y * C3.side, plane + (2 * y + 1) * C3.side,
@@ -359,29 +385,26 @@ class LeNet final : public Network {
     to_rows(w.F6, lenet.F6, output_.tile_rows(tile), output_.stride);
 
     constexpr Convolution C1 = lenet.C1, C3 = lenet.C3;
-    for (int c = 0; c < C3.outputs; c++) {
-      Vector* plane = w.C3 + c * C3.plane();
-      for (int y = 0; y < lenet.S4_side(); y++)
-        w.C3_bias_gradient[c] +=
-            unpool_rows(C3, w.S4_gradient + (c * lenet.S4_side() + y) * lenet.S4_side(),
-                        plane + 2 * y * C3.side, plane + 2 * y * C3.side);
-      for (int i = 0; i < C3.side * c3_tiles; i++)
-        transform_deltas<c3_columns>(plane + c3_columns * i, C3.outputs * C3.side * c3_tiles,
-                                     w.C3_points + c * C3.side * c3_tiles + i);
-    }
-    add_winograd_gradient<c3_columns, c3_tiles, c3_channels>(C3, w.C3_inputs, w.C3_points,
-                                                 w.C3_point_gradient);
-    winograd_input_gradient<c3_columns, c3_tiles, c3_back_channels>(C3, w.C3_points, packed_.C3_transposed,
-                                                        w.C3_inputs);
-    transform_inputs_back<c3_columns, c3_tiles>(w.C3_inputs, C3.inputs * C3.input_side(), w.S2_gradient);
-    for (int y = 0; y < lenet.S2_side(); y++) {
+    for (int c = 0; c < C3.outputs; c++)
+      for (int y = 0; y < C3.side; y++)
+        w.C3_bias_gradient[c] += unpool_row<c3_columns, c3_tiles>(
+            w.S4_gradient + (c * lenet.S4_side() + y / 2) * lenet.S4_side(),
+            w.C3 + c * C3.plane() + y * C3.side, c3_planes.output_point,
+            w.C3_points + c * c3_planes.output_plane + y * c3_tiles);
+    add_winograd_gradient<c3_columns, c3_tiles, c3_channels>(C3, c3_planes, w.C3_inputs,
+                                                             w.C3_points, w.C3_weight_gradient);
+    winograd_input_gradient<c3_columns, c3_tiles, c3_back_channels>(
+        C3, w.C3_points, packed_.C3_transposed, w.C3_inputs);
+    transform_inputs_back<c3_columns, c3_tiles>(w.C3_inputs, C3.inputs * C3.input_side(),
+                                                w.S2_gradient);
+    for (int y = 0; y < C1.side; y++) {
       for (int c = 0; c < C1.outputs; c++)
-        w.C1_bias_gradient[c] += unpool_rows(
-            C1, w.S2_gradient + c * C3.input_plane() + y * C3.input_side(),
-            w.C1 + c * C1.plane() + 2 * y * C1.side, w.C1_row_deltas + c * 2 * C1.side);
-      add_weight_gradient<kernel, c1_gradient_channels>(
-          C1, 2, w.input + 2 * y * C1.input_side(), w.C1_row_deltas, 2 * C1.side,
-          w.C1_weight_gradient);
+        w.C1_bias_gradient[c] += unpool_row<c1_columns, c1_tiles>(
+            w.S2_gradient + c * C3.input_plane() + y / 2 * C3.input_side(),
+            w.C1 + c * C1.plane() + y * C1.side, c1_planes.output_point,
+            w.C1_points + c * c1_planes.output_plane);
+      add_winograd_gradient<c1_columns, c1_tiles, c1_channels>(
+          C1, c1_planes, w.C1_inputs + y * c1_tiles, w.C1_points, w.C1_weight_gradient);
     }
   }
 
@@ -390,9 +413,9 @@ class LeNet final : public Network {
     Workspace& w = workspaces_[thread];
     w.loss = 0.0;
     w.right = 0;
-    memset(w.C1_weight_gradient, 0, lenet.C1.weights() * sizeof(Vector));
+    memset(w.C1_weight_gradient, 0, c1_weights * sizeof(Vector));
     memset(w.C1_bias_gradient, 0, lenet.C1.outputs * sizeof(Vector));
-    memset(w.C3_point_gradient, 0, c3_points * sizeof(Vector));
+    memset(w.C3_weight_gradient, 0, c3_weights * sizeof(Vector));
     memset(w.C3_bias_gradient, 0, lenet.C3.outputs * sizeof(Vector));
     for (int tile = share(tiles_, thread); tile < share(tiles_, thread + 1); tile++) {
       forward<true>(tile, w);
@@ -417,28 +440,20 @@ class LeNet final : public Network {
     return sum(total);
   }
 
-  void reduce_C1(float* weight, float* bias) const {
-    constexpr Convolution c = lenet.C1;
-    for (int o = 0; o < c.outputs; o++) {
-      bias[o] = reduced(&Workspace::C1_bias_gradient, o);
-      for (int y = 0; y < kernel; y++)
-        for (int x = 0; x < kernel; x++)
-          *weight++ = reduced(&Workspace::C1_weight_gradient,
-                              gradient_offset<c1_gradient_channels>(c, o, 0, y, x));
-    }
-  }
-
-  void reduce_C3(int first, int last, float* weight, float* bias) const {
-    constexpr Convolution c = lenet.C3;
+  // The gradients of a convolution's weights and biases, for the outputs from `first` to `last`.
+  template <int m, int channels>
+  void reduce_convolution(const Convolution& c, int first, int last,
+                          Vectors Workspace::*weight_sums, Vectors Workspace::*bias_sums,
+                          float* weight, float* bias) const {
+    constexpr int points = filter<m>.points;
     for (int o = first; o < last; o++) {
-      bias[o] = reduced(&Workspace::C3_bias_gradient, o);
+      bias[o] = reduced(bias_sums, o);
       for (int i = 0; i < c.inputs; i++)
         for (int y = 0; y < kernel; y++) {
           float transformed[points];
           for (int p = 0; p < points; p++)
-            transformed[p] = reduced(&Workspace::C3_point_gradient,
-                                     winograd_offset<c3_channels>(c, p, o, i, y));
-          transform_weights_back<c3_columns>(transformed, weight + ((o * c.inputs + i) * kernel + y) * kernel);
+            transformed[p] = reduced(weight_sums, winograd_offset<channels>(c, p, o, i, y));
+          transform_weights_back<m>(transformed, weight + ((o * c.inputs + i) * kernel + y) * kernel);
         }
     }
   }
@@ -448,9 +463,14 @@ class LeNet final : public Network {
     C5_.reduce(tiles_, thread, team_, gradients_[C5_weight], gradients_[C5_bias]);
     F6_.reduce(tiles_, thread, team_, gradients_[F6_weight], gradients_[F6_bias]);
     output_.reduce(tiles_, thread, team_, gradients_[output_weight], gradients_[output_bias]);
-    if (thread == 0) reduce_C1(gradients_[C1_weight], gradients_[C1_bias]);
-    reduce_C3(share(lenet.C3.outputs, thread), share(lenet.C3.outputs, thread + 1),
-              gradients_[C3_weight], gradients_[C3_bias]);
+    if (thread == 0)
+      reduce_convolution<c1_columns, c1_channels>(
+          lenet.C1, 0, lenet.C1.outputs, &Workspace::C1_weight_gradient,
+          &Workspace::C1_bias_gradient, gradients_[C1_weight], gradients_[C1_bias]);
+    reduce_convolution<c3_columns, c3_channels>(
+        lenet.C3, share(lenet.C3.outputs, thread), share(lenet.C3.outputs, thread + 1),
+        &Workspace::C3_weight_gradient, &Workspace::C3_bias_gradient, gradients_[C3_weight],
+        gradients_[C3_bias]);
   }
 
   const Plan plan_;

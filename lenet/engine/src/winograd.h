@@ -21,7 +21,8 @@
 //
 // Below, a tile is m neighbouring outputs. Whatever is transformed lies as
 // [point][channel][row][tile], so that the middle of each pass streams through one point after
-// the other, which fits the first-level cache.
+// the other, and all rows of a plane are one sequence of tiles, in which the next row of the kernel
+// is one row of tiles further.
 #pragma once
 
 #include "convolution.h"
@@ -85,6 +86,7 @@ constexpr Filter<m> filter;
 
 // weights (outputs, inputs, 5, 5) -> packed    [point][output block][input][row][output of block]
 //                                and transposed [point][input block][row][output][input of block]
+// if there is one.
 template <int m, int output_block, int input_block>
 static void pack_winograd(const Convolution& c, const float* weights, float* packed,
                           float* transposed) {
@@ -100,8 +102,8 @@ static void pack_winograd(const Convolution& c, const float* weights, float* pac
         LENET_UNROLL for (int p = 0; p < f.points; p++) {
           double sum = 0.0;
           LENET_UNROLL for (int j = 0; j < f.kernel; j++) sum += f.weights[p][j] * weights[j];
-          packed[p * point_size + forward] = transposed[p * point_size + back] =
-              static_cast<float>(sum);
+          packed[p * point_size + forward] = static_cast<float>(sum);
+          if (transposed) transposed[p * point_size + back] = static_cast<float>(sum);
         }
       }
 }
@@ -117,11 +119,10 @@ LENET_INLINE void transform_weights_back(const float* t, float* g) {
   }
 }
 
-// B: every row of inputs -> [point][row][tile].
+// B: `rows` rows of inputs -> [point][row][tile].
 template <int m, int tiles>
-LENET_INLINE void transform_inputs(const Vector* input, int rows, Vector* to) {
+LENET_INLINE void transform_inputs(const Vector* input, int rows, int point_size, Vector* to) {
   constexpr Filter<m> f = filter<m>;
-  const int point_size = rows * tiles;
   for (int row = 0; row < rows; row++, input += m * tiles + f.kernel - 1)
     LENET_UNROLL for (int tile = 0; tile < tiles; tile++, to++) {
       const Vector* d = input + m * tile;
@@ -199,7 +200,7 @@ LENET_INLINE void transform_products(const Vector* products, int point_size, int
 
 // A transposed: a tile of deltas -> its points.
 template <int m>
-LENET_INLINE void transform_deltas(const Vector* d, int point_size, Vector* to) {
+LENET_INLINE void transform_deltas(const Vector (&d)[m], int point_size, Vector* to) {
   constexpr Filter<m> f = filter<m>;
   LENET_UNROLL for (int k = 0; k < f.pairs; k++) {
     Vector even = d[0], odd = d[1];
@@ -212,20 +213,41 @@ LENET_INLINE void transform_deltas(const Vector* d, int point_size, Vector* to) 
   to[f.at_infinity * point_size] = d[m - 1];
 }
 
-// G weights * B inputs, summed over the input channels: [point][output][row][tile]. `block`
-// positions at a time, which are (row, tile) in order.
+// One row of deltas of one channel, transformed, from the row of gradients of their pooled values
+// and the slopes that the forward pass left. Returns the sum of the deltas.
+template <int m, int tiles>
+LENET_INLINE Vector unpool_row(const Vector* pooled_gradient, const Vector* slopes, int point_size,
+                               Vector* to) {
+  Vector total = {};
+  LENET_UNROLL for (int tile = 0; tile < tiles; tile++) {
+    Vector d[m];
+    LENET_UNROLL for (int i = 0; i < m; i++) {
+      d[i] = pooled_gradient[(m * tile + i) / 2] * slopes[m * tile + i];
+      total += d[i];
+    }
+    transform_deltas<m>(d, point_size, to + tile);
+  }
+  return total;
+}
+
+// How the planes of a pass lie: `positions` are tiles, row by row; from one channel to the next
+// and from one point to the next lie so many vectors.
+struct TransformedPlanes {
+  int positions, input_plane, input_point, output_plane, output_point;
+};
+
+// G weights * B inputs, summed over the input channels, `block` positions at a time.
 template <int m, int tiles, int channels, int block>
-LENET_INLINE void winograd_products(const Convolution& c, const Vector* inputs, const float* packed,
-                                    Vector* products) {
+LENET_INLINE void winograd_products(const Convolution& c, const TransformedPlanes& planes,
+                                    const Vector* inputs, const float* packed, Vector* products) {
   constexpr int kernel = 5;
-  const int input_plane = c.input_side() * tiles, plane = c.side * tiles;
-  for (int p = 0; p < filter<m>.points; p++, inputs += c.inputs * input_plane)
-    for (int o = 0; o < c.outputs; o += channels, products += channels * plane) {
-      for (int position = 0; position < plane; position += block) {
+  for (int p = 0; p < filter<m>.points; p++, inputs += planes.input_point)
+    for (int o = 0; o < c.outputs; o += channels, packed += c.inputs * kernel * channels)
+      for (int position = 0; position < planes.positions; position += block) {
         const float* weights = packed;
         Vector sums[channels][block] = {};
         for (int i = 0; i < c.inputs; i++) {
-          const Vector* rows = inputs + i * input_plane + position;
+          const Vector* rows = inputs + i * planes.input_plane + position;
           LENET_UNROLL for (int ky = 0; ky < kernel; ky++, weights += channels)
             LENET_UNROLL for (int j = 0; j < channels; j++) {
               const Vector weight = splat(weights[j]);
@@ -233,31 +255,31 @@ LENET_INLINE void winograd_products(const Convolution& c, const Vector* inputs, 
                 sums[j][t] += weight * rows[ky * tiles + t];
             }
         }
+        Vector* to = products + p * planes.output_point + o * planes.output_plane + position;
         LENET_UNROLL for (int j = 0; j < channels; j++)
-          LENET_UNROLL for (int t = 0; t < block; t++)
-            products[j * plane + position + t] = sums[j][t];
+          LENET_UNROLL for (int t = 0; t < block; t++) to[j * planes.output_plane + t] = sums[j][t];
       }
-      packed += c.inputs * kernel * channels;
-    }
 }
 
 // Adds A^T deltas * B inputs, lane by lane: gradient [point][output block][input][output of
 // block][row].
 template <int m, int tiles, int channels>
-LENET_INLINE void add_winograd_gradient(const Convolution& c, const Vector* inputs,
-                                        const Vector* deltas, Vector* gradient) {
+LENET_INLINE void add_winograd_gradient(const Convolution& c, const TransformedPlanes& planes,
+                                        const Vector* inputs, const Vector* deltas,
+                                        Vector* gradient) {
   constexpr int kernel = 5;
-  const int input_plane = c.input_side() * tiles, plane = c.side * tiles;
-  for (int p = 0; p < filter<m>.points; p++, inputs += c.inputs * input_plane)
-    for (int o = 0; o < c.outputs; o += channels, deltas += channels * plane)
+  for (int p = 0; p < filter<m>.points; p++, inputs += planes.input_point)
+    for (int o = 0; o < c.outputs; o += channels)
       for (int i = 0; i < c.inputs; i++, gradient += channels * kernel) {
-        const Vector* rows = inputs + i * input_plane;
+        const Vector* rows = inputs + i * planes.input_plane;
+        const Vector* delta = deltas + p * planes.output_point + o * planes.output_plane;
         Vector sums[channels][kernel];
         LENET_UNROLL for (int j = 0; j < channels; j++)
           LENET_UNROLL for (int ky = 0; ky < kernel; ky++) sums[j][ky] = gradient[j * kernel + ky];
-        for (int position = 0; position < plane; position++) {
+        for (int position = 0; position < planes.positions; position++) {
           Vector d[channels];
-          LENET_UNROLL for (int j = 0; j < channels; j++) d[j] = deltas[j * plane + position];
+          LENET_UNROLL for (int j = 0; j < channels; j++)
+            d[j] = delta[j * planes.output_plane + position];
           LENET_UNROLL for (int ky = 0; ky < kernel; ky++) {
             const Vector u = rows[position + ky * tiles];
             LENET_UNROLL for (int j = 0; j < channels; j++) sums[j][ky] += u * d[j];
