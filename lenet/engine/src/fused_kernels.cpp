@@ -285,29 +285,38 @@ class LeNet final : public Network {
     return batch_.index ? batch_.index[example] : example;
   }
 
-  // Gathers, normalises and transposes. Lanes without an example repeat the first.
+  // Gathers, transposes and normalises. Lanes without an example repeat the first. Four pixels at a
+  // time are transposed as one number of 32 bits.
   void load_tile(int tile, Vector* input) const {
-    const int side = plan_.image_size;
+    constexpr int chunk = 4 * lanes;
+    const int side = plan_.image_size, pixels = side * side;
     const int border = (lenet.C1.input_side() - side) / 2;
     const float scale = 1.0f / (255.0f * plan_.std), shift = -plan_.mean / plan_.std;
     const std::uint8_t* images[lanes];
     for (int lane = 0; lane < lanes; lane++)
-      images[lane] =
-          batch_.images +
-          image_number(tile * lanes + (lane < count(tile) ? lane : 0)) * side * side;
-    for (int y = 0; y < side; y++)
-      for (int start = 0; start < side; start += lanes) {
-        const int x = start + lanes < side ? start : side - lanes;
-        Vector square[lanes];
-        for (int lane = 0; lane < lanes; lane++) {
-          const auto bytes = *reinterpret_cast<const Bytes*>(images[lane] + y * side + x);
-          const auto integers = __builtin_convertvector(bytes, Integers);
-          square[lane] = __builtin_convertvector(integers, Vector) * scale + shift;
+      images[lane] = batch_.images +
+                     image_number(tile * lanes + (lane < count(tile) ? lane : 0)) * pixels;
+    Vector* const inside = input + border * (lenet.C1.input_side() + 1);
+    for (int start = 0; start < pixels; start += chunk) {
+      const int first = start + chunk < pixels ? start : pixels - chunk;
+      Vector fours[lanes];
+      for (int lane = 0; lane < lanes; lane++)
+        memcpy(&fours[lane], images[lane] + first, sizeof(Vector));
+      transpose(fours);
+      int y = first / side, x = first % side;
+      for (int i = 0; i < lanes; i++) {
+        const auto four = reinterpret_cast<UnsignedIntegers>(fours[i]);
+        LENET_UNROLL for (int byte = 0; byte < 4; byte++) {
+          const auto pixel = reinterpret_cast<Integers>((four >> (8 * byte)) & 255);
+          inside[y * lenet.C1.input_side() + x] =
+              __builtin_convertvector(pixel, Vector) * scale + shift;
+          if (++x == side) {
+            x = 0;
+            y++;
+          }
         }
-        transpose(square);
-        Vector* row = input + (y + border) * lenet.C1.input_side() + border + x;
-        for (int i = 0; i < lanes; i++) row[i] = square[i];
       }
+    }
   }
 
   template <bool training>

@@ -38,7 +38,7 @@ constexpr int registers = 16;
 using Vector [[gnu::vector_size(lanes * 4), gnu::may_alias]] = float;
 using Unaligned [[gnu::vector_size(lanes * 4), gnu::may_alias, gnu::aligned(4)]] = float;
 using Integers [[gnu::vector_size(lanes * 4), gnu::may_alias]] = std::int32_t;
-using Bytes [[gnu::vector_size(lanes), gnu::may_alias, gnu::aligned(1)]] = std::uint8_t;
+using UnsignedIntegers [[gnu::vector_size(lanes * 4), gnu::may_alias]] = std::uint32_t;
 
 // All lanes equal. Written out, because `Vector{} + x` becomes an addition and a shuffle.
 LENET_INLINE Vector splat(float x) {
