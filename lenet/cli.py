@@ -9,7 +9,8 @@ from lenet import __version__
 from lenet.errors import LenetError
 from lenet.recipes import RECIPES
 
-COMMANDS = ("train", "evaluate", "predict", "summary", "data", "bench")  # modules of lenet.commands
+# Modules of lenet.commands.
+COMMANDS = ("train", "evaluate", "predict", "models", "summary", "data", "bench")
 
 HELP = f"""\
 lenet {__version__} - LeNet: train it, look inside it, read digits with it.
@@ -19,12 +20,13 @@ usage: lenet COMMAND [arguments]     `lenet COMMAND --help` explains one of them
   train [RECIPE]      train a network: {", ".join(RECIPES)}
   evaluate MODEL      measure a trained network on a test set
   predict IMAGE...    read pictures: files, folders, or - for standard input
+  models              the trained networks that come with the package
   summary MODEL       what every layer is and costs
   data [NAME]         get a data set and show what is in it
-  bench train         training speed beside PyTorch's, in one run
+  bench WHAT          speed beside others', in one run: train, infer, lenet5, recipes, scaling
 
 MODEL is a run folder, a weights file, a network that comes with the package, or latest.
-First steps: `lenet train`, then `lenet evaluate latest`, then `lenet predict photo.jpg`.
+First steps: `lenet predict photo.jpg`, `lenet evaluate mnist`; then `lenet train` one yourself.
 """
 
 

@@ -100,6 +100,22 @@ class Recipe:
     """Distortion: widen by up to this share and flatten as much, or the other way round."""
     shear: float = 0.0
     """Distortion: shear horizontally by up to this slope."""
+    flip: bool = False
+    """Distortion: mirror an image left to right, one time in two."""
+    elastic: float = 0.0
+    """Distortion: bend smoothly; the standard deviation of each pixel's shift along each axis."""
+    copies: int = 0
+    """Distort the training set in so many ways, used in turn; 0 for new ways in every epoch."""
+
+    teachers: tuple[str, ...] = ()
+    """Run folders, weights files or names of networks whose mean scores are learned, too."""
+    distillation: float = 0.0
+    """Share of the loss that comes from the teachers; the rest comes from the labels."""
+    temperature: float = 1.0
+    """What the teachers' and the network's scores are divided by in their part of the loss."""
+    averaging: float = 0.0
+    """Measure and keep not the weights but their average over steps, each step's share of it
+    falling by this factor with every further one, like 0.999; 0 for no averaging."""
 
     seed: int = 0
     """Fixes initial weights, order of images and distortions."""
@@ -122,6 +138,11 @@ class Recipe:
             "scale": 0 <= self.scale < 1,
             "squeeze": 0 <= self.squeeze < 1,
             "shear": self.shear >= 0,
+            "elastic": self.elastic >= 0,
+            "copies": self.copies >= 0,
+            "distillation": 0 <= self.distillation <= 1,
+            "temperature": self.temperature > 0,
+            "averaging": 0 <= self.averaging < 1,
             "mu": self.mu > 0,
             "j": self.j > 0,
         }
@@ -138,6 +159,12 @@ class Recipe:
                     raise LenetError(f"{field} is a knob of {model}; {self.model} has none such")
         if self.label_smoothing and self.loss != "cross-entropy":
             raise LenetError("label_smoothing goes with the loss cross-entropy")
+        if bool(self.teachers) != bool(self.distillation):
+            raise LenetError("teachers and distillation go together")
+        if self.temperature != DEFAULTS["temperature"] and not self.teachers:
+            raise LenetError("temperature goes with teachers")
+        if self.teachers and self.loss != "cross-entropy":
+            raise LenetError("teachers go with the loss cross-entropy")
         if self.momentum and self.optimizer != "sgd":
             raise LenetError("momentum goes with the optimizer sgd")
         if (self.optimizer == "sdlm") != (self.batch_size == 1 and self.model == "LeNet5"):
@@ -150,10 +177,13 @@ class Recipe:
         if self.loss != "map" and self.j != DEFAULTS["j"]:
             raise LenetError("j goes with the loss map")
         if self.optimizer == "sdlm":
-            if self.warmup or self.weight_decay or self.label_smoothing or self.print_every:
-                raise LenetError(
-                    "the optimizer sdlm has no warmup, weight_decay, label_smoothing or print_every"
-                )
+            ignored = (
+                *("warmup", "weight_decay", "label_smoothing", "print_every"),
+                *("copies", "teachers", "averaging"),
+            )
+            for field in ignored:
+                if getattr(self, field):
+                    raise LenetError(f"the optimizer sdlm has no {field}")
             losses = ("cross-entropy",) if self.head == "softmax" else ("penalty", "map")
             if self.loss not in losses:
                 raise LenetError(

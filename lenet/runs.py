@@ -88,7 +88,7 @@ def begin(
     folder: Path,
     recipe: Recipe,
     record: dict[str, Any],
-    model: Network,
+    networks: dict[str, Network],
     optimizer: torch.optim.Optimizer,
 ) -> dict[str, Any]:
     """Takes up the folder's state, or writes recipe, environment and the state to start from."""
@@ -97,9 +97,9 @@ def begin(
         progress = {"epoch": 0, "seconds": 0.0, "examples": 0, "metrics_bytes": 0}
         write_text(folder / ENVIRONMENT, json.dumps(record, indent=2) + "\n")
         write_text(folder / RECIPE, json.dumps(recipe.as_dict(), indent=2) + "\n")
-        checkpoint.save_state(state, model, optimizer, progress)
+        checkpoint.save_state(state, networks, optimizer, progress)
     else:
-        progress = checkpoint.load_state(state, model, optimizer)
+        progress = checkpoint.load_state(state, networks, optimizer)
         _, checksums = read_environment(folder)
         if checksums != record["data"]["sha256"]:
             raise LenetError(f"the data have changed since {folder} was begun")

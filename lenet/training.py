@@ -3,6 +3,7 @@
 import dataclasses
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 
 from lenet import checkpoint, data, evaluation, metrics, runs
+from lenet.distillation import Teachers
 from lenet.engine.fused import usable_cores
 from lenet.engine.steps import cpu_threads
 from lenet.epochs import Epochs, Watch, make_epochs
@@ -59,6 +61,9 @@ def train(
     own = Path(recipe.data).expanduser()
     if recipe.data not in data.SOURCES and own.is_dir():  # the run can be resumed from anywhere
         recipe = dataclasses.replace(recipe, data=str(own.resolve()))
+    if recipe.teachers:
+        teachers = tuple(str(checkpoint.locate(name).resolve()) for name in recipe.teachers)
+        recipe = dataclasses.replace(recipe, teachers=teachers)
     settings = Settings(
         str(choose_device(device)),
         engine,
@@ -91,6 +96,8 @@ class Session:
 
     Attributes:
         part: what is measured after each epoch, "test" or "validation".
+        networks: what the state holds: the "model" that is trained and, where the recipe averages
+            its weights, the "average".
         progress: epochs, seconds and examples so far, and the length of metrics.jsonl.
     """
 
@@ -98,7 +105,7 @@ class Session:
     recipe: Recipe
     dataset: data.Dataset
     part: str
-    model: Network
+    networks: dict[str, Network]
     optimizer: torch.optim.Optimizer
     epochs: Epochs
     progress: dict[str, Any]
@@ -115,21 +122,25 @@ def proceed(folder: Path | None, recipe: Recipe, settings: Settings) -> Run:
     optimizer = make_optimizer(recipe, model)
     with cpu_threads(settings.threads):
         epochs, reason = make_epochs(
-            recipe, device, settings.engine, settings.threads, model, optimizer, dataset.train
+            *(recipe, device, settings.engine, settings.threads, model, optimizer, dataset.train),
+            make_teachers(recipe, dataset.classes, settings.threads),
         )
         settings = dataclasses.replace(settings, engine=epochs.engine)
         record = runs.environment(settings, reason, dataset)
         folder = folder or runs.new_folder(recipe.name)  # only now: nothing is wrong with the rest
+        networks = {"model": model}
+        if epochs.network is not model:
+            networks["average"] = epochs.network
         session = Session(
             folder=folder,
             recipe=recipe,
             dataset=dataset,
             part="validation" if recipe.validation else "test",
-            model=model,
+            networks=networks,
             optimizer=optimizer,
             epochs=epochs,
             board=tensorboard_writer(folder) if settings.tensorboard else None,
-            progress=runs.begin(folder, recipe, record, model, optimizer),
+            progress=runs.begin(folder, recipe, record, networks, optimizer),
         )
         print(
             f"{recipe.name}: {recipe.model} on {recipe.data}, {device}, "
@@ -195,7 +206,7 @@ def save_epoch(
     progress["seconds"] += seconds
     progress["examples"] += examples
     state = session.folder / checkpoint.STATE
-    checkpoint.save_state(state, session.model, session.optimizer, progress)
+    checkpoint.save_state(state, session.networks, session.optimizer, progress)
     if session.board:
         for name, value in record.items():
             session.board.add_scalar(name, value, epoch)
@@ -213,9 +224,9 @@ def result_words(session: Session) -> str:
 def finish(session: Session, device: str) -> Run:
     """Evaluates the trained network and writes weights, report and figures."""
     dataset, recipe, progress = session.dataset, session.recipe, session.progress
-    scores = session.epochs.scores(dataset.test.images)
+    network, scores = session.epochs.network, session.epochs.scores(dataset.test.images)
     report = metrics.report(scores, dataset.test.labels, dataset.classes)
-    session.model.card = {
+    network.card = {
         "classes": list(dataset.classes),
         "recipe": recipe.as_dict(),
         "preprocessing": "digit" if dataset.name != "fashion-mnist" else "plain",
@@ -227,11 +238,9 @@ def finish(session: Session, device: str) -> Run:
     runs.draw_curves(session.folder, recipe)
     evaluation.write(session.folder, report, scores, dataset.test)
     # Last: weights mark a run as finished.
-    checkpoint.save(session.model, session.folder / checkpoint.WEIGHTS)
+    checkpoint.save(network, session.folder / checkpoint.WEIGHTS)
     rate = progress["examples"] / max(progress["seconds"], 1e-9)
-    return Run(
-        session.folder, recipe, session.model.eval(), report, result_words(session), rate, device
-    )
+    return Run(session.folder, recipe, network.eval(), report, result_words(session), rate, device)
 
 
 # What a run consists of
@@ -261,6 +270,12 @@ def make_optimizer(recipe: Recipe, model: Network) -> torch.optim.Optimizer:
             )
         case "sdlm":
             return StochasticDiagonalLM(parameters, recipe.lr, recipe.mu)
+
+
+def make_teachers(recipe: Recipe, classes: Sequence[str], threads: int) -> Teachers | None:
+    if not recipe.teachers:
+        return None
+    return Teachers(recipe.teachers, classes, recipe.temperature, threads)
 
 
 def choose_device(name: str) -> torch.device:
