@@ -144,15 +144,20 @@ def save(model: "Network", path: str | Path) -> None:
         LenetError: the file cannot be written; what was there before is kept.
     """
     weights = {name: p.detach().cpu().numpy() for name, p in model.named_parameters()}
-    metadata = {
+    with replacing(Path(path)) as temporary:
+        save_tensors(weights, temporary, description(model))
+
+
+def description(model: "Network") -> dict[str, str]:
+    """The metadata that `read` needs beside the weights."""
+    return {
         "format": "lenet",
         "model": type(model).__name__,
         "options": json.dumps(model.options),
         "card": json.dumps(model.card),
-        "order": " ".join(weights),  # safetensors sorts names; the order is the network's
+        # safetensors sorts names; the order is the network's
+        "order": " ".join(name for name, _ in model.named_parameters()),
     }
-    with replacing(Path(path)) as temporary:
-        save_tensors(weights, temporary, metadata)
 
 
 def load(model: str | Path) -> "Network":

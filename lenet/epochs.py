@@ -17,8 +17,17 @@ from lenet import losses
 from lenet.augment import Distortion, Warps
 from lenet.data import Split
 from lenet.distillation import Teachers
+from lenet.distributed import ALONE, SharedStep, World
 from lenet.engine import fused, sequential
-from lenet.engine.steps import AutogradStep, FusedStep, Step, cpu_threads, distort
+from lenet.engine.single import SingleImage
+from lenet.engine.steps import (
+    AutogradStep,
+    FusedStep,
+    Step,
+    cpu_threads,
+    distort,
+    scores_by_autograd,
+)
 from lenet.errors import LenetError
 from lenet.models import LeNet5, Network
 from lenet.optim import StochasticDiagonalLM
@@ -102,10 +111,16 @@ def make_epochs(
     optimizer: torch.optim.Optimizer,
     train: Split,
     teachers: Teachers | None = None,
+    world: World = ALONE,
 ) -> tuple[Epochs, str]:
     """What runs the epochs, and why it was chosen."""
     if isinstance(optimizer, StochasticDiagonalLM):
         assert isinstance(model, LeNet5)
+        if world.size > 1:
+            raise LenetError(
+                "the optimizer sdlm takes one pattern after the other and cannot be shared among "
+                f"{world.size} processes: start it without torchrun"
+            )
         if device.type != "cpu":
             raise LenetError("the optimizer sdlm runs on the CPU: use --device cpu")
         passes = Passes(recipe, model, optimizer, train)
@@ -129,6 +144,8 @@ def make_epochs(
         step: Step = FusedStep(model, train, found, threads)
     else:
         step = AutogradStep(model, train, make_criterion(recipe))
+    if world.size > 1:
+        step = SharedStep(step, model, world)
     return Minibatches(recipe, model, optimizer, step, name, train, teachers), reason
 
 
@@ -167,7 +184,7 @@ class Minibatches:
         step: Step,
         engine_name: str,
         train: Split,
-        teachers: Teachers | None,
+        teachers: Teachers | None = None,
     ) -> None:
         self.recipe, self.model, self.optimizer, self.step = recipe, model, optimizer, step
         self.train, self.teachers = train, teachers
@@ -229,7 +246,9 @@ class Minibatches:
             images, parts = self.train.images, []
             for start in range(0, len(images), TAUGHT_AT_ONCE):
                 part = np.arange(start, min(start + TAUGHT_AT_ONCE, len(images)))
-                shown = images[part] if warps is None else distort(images, part, warps[part])
+                shown = images[part]
+                if warps is not None:
+                    shown = distort(images, part, warps[part], self.teachers.threads)
                 parts.append(self.teachers.targets(shown))
                 if watch:
                     watch.teaching(part[-1] + 1, len(images))
@@ -291,7 +310,10 @@ class Passes:
         return distort(images, part, warps, threads=1), labels[part], np.arange(len(part))
 
     def scores(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return sequential.scores(self.network, images)
+        if self.engine == "autograd":
+            return scores_by_autograd(self.network, images)
+        weights = {name: p.detach().numpy() for name, p in self.network.named_parameters()}
+        return SingleImage("LeNet5", self.network.options, weights).batch_scores(images)
 
 
 def step_record(
@@ -319,6 +341,8 @@ def distortion_of(recipe: Recipe) -> Distortion:
         shear=recipe.shear,
         flip=recipe.flip,
         elastic=recipe.elastic,
+        paper=recipe.paper,
+        fade=recipe.fade,
     )
 
 

@@ -1,10 +1,12 @@
-"""Looking inside a network: what each layer costs, and what each layer answers."""
+"""Looking inside a network: what each layer costs and answers, and what an answer hangs on."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from lenet.errors import LenetError
@@ -78,7 +80,18 @@ class Summary:
 
 
 def trace(model: nn.Sequential, x: Tensor) -> dict[str, Tensor]:
-    """Name -> activation of every layer, in order, for a prepared input (N, C, H, W)."""
+    """What every layer answers: its name -> its activation, in order, input first to last.
+
+    Args:
+        model: any of the networks, or another sequence of named layers, in any floating dtype, on
+            any device.
+        x: a prepared input (N, C, H, W), of that dtype and on that device.
+
+    Returns:
+        Activations (N, ...) of x's dtype; the last is what ``model(x)`` returns. Gradients run
+        through them unless they are switched off. Names are those of ``model.named_children()``:
+        C1, S2, C3 ..., and where squashing is a layer of its own, C1_sigmoid and the like.
+    """
     activations = {}
     for name, layer in model.named_children():
         x = layer(x)
@@ -148,3 +161,84 @@ def counts(
         case _ if not list(layer.parameters()):
             return 0, 0
     raise LenetError(f"no rule to count the connections of {type(layer).__name__}")
+
+
+def input_gradient(model: Network, x: Tensor, label: int) -> Tensor:
+    """How the score of a class changes with each number of the input.
+
+    Simonyan, Vedaldi, Zisserman, "Deep Inside Convolutional Networks" (2013), section 3.
+
+    Args:
+        x: one prepared image (1, C, H, W).
+
+    Returns:
+        The derivative, (C, H, W), with its sign.
+    """
+    x = x.detach().clone().requires_grad_()
+    with torch.enable_grad():
+        (gradient,) = torch.autograd.grad(model(x)[0, label], x)
+    return gradient[0]
+
+
+def occlusion(model: Network, x: Tensor, label: int, side: int = 5) -> Tensor:
+    """How much the score of a class falls when a square of the input is made blank.
+
+    Zeiler, Fergus, "Visualizing and Understanding Convolutional Networks" (2013), section 4.2.
+
+    Args:
+        x: one prepared image (1, C, H, W).
+        side: of the square, an odd number; at the border what is left of it.
+
+    Returns:
+        (H, W): the fall for the square around each place; positive where the answer hangs on what
+        is there, negative where the blank would serve it better.
+    """
+    channels, height, width = model.input_shape
+    blank = model.prepare(np.zeros((1, channels, height, width), np.uint8)).to(x)
+    rows, columns = (torch.arange(n, device=x.device) for n in (height, width))
+    half = side // 2
+    near_row = (rows[:, None] - rows).abs() <= half  # (place, pixel)
+    near_column = (columns[:, None] - columns).abs() <= half
+    with torch.no_grad():
+        whole = model(x)[0, label]
+        falls = []
+        for near in near_row:
+            hidden = near[None, :, None] & near_column[:, None, :]  # (places of a row, H, W)
+            falls.append(whole - model(torch.where(hidden[:, None], blank, x))[:, label])
+    return torch.stack(falls)
+
+
+@dataclass(frozen=True)
+class Principal:
+    """The directions in which features vary most, the first most of all.
+
+    Attributes:
+        mean: (D,).
+        directions: (count, D), of length 1; the largest part of each is positive.
+        shares: (count,), of the variance, 0..1.
+    """
+
+    mean: NDArray[np.float64]
+    directions: NDArray[np.float64]
+    shares: NDArray[np.float64]
+
+    def coordinates(self, features: ArrayLike) -> NDArray[np.float64]:
+        """Features (N, D) along the directions: (N, count)."""
+        return (np.asarray(features, np.float64) - self.mean) @ self.directions.T
+
+
+def principal_components(features: ArrayLike, count: int = 2) -> Principal:
+    """Principal components of features (N, D).
+
+    Raises:
+        LenetError: there are fewer examples or features than directions.
+    """
+    features = np.asarray(features, np.float64)
+    if features.ndim != 2 or min(features.shape) < count:
+        raise LenetError(f"features of shape {features.shape} do not have {count} directions")
+    mean = features.mean(0)
+    _, lengths, directions = np.linalg.svd(features - mean, full_matrices=False)
+    directions = directions[:count]
+    signs = np.sign(directions[np.arange(count), abs(directions).argmax(1)])
+    total = max(float((lengths**2).sum()), np.finfo(np.float64).tiny)
+    return Principal(mean, signs[:, None] * directions, lengths[:count] ** 2 / total)

@@ -1,6 +1,7 @@
 """Reading pictures: a file in, a label with probabilities and an honest "not sure" out."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from lenet import checkpoint, metrics
 from lenet.evaluation import class_names, image_scorer, temperature
 from lenet.pictures import Source
-from lenet.preprocess import preprocess, preprocess_plain
+from lenet.preprocess import Preprocessed, preprocess, preprocess_plain
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,11 @@ class Prediction:
         }
 
 
+def preprocessor(card: dict[str, Any]) -> Callable[[Source], Preprocessed]:
+    """What makes 28x28 pixels of a picture for the network with this card."""
+    return preprocess_plain if card.get("preprocessing") == "plain" else preprocess
+
+
 class Predictor:
     """Reads one picture after the other with one trained network.
 
@@ -67,7 +73,7 @@ class Predictor:
         threshold = card.get("rejection_threshold")
         # Unknown, or none makes the network good enough: then no answer is to be trusted.
         self.threshold = math.inf if threshold is None else float(threshold)
-        self.preprocess = preprocess_plain if card.get("preprocessing") == "plain" else preprocess
+        self.preprocess = preprocessor(card)
 
     def predict(self, image: Source) -> Prediction:
         """Reads one picture.
@@ -80,9 +86,14 @@ class Predictor:
             LenetError: it is no picture, or a damaged one.
         """
         found = self.preprocess(image)
-        if found.image is None:
+        scores = None if found.image is None else self.scores(found.image)
+        return self.answer(found, scores)
+
+    def answer(self, found: Preprocessed, scores: NDArray[np.float32] | None) -> Prediction:
+        """What the network's scores (classes,) for a preprocessed picture mean; None where the
+        preprocessor found nothing to give it."""
+        if scores is None:
             return Prediction(None, {}, True, found.reason, None, found.steps)
-        scores = self.scores(found.image)
         names = class_names(self.checkpoint, len(scores))
         shares = metrics.softmax(scores / self.temperature)
         rejected = bool(metrics.confidence(scores) < self.threshold)

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 import tyro
 
+from lenet.recipes import RECIPES
+
 if TYPE_CHECKING:
     from lenet.metrics import Report
+    from lenet.models import Network
 
 REJECTED_SHARES = (0.01, 0.02, 0.05, 0.1)  # points of the rejection curve in a printed report
 
@@ -23,6 +26,18 @@ def parse(kind: type[Flags], usage: str, flags: list[str], default: Flags | None
         default=tyro.MISSING_NONPROP if default is None else default,
         config=(tyro.conf.FlagCreatePairsOff,),
     )
+
+
+def find_network(name: str) -> "Network":
+    """A trained network; or, by the name of a class or a recipe, one fresh from its start."""
+    from lenet import checkpoint, models
+
+    if name in models.NETWORKS:
+        return models.NETWORKS[name]()
+    if name in RECIPES and name not in checkpoint.pretrained_names():
+        recipe = RECIPES[name]
+        return models.build(recipe.model, recipe.network_options(classes=10))
+    return checkpoint.load(name)
 
 
 def print_report(report: "Report", title: str) -> None:

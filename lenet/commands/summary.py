@@ -7,8 +7,7 @@ from typing import Annotated
 import tyro
 from tyro.conf import Positional
 
-from lenet.commands import parse, print_rows
-from lenet.recipes import RECIPES
+from lenet.commands import find_network, parse, print_rows
 
 
 @dataclass(frozen=True)
@@ -24,16 +23,9 @@ class SummaryFlags:
 def run(flags: list[str]) -> int:
     asked = parse(SummaryFlags, "summary", flags)
 
-    from lenet import checkpoint, inspection, models
+    from lenet import inspection
 
-    if asked.model in models.NETWORKS:
-        model = models.NETWORKS[asked.model]()
-    elif asked.model in RECIPES and asked.model not in checkpoint.pretrained_names():
-        recipe = RECIPES[asked.model]
-        model = models.build(recipe.model, recipe.network_options(classes=10))
-    else:
-        model = checkpoint.load(asked.model)
-    found = inspection.summary(model)
+    found = inspection.summary(find_network(asked.model))
     if asked.json:
         print(json.dumps(found.as_dict()))
         return 0

@@ -76,6 +76,7 @@ class Kernels:
         gradients: Sequence[NDArray[np.float32]],
         maps: NDArray[np.float32] | None = None,
         knots: NDArray[np.float32] | None = None,
+        shades: NDArray[np.float32] | None = None,
         targets: NDArray[np.float32] | None = None,
     ) -> tuple[float, int]:
         """Forward and backward pass of one batch.
@@ -87,8 +88,8 @@ class Kernels:
             weights: float32 arrays of `plan.shapes`.
             gradients: float32 arrays of `plan.shapes`, overwritten by the gradients of the mean
                 loss.
-            maps, knots: float32 (B, 2, 3) and (B, 2, K, K), distortions of the images as `warp`
-                has them; None for images as they are.
+            maps, knots, shades: float32 (B, 2, 3), (B, 2, K, K) and (B, 2), distortions of the
+                images as `warp` has them; None for images as they are.
             targets: float32 (B, classes), distributions over the classes, given if and only if
                 the plan has distillation.
 
@@ -106,14 +107,15 @@ class Kernels:
         for gradient in gradients:
             if not gradient.flags.writeable:
                 raise LenetError("gradients must be writeable")
-        _check_distortions(maps, knots, len(index))
+        _check_distortions(maps, knots, shades, len(index))
         if (targets is not None) != bool(self.plan.distillation):
             raise LenetError("targets and the plan's distillation go together")
         if targets is not None:
             _check("targets", targets, np.float32, (len(index), self.plan.classes))
         try:
             return self._kernels.step(
-                images, labels, index, list(weights), list(gradients), maps, knots, targets
+                *(images, labels, index, list(weights), list(gradients)),
+                *(maps, knots, shades, targets),
             )
         except (ValueError, IndexError) as error:
             raise LenetError(str(error)) from None
@@ -252,6 +254,7 @@ def warp(
     index: NDArray[np.int64],
     maps: NDArray[np.float32],
     knots: NDArray[np.float32] | None = None,
+    shades: NDArray[np.float32] | None = None,
     threads: int | None = None,
 ) -> NDArray[np.uint8]:
     """Chosen images, distorted; `lenet.augment.warp` says the same in PyTorch.
@@ -261,6 +264,7 @@ def warp(
         index: int64 (B,), 0 to N - 1.
         maps: float32 (B, 2, 3), affine maps as `lenet.augment.Distortion.draw` gives them.
         knots: float32 (B, 2, K, K), elastic displacements from there; None for none.
+        shades: float32 (B, 2), shades of paper and contrasts from there; None for none.
         threads: threads that share the work; by default one for each core.
 
     Returns:
@@ -271,23 +275,29 @@ def warp(
     """
     assert _fused is not None
     _check("index", index, np.int64, (len(index),))
-    _check_distortions(maps, knots, len(index))
+    _check_distortions(maps, knots, shades, len(index))
     _check("images", images, np.uint8, images.shape)
     out = np.empty((len(index), *images.shape[1:]), np.uint8)
     try:
-        _fused.warp(images, index, maps, knots, out, threads or min(usable_cores(), 256))
+        threads = threads or min(usable_cores(), 256)
+        _fused.warp(images, index, maps, knots, shades, out, threads)
     except (ValueError, IndexError, TypeError) as error:
         raise LenetError(str(error)) from None
     return out
 
 
 def _check_distortions(
-    maps: NDArray[np.float32] | None, knots: NDArray[np.float32] | None, count: int
+    maps: NDArray[np.float32] | None,
+    knots: NDArray[np.float32] | None,
+    shades: NDArray[np.float32] | None,
+    count: int,
 ) -> None:
     if maps is not None:
         _check("maps", maps, np.float32, (count, 2, 3))
     if knots is not None:  # the module knows how many there must be
         _check("knots", knots, np.float32, (count, *knots.shape[1:]))
+    if shades is not None:
+        _check("shades", shades, np.float32, (count, 2))
 
 
 def _check(name: str, array: NDArray[Any], dtype: Any, shape: tuple[int, ...]) -> None:

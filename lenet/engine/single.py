@@ -98,9 +98,8 @@ class SingleImage:
         weights: Mapping[str, NDArray[np.float32]],
         isa: str | None = None,
     ) -> None:
-        if obstacle := unsupported(network, options):
-            raise LenetError(f"this {network} cannot be served: {obstacle}")
-        available = instruction_sets()
+        if not (available := instruction_sets()):
+            raise LenetError("the compiled kernels are not installed")
         self.isa = isa or os.environ.get("LENET_ENGINE") or available[0]
         if self.isa not in available:
             raise LenetError(
@@ -108,8 +107,10 @@ class SingleImage:
                 + ", ".join(available)
             )
         layers = Layers(self.isa, weights)
-        add = {"LeNet": add_lenet, "LeNet5": add_lenet5, "LeNet5s": add_lenet5s}[network]
         try:
+            if obstacle := unsupported(network, options):
+                raise LenetError(f"this {network} cannot be served: {obstacle}")
+            add = {"LeNet": add_lenet, "LeNet5": add_lenet5, "LeNet5s": add_lenet5s}[network]
             add(layers, options)
         except LenetError:
             raise

@@ -64,11 +64,12 @@ using Weight = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
 using Gradient = nb::ndarray<float, nb::c_contig, nb::device::cpu>;
 using Maps = nb::ndarray<const float, nb::shape<-1, 2, 3>, nb::c_contig, nb::device::cpu>;
 using Knots = nb::ndarray<const float, nb::shape<-1, 2, -1, -1>, nb::c_contig, nb::device::cpu>;
+using Shades = nb::ndarray<const float, nb::shape<-1, 2>, nb::c_contig, nb::device::cpu>;
 using Targets = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
 // Pointers to the distortions of `count` images of that side, after a look at their shapes.
 Distortions read_distortions(const std::optional<Maps>& maps, const std::optional<Knots>& knots,
-                             std::size_t count, int side) {
+                             const std::optional<Shades>& shades, std::size_t count, int side) {
   if (maps && maps->shape(0) != count)
     throw nb::value_error("maps must have one entry for each number of index");
   const auto grid = static_cast<std::size_t>(warp_knots(side));
@@ -77,7 +78,15 @@ Distortions read_distortions(const std::optional<Maps>& maps, const std::optiona
     throw nb::value_error(("knots must come with maps and have the shape (" +
                            std::to_string(count) + ", 2, " + std::to_string(grid) + ", " +
                            std::to_string(grid) + ")").c_str());
-  return {maps ? maps->data() : nullptr, knots ? knots->data() : nullptr};
+  if (shades && (!maps || shades->shape(0) != count))
+    throw nb::value_error("shades must come with maps and have one entry for each");
+  for (std::size_t i = 0; shades && i < count; i++) {
+    const float paper = (*shades)(i, 0), ink = paper + 255.0f * (*shades)(i, 1);
+    if (!(paper >= 0.0f && paper <= 255.0f && ink >= 0.0f && ink < 255.5f))
+      throw nb::value_error("shades must keep 0 and 255 in 0..255");
+  }
+  return {maps ? maps->data() : nullptr, knots ? knots->data() : nullptr,
+          shades ? shades->data() : nullptr};
 }
 
 // Refuses numbers of images that are not there.
@@ -216,6 +225,7 @@ class FusedStep {
                               const std::vector<Weight>& weights,
                               const std::vector<Gradient>& gradients,
                               const std::optional<Maps>& maps, const std::optional<Knots>& knots,
+                              const std::optional<Shades>& shades,
                               const std::optional<Targets>& targets) {
     check_images(images);
     if (labels.shape(0) != images.shape(0))
@@ -236,7 +246,7 @@ class FusedStep {
                                std::to_string(number) + " is not from 0 to " +
                                std::to_string(plan_.classes - 1)).c_str());
     }
-    const Distortions distortions = read_distortions(maps, knots, size, plan_.image_size);
+    const Distortions distortions = read_distortions(maps, knots, shades, size, plan_.image_size);
     check_arrays(weights, "weights");
     check_arrays(gradients, "gradients");
 
@@ -307,9 +317,10 @@ class FusedStep {
 
 using Pictures = nb::ndarray<std::uint8_t, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
 
-// out[i] = images[index[i]] distorted by maps[i] and knots[i].
+// out[i] = images[index[i]] distorted by maps[i], knots[i] and shades[i].
 void warp_images(const Images& images, const Numbers& index, const Maps& maps,
-                 const std::optional<Knots>& knots, const Pictures& out, int threads) {
+                 const std::optional<Knots>& knots, const std::optional<Shades>& shades,
+                 const Pictures& out, int threads) {
   const std::size_t count = index.shape(0), side = images.shape(1);
   if (images.shape(2) != side || side < 1 || side > 1024)
     throw nb::value_error("images must be square, with sides of 1 to 1024");
@@ -328,7 +339,7 @@ void warp_images(const Images& images, const Numbers& index, const Maps& maps,
     InstructionSet set;
   };
   Work work = {images.data(), index.data(),
-               read_distortions(maps, knots, count, static_cast<int>(side)), out.data(),
+               read_distortions(maps, knots, shades, count, static_cast<int>(side)), out.data(),
                static_cast<long>(count), static_cast<int>(side), threads, {}};
   for (const auto& set : instruction_sets())
     if (set.available && !work.set.warp) work.set = set;
@@ -355,13 +366,14 @@ NB_MODULE(_fused, m) {
   m.def("instruction_sets", &lenet::available_instruction_sets);
   m.def("warp", &lenet::warp_images, nb::arg("images").noconvert(), nb::arg("index").noconvert(),
         nb::arg("maps").noconvert(), nb::arg("knots").noconvert().none(),
-        nb::arg("out").noconvert(), nb::arg("threads"));
+        nb::arg("shades").noconvert().none(), nb::arg("out").noconvert(), nb::arg("threads"));
   nb::class_<lenet::FusedStep>(m, "FusedStep")
       .def(nb::init<nb::dict, int, const std::string&>())
       .def("step", &lenet::FusedStep::step, nb::arg("images").noconvert(),
            nb::arg("labels").noconvert(), nb::arg("index").noconvert(), nb::arg("weights").noconvert(),
            nb::arg("gradients").noconvert(), nb::arg("maps").noconvert().none(),
-           nb::arg("knots").noconvert().none(), nb::arg("targets").noconvert().none())
+           nb::arg("knots").noconvert().none(), nb::arg("shades").noconvert().none(),
+           nb::arg("targets").noconvert().none())
       .def("scores", &lenet::FusedStep::scores, nb::arg("images").noconvert(),
            nb::arg("weights").noconvert(), nb::arg("scores").noconvert());
 }

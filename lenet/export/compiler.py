@@ -1,0 +1,88 @@
+"""The C compiler of this machine, if it has one: to try what was written, and to measure it."""
+
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lenet.errors import LenetError
+
+FLAGS = ("-std=c99", "-Os")
+PATIENCE = 300  # seconds
+
+
+@dataclass(frozen=True)
+class Built:
+    """A program that was compiled here and has answered.
+
+    Attributes:
+        scores: (N, classes).
+        code_bytes: machine code of lenet.c, without its constants; None if `size` cannot tell.
+        words: by which compiler, with which flags, for which processor.
+    """
+
+    scores: NDArray[np.float64]
+    code_bytes: int | None
+    words: str
+
+
+def find() -> list[str] | None:
+    """The command of the compiler: $CC, cc, gcc or clang; None if there is none."""
+    for name in (os.environ.get("CC"), "cc", "gcc", "clang"):
+        command = shlex.split(name) if name else []
+        if command and shutil.which(command[0]):
+            return command
+    return None
+
+
+def build(command: list[str], files: Mapping[str, str], images: NDArray[np.uint8]) -> Built:
+    """Compiles the files in a folder of their own and shows the program the images.
+
+    Raises:
+        LenetError: the compiler or the program fails.
+    """
+    with tempfile.TemporaryDirectory(prefix="lenet-") as name:
+        folder = Path(name)
+        for file, text in files.items():
+            (folder / file).write_text(text, encoding="utf-8")
+        run([*command, *FLAGS, "-c", "lenet.c"], folder)
+        run([*command, *FLAGS, "main.c", "lenet.o", "-lm", "-o", "lenet"], folder)
+        (folder / "images").write_bytes(images.tobytes())
+        lines = run([str(folder / "lenet"), "images"], folder).strip("\n").split("\n")[1:]
+        scores = np.array([[float(word) for word in line.split("\t")[1:]] for line in lines])
+        words = f"{' '.join([*command, *FLAGS])} for {platform.machine()}"
+        return Built(scores, code_bytes(folder / "lenet.o"), words)
+
+
+def run(command: list[str], folder: Path) -> str:
+    """Standard output of a command."""
+    try:
+        done = subprocess.run(
+            command, cwd=folder, capture_output=True, timeout=PATIENCE, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise LenetError(f"{command[0]} failed: {error}") from None
+    if done.returncode != 0:
+        reason = done.stderr.decode(errors="replace").strip()
+        raise LenetError(f"{' '.join(command)} failed: {reason[:500]}")
+    return done.stdout.decode(errors="replace")
+
+
+def code_bytes(file: Path) -> int | None:
+    """Machine code in an object file, as binutils' `size -A` tells it."""
+    if not shutil.which("size"):
+        return None
+    try:
+        table = [line.split() for line in run(["size", "-A", file.name], file.parent).splitlines()]
+    except LenetError:
+        return None
+    sizes = [int(row[1]) for row in table if row and row[0].startswith(".text")]
+    return sum(sizes) if sizes else None
