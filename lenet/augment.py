@@ -114,15 +114,24 @@ def warp(images: Tensor, warps: Warps) -> Tensor:
     Returns:
         uint8 (N, H, H), rounded.
     """
-    count, side, _ = images.shape
     maps = torch.from_numpy(warps.maps).to(images.device)
+    if warps.knots is None:
+        return warp_on_device(images, maps, None, None)
+    knots = torch.from_numpy(warps.knots).to(images.device)
+    basis = torch.from_numpy(spline_basis(images.shape[1])).to(images.device)
+    return warp_on_device(images, maps, knots, basis)
+
+
+def warp_on_device(
+    images: Tensor, maps: Tensor, knots: Tensor | None, basis: Tensor | None
+) -> Tensor:
+    """`warp` of what is on the images' device already, basis being `spline_basis` there."""
+    count, side, _ = images.shape
     # grid_sample measures both axes from -1 to 1 between the outer edges of the image.
     unit = side / 2
     theta = torch.cat([maps[:, :, :2], maps[:, :, 2:] / unit], dim=2)
     grid = F.affine_grid(theta, [count, 1, side, side], align_corners=False)
-    if warps.knots is not None:
-        knots = torch.from_numpy(warps.knots).to(images.device)
-        basis = torch.from_numpy(spline_basis(side)).to(images.device)
+    if knots is not None:
         grid = grid + torch.einsum("yj,xi,naji->nyxa", basis, basis, knots) / unit
     warped = F.grid_sample(images[:, None].float(), grid, align_corners=False)
     return warped[:, 0].round_().to(torch.uint8)
