@@ -1,4 +1,4 @@
-"""Distortions: whole batches of images moved, turned, stretched, sheared and bent at random."""
+"""Distortions: whole batches of images moved, turned, stretched, sheared, bent and shaded."""
 
 import math
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ SPLINE_VARIANCE = (151 / 315) ** 2
 
 @dataclass(frozen=True)
 class Warps:
-    """How each of N images is distorted: out(p) = image(A p + t + d(p)).
+    """How each of N images is distorted: out(p) = a + b image(A p + t + d(p)).
 
     Coordinates are (x, y) in pixels about the centre of the image.
 
@@ -25,14 +25,16 @@ class Warps:
         maps: float32 (N, 2, 3), A and t.
         knots: float32 (N, 2, K, K), or None for d = 0. d is the cubic B-spline, x and then y, over
             a grid of knots 7 pixels apart about the centre of the image, in rows from the top.
+        shades: float32 (N, 2), a and b, so that 0 and 255 stay in 0..255; None for 0 and 1.
     """
 
     maps: NDArray[np.float32]
     knots: NDArray[np.float32] | None = None
+    shades: NDArray[np.float32] | None = None
 
     def __getitem__(self, which: NDArray[np.int64] | slice) -> "Warps":
-        knots = None if self.knots is None else self.knots[which]
-        return Warps(self.maps[which], knots)
+        knots, shades = (None if x is None else x[which] for x in (self.knots, self.shades))
+        return Warps(self.maps[which], knots, shades)
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ class Distortion:
         elastic: standard deviation in pixels of a smooth random displacement of each pixel along
             each axis (Simard, Steinkraus and Platt, "Best practices for convolutional neural
             networks", 2003). Its smoothness is that of noise under a Gaussian of 4.04 pixels.
+        paper: with probability 1/2 paper becomes darker, by up to this share of full ink.
+        fade: the same images lose up to this share of the contrast of ink to paper.
     """
 
     shift: float = 0.0
@@ -58,6 +62,8 @@ class Distortion:
     shear: float = 0.0
     flip: bool = False
     elastic: float = 0.0
+    paper: float = 0.0
+    fade: float = 0.0
 
     def __bool__(self) -> bool:
         return any(vars(self).values())
@@ -81,13 +87,24 @@ class Distortion:
         maps[:, 1, 0] = -sin * narrow
         maps[:, 1, 1] = cos * flatten
         maps[:, :, 2] = -maps[:, :, 0] * right[:, None] - maps[:, :, 1] * down[:, None]
-        if not self.elastic:
-            return Warps(maps)
+        knots = self.draw_knots(count, side, generator) if self.elastic else None
+        shades = self.draw_shades(count, generator) if self.paper or self.fade else None
+        return Warps(maps, knots, shades)
+
+    def draw_knots(
+        self, count: int, side: int, generator: np.random.Generator
+    ) -> NDArray[np.float32]:
         # Uniform, as that is fast; the 16 knots that reach a pixel make it nearly normal.
         knots = generator.random((count, 2, knot_count(side), knot_count(side)), np.float32)
         knots -= np.float32(0.5)
         knots *= np.float32(self.elastic * math.sqrt(12 / SPLINE_VARIANCE))
-        return Warps(maps, knots)
+        return knots
+
+    def draw_shades(self, count: int, generator: np.random.Generator) -> NDArray[np.float32]:
+        chosen = generator.integers(0, 2, count)
+        paper = chosen * generator.uniform(0, self.paper, count)
+        contrast = (1 - paper) * (1 - chosen * generator.uniform(0, self.fade, count))
+        return np.stack([255 * paper, contrast], axis=1).astype(np.float32)
 
 
 def knot_count(side: int) -> int:
@@ -134,4 +151,7 @@ def warp_on_device(
     if knots is not None:
         grid = grid + torch.einsum("yj,xi,naji->nyxa", basis, basis, knots) / unit
     warped = F.grid_sample(images[:, None].float(), grid, align_corners=False)
+    if warps.shades is not None:
+        shades = torch.from_numpy(warps.shades).to(images.device)[..., None, None, None]
+        warped = shades[:, 0] + shades[:, 1] * warped
     return warped[:, 0].round_().to(torch.uint8)

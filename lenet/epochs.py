@@ -17,6 +17,7 @@ from lenet import losses
 from lenet.augment import Distortion, Warps
 from lenet.data import Split
 from lenet.distillation import Teachers
+from lenet.distributed import ALONE, SharedStep, World
 from lenet.engine import fused, sequential
 from lenet.engine.resident import ResidentSteps
 from lenet.engine.single import SingleImage
@@ -117,10 +118,16 @@ def make_epochs(
     optimizer: torch.optim.Optimizer,
     train: Split,
     teachers: Teachers | None = None,
+    world: World = ALONE,
 ) -> tuple[Epochs, str]:
     """What runs the epochs, and why it was chosen."""
     if isinstance(optimizer, StochasticDiagonalLM):
         assert isinstance(model, LeNet5)
+        if world.size > 1:
+            raise LenetError(
+                "the optimizer sdlm takes one pattern after the other and cannot be shared among "
+                f"{world.size} processes: start it without torchrun"
+            )
         if device.type != "cpu":
             raise LenetError("the optimizer sdlm runs on the CPU: use --device cpu")
         passes = Passes(recipe, model, optimizer, train)
@@ -130,8 +137,13 @@ def make_epochs(
             )
         return passes, "one pattern at a time"
     found = engines.plan(
-        *(recipe.model, model.options, recipe.loss, recipe.label_smoothing),
-        *(recipe.distillation, recipe.temperature),
+        recipe.model,
+        model.options,
+        loss=recipe.loss,
+        label_smoothing=recipe.label_smoothing,
+        j=recipe.j,
+        distillation=recipe.distillation,
+        temperature=recipe.temperature,
     )
     name, reason = engines.choose(engine, device.type, found)
     if name == "graph":
@@ -142,6 +154,8 @@ def make_epochs(
         step = FusedStep(model, train, found, threads)
     else:
         step = AutogradStep(model, train, make_criterion(recipe))
+    if world.size > 1:
+        step = SharedStep(step, model, world)
     return Minibatches(recipe, model, optimizer, step, name, train, teachers), reason
 
 
@@ -277,7 +291,9 @@ class Minibatches:
             images, parts = self.train.images, []
             for start in range(0, len(images), TAUGHT_AT_ONCE):
                 part = np.arange(start, min(start + TAUGHT_AT_ONCE, len(images)))
-                shown = images[part] if warps is None else distort(images, part, warps[part])
+                shown = images[part]
+                if warps is not None:
+                    shown = distort(images, part, warps[part], self.teachers.threads)
                 parts.append(self.teachers.targets(shown))
                 if watch:
                     watch.teaching(part[-1] + 1, len(images))
@@ -370,6 +386,8 @@ def distortion_of(recipe: Recipe) -> Distortion:
         shear=recipe.shear,
         flip=recipe.flip,
         elastic=recipe.elastic,
+        paper=recipe.paper,
+        fade=recipe.fade,
     )
 
 

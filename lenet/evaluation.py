@@ -58,16 +58,13 @@ def evaluate(
 def scorer(model: Checkpoint, asked: str = "auto", threads: int | None = None) -> Scorer:
     """A function from uint8 images (N, 28, 28) to scores (N, classes), by the engine that serves.
 
-    PyTorch is imported only where our kernels, for batches or for one image, do not serve.
+    PyTorch is imported only where the fused kernels do not serve.
 
     Raises:
         LenetError: the engine that was asked for cannot serve, or the weights do not fit.
     """
     weights = list(model.weights.values())
     found = plan(model)
-    alone = one_image(model) if asked in ("auto", "fused") else None
-    if alone and isinstance(found, str):
-        return alone.batch_scores
     name, _ = engine.choose(asked, "cpu", found)
     if name == "fused":
         assert not isinstance(found, str)
@@ -75,7 +72,7 @@ def scorer(model: Checkpoint, asked: str = "auto", threads: int | None = None) -
             raise LenetError(
                 f"{model.path}: the weights do not fit the {model.network} it describes"
             )
-        kernels = engine.fused.Kernels(found, threads)
+        kernels, alone = engine.fused.Kernels(found, threads), one_image(model)
 
         def scores_of_batch(images: NDArray[np.uint8]) -> NDArray[np.float32]:
             if alone and len(images) < FEW:

@@ -60,13 +60,18 @@ class Run:
 
 @dataclass(frozen=True)
 class Settings:
-    """Where and how a run is executed, as `train` takes it; device and threads are definite."""
+    """Where and how a run is executed, as `train` takes it; device and threads are definite.
+
+    threads are those of each of the processes. Relative paths of teachers start in `working_dir`.
+    """
 
     device: str
     engine: str
     threads: int
     data_dir: str | None
     tensorboard: bool
+    working_dir: str
+    processes: int = 1
 
 
 def new_folder(name: str) -> Path:

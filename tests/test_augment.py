@@ -89,7 +89,7 @@ def test_nothing_drawn_changes_nothing():
     images = np.stack([blob(seed) for seed in range(4)])
     warps = Distortion().draw(4, 28, np.random.default_rng(0))
     assert not Distortion()
-    assert Distortion(flip=True) and Distortion(elastic=0.1)
+    assert Distortion(flip=True) and Distortion(elastic=0.1) and Distortion(fade=0.1)
     np.testing.assert_array_equal(warp(torch.from_numpy(images), warps).numpy(), images)
 
 
@@ -119,12 +119,27 @@ def test_ranges_are_kept_and_filled():
     assert 0.299 < np.abs(sheared[:, 0, 1]).max() <= 0.3 and not sheared[:, 1, 0].any()
 
 
+@given(paper=st.floats(0, 0.99), fade=st.floats(0.01, 0.99))
+def test_shades_of_paper_and_ink(paper: float, fade: float):
+    warps = Distortion(paper=paper, fade=fade).draw(2000, 4, np.random.default_rng(0))
+    images = torch.tensor([0, 255], dtype=torch.uint8).repeat(2000, 4, 2)
+    shaded = warp(images, warps).numpy().astype(float) / 255
+    white, black = shaded[:, 1, 0], shaded[:, 1, 1]
+    same = (white == 0) & (black == 1)
+    assert 0.4 < same.mean() < 0.7  # of half the images, some are changed too little to be seen
+    assert white.max() <= paper + 0.002 and white.max() > 0.98 * paper - 0.002
+    lost = 1 - (black - white) / (1 - white)
+    assert lost.max() <= fade + 0.01 / (1 - white.max()) and lost.max() > 0.9 * fade - 0.01
+
+
 def test_same_generator_same_warps():
-    distortion = Distortion(1, 10, 0.1, 0.1, 0.1, flip=True, elastic=1.0)
+    distortion = Distortion(1, 10, 0.1, 0.1, 0.1, flip=True, elastic=1.0, paper=0.1, fade=0.1)
     first, second = (distortion.draw(5, 28, np.random.default_rng([3, 1])) for _ in range(2))
     np.testing.assert_array_equal(first.maps, second.maps)
     assert first.knots is not None and second.knots is not None
     np.testing.assert_array_equal(first.knots, second.knots)
+    assert first.shades is not None and second.shades is not None
+    np.testing.assert_array_equal(first.shades, second.shades)
 
 
 needs_kernels = pytest.mark.skipif(
@@ -133,14 +148,14 @@ needs_kernels = pytest.mark.skipif(
 
 
 @needs_kernels
-@pytest.mark.parametrize("elastic", [0.0, 1.5])
+@pytest.mark.parametrize("options", [{}, {"elastic": 1.5}, {"paper": 0.4, "fade": 0.6}])
 @pytest.mark.parametrize(("side", "threads"), [(28, 1), (28, 2), (32, 3), (9, 1), (61, 2)])
-def test_the_compiled_warp_is_the_same(side: int, threads: int, elastic: float):
+def test_the_compiled_warp_is_the_same(side: int, threads: int, options: dict):
     random = np.random.default_rng(threads)
     images = random.integers(0, 256, (40, side, side), dtype=np.uint8)
     index = random.integers(0, 40, 500)
-    warps = Distortion(4, 40, 0.4, 0.2, 0.4, flip=True, elastic=elastic).draw(500, side, random)
-    ours = fused.warp(images, index, warps.maps, warps.knots, threads).astype(int)
+    warps = Distortion(4, 40, 0.4, 0.2, 0.4, flip=True, **options).draw(500, side, random)
+    ours = fused.warp(images, index, warps.maps, warps.knots, warps.shades, threads).astype(int)
     theirs = warp(torch.from_numpy(images[index]), warps).numpy().astype(int)
     # Positions differ in the last bits, so now and then a pixel is rounded the other way.
     assert np.abs(ours - theirs).max() <= 1
@@ -155,6 +170,10 @@ def test_the_compiled_warp_takes_any_map():
     warped = fused.warp(images, np.zeros(4, np.int64), maps)
     assert not warped[:2].any()  # nowhere
     assert (warped[3] == 255).all()  # the centre
+    for shade in ([-1, 1], [0, 1.1], [250, 0.5], [np.nan, 0], [0, np.nan]):
+        shades = np.array([shade] * 4, np.float32)
+        with pytest.raises(LenetError, match="shades must keep 0 and 255"):
+            fused.warp(images, np.zeros(4, np.int64), maps, shades=shades)
     knots = np.full((4, 2, 7, 7), np.nan, np.float32)
     knots[1:] = np.array([np.inf, -1e38, 1e38], np.float32)[:, None, None, None]
     warped = fused.warp(images, np.zeros(4, np.int64), np.zeros((4, 2, 3), np.float32), knots)

@@ -1,4 +1,4 @@
-"""Corruptions: what each is said to do, against SciPy; the same every time; the network's errors."""
+"""Corruptions: what each is said to do, against SciPy, and the same every time."""
 
 import numpy as np
 import pytest

@@ -60,6 +60,7 @@ def recipes(digit_folder: Path, trained: runs.Run) -> dict[str, tuple[Recipe, st
         adamw,
         flip=True,
         elastic=0.5,
+        paper=0.1,
         copies=3,
         teachers=(str(trained.path), str(trained.path / checkpoint.WEIGHTS)),
         distillation=0.7,
@@ -147,6 +148,7 @@ def test_run_folder(trained: runs.Run, quick_recipe: Recipe) -> None:
         "curves.png",
         "confusion.png",
         "rejection.png",
+        "reliability.png",
         "mistakes.png",
     }
     for picture in trained.path.glob("*.png"):
@@ -278,6 +280,8 @@ def test_engines_agree(quick_recipe: Recipe, trained: runs.Run, tmp_path: Path) 
         shift=1.0,
         rotation=5.0,
         elastic=0.5,
+        paper=0.2,
+        fade=0.5,
         teachers=(str(trained.path),),
         distillation=0.7,
         temperature=2.0,
@@ -623,7 +627,7 @@ def test_failures_leave_no_folder(
         (dataclasses.replace(quick_recipe, validation=TRAIN), {}, "cannot hold out"),
         (dataclasses.replace(quick_recipe, kernel_sizes=(40,)), {}, "does not fit"),
         (dataclasses.replace(quick_recipe, hidden=(10**12,)), {}, "cannot be built"),
-        (dataclasses.replace(quick_recipe, channels=(4, 8)), {"engine": "fused"}, "cannot serve"),
+        (dataclasses.replace(quick_recipe, channels=()), {"engine": "fused"}, "cannot serve"),
     ]
     for recipe, options, words in cases:
         with pytest.raises(LenetError, match=words):

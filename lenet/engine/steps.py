@@ -96,10 +96,11 @@ class FusedStep:
         warps: Warps | None = None,
         targets: NDArray[np.float32] | None = None,
     ) -> tuple[float, int]:
-        maps, knots = (None, None) if warps is None else (warps.maps, warps.knots)
+        distortions = (None,) * 3 if warps is None else (warps.maps, warps.knots, warps.shades)
         return self.kernels.step(
             *(self.images, self.labels, index, self.weights, self.gradients),
-            *(maps, knots, targets),
+            *distortions,
+            targets,
         )
 
     def scores(self, model: Network, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -140,7 +141,7 @@ def distort(
         threads: CPU threads of the kernel; None for as many as this process may use.
     """
     if fused.instruction_sets():
-        return fused.warp(images, index, warps.maps, warps.knots, threads)
+        return fused.warp(images, index, warps.maps, warps.knots, warps.shades, threads)
     return warp(torch.from_numpy(images[index]), warps).numpy()
 
 

@@ -73,6 +73,8 @@ void warp(const std::uint8_t* image, const Distortions& distortions, long number
   Vector ramp;
   for (int i = 0; i < lanes; i++) ramp[i] = static_cast<float>(i);
   const float* map = distortions.maps + number * 6;
+  const float* shades = distortions.shades ? distortions.shades + number * 2 : nullptr;
+  const float paper = shades ? shades[0] : 0.0f, contrast = shades ? shades[1] : 1.0f;
   const float limit = static_cast<float>(side + 1);
   for (int y = 0; y < side; y++) {
     const float py = static_cast<float>(y) - centre(side);
@@ -101,7 +103,7 @@ void warp(const std::uint8_t* image, const Distortions& distortions, long number
       const Pair lower = gather_pair(m.padded, corner + width);
       const Vector above = upper.first + right_share * (upper.second - upper.first);
       const Vector below = lower.first + right_share * (lower.second - lower.first);
-      const Vector value = above + lower_share * (below - above) + 0.5f;
+      const Vector value = paper + contrast * (above + lower_share * (below - above)) + 0.5f;
       const auto bytes = __builtin_convertvector(__builtin_convertvector(value, Integers), Bytes);
       if (x + lanes <= side)
         *reinterpret_cast<Bytes*>(out + y * side + x) = bytes;
