@@ -131,18 +131,24 @@ def warp(images: Tensor, warps: Warps) -> Tensor:
     Returns:
         uint8 (N, H, H), rounded.
     """
-    maps = torch.from_numpy(warps.maps).to(images.device)
-    if warps.knots is None:
-        return warp_on_device(images, maps, None, None)
-    knots = torch.from_numpy(warps.knots).to(images.device)
+    given = {
+        name: torch.from_numpy(array).to(images.device)
+        for name, array in vars(warps).items()
+        if array is not None
+    }
     basis = torch.from_numpy(spline_basis(images.shape[1])).to(images.device)
-    return warp_on_device(images, maps, knots, basis)
+    return warp_on_device(images, basis=basis, **given)
 
 
 def warp_on_device(
-    images: Tensor, maps: Tensor, knots: Tensor | None, basis: Tensor | None
+    images: Tensor,
+    maps: Tensor,
+    knots: Tensor | None = None,
+    shades: Tensor | None = None,
+    *,
+    basis: Tensor,
 ) -> Tensor:
-    """`warp` of what is on the images' device already, basis being `spline_basis` there."""
+    """`warp` by the arrays of `Warps` and `spline_basis`, all on the images' device already."""
     count, side, _ = images.shape
     # grid_sample measures both axes from -1 to 1 between the outer edges of the image.
     unit = side / 2
@@ -151,7 +157,7 @@ def warp_on_device(
     if knots is not None:
         grid = grid + torch.einsum("yj,xi,naji->nyxa", basis, basis, knots) / unit
     warped = F.grid_sample(images[:, None].float(), grid, align_corners=False)
-    if warps.shades is not None:
-        shades = torch.from_numpy(warps.shades).to(images.device)[..., None, None, None]
+    if shades is not None:
+        shades = shades[..., None, None, None]
         warped = shades[:, 0] + shades[:, 1] * warped
     return warped[:, 0].round_().to(torch.uint8)

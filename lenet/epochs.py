@@ -146,12 +146,17 @@ def make_epochs(
         temperature=recipe.temperature,
     )
     name, reason = engines.choose(engine, device.type, found)
+    if name == "graph" and world.size > 1:
+        if engine == "graph":
+            raise LenetError("the engine graph is for one process: use --engine autograd")
+        name, reason = "autograd", "the processes add up gradients within a step"
     if name == "graph":
         criterion = make_criterion(recipe)
-        step = ResidentSteps(model, optimizer, train, criterion, recipe.batch_size)
-    elif name == "fused":
+        steps = ResidentSteps(model, optimizer, train, criterion, recipe.batch_size)
+        return Minibatches(recipe, model, optimizer, steps, name, train, teachers), reason
+    if name == "fused":
         assert isinstance(found, fused.Plan)
-        step = FusedStep(model, train, found, threads)
+        step: Step = FusedStep(model, train, found, threads)
     else:
         step = AutogradStep(model, train, make_criterion(recipe))
     if world.size > 1:

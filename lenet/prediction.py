@@ -86,7 +86,7 @@ class Predictor:
             LenetError: it is no picture, or a damaged one.
         """
         found = self.preprocess(image)
-        scores = None if found.image is None else self.scores(found.image)
+        scores = None if found.image is None else self.scores(found.image[None])[0]
         return self.answer(found, scores)
 
     def answer(self, found: Preprocessed, scores: NDArray[np.float32] | None) -> Prediction:

@@ -42,7 +42,7 @@ class Epoch:
 
     Attributes:
         order: int64 (N,), the images in the order of the epoch.
-        maps, knots: of the N images' distortions, or None.
+        warps: the arrays of the N images' `lenet.augment.Warps`; empty for none.
         targets: float32 (N, classes), what teachers say, or None.
         rates: float32 (steps,), learning rates.
         losses: float32 (steps,), results.
@@ -50,8 +50,7 @@ class Epoch:
     """
 
     order: Tensor
-    maps: Tensor | None
-    knots: Tensor | None
+    warps: dict[str, Tensor]
     targets: Tensor | None
     rates: Tensor
     losses: Tensor
@@ -156,26 +155,28 @@ class ResidentSteps:
         rates: Sequence[float],
     ) -> None:
         """Puts an epoch into the memory that the captured step reads."""
-        arrays = {
-            "order": order,
-            "maps": warps.maps if warps else None,
-            "knots": warps.knots if warps else None,
-            "targets": targets,
-            "rates": np.array(rates, np.float32),
-            "losses": np.zeros(len(rates), np.float32),
-            "rights": np.zeros(len(rates), np.int64),
-        }
-        if self.now is None:
-            tensors: dict[str, Any] = {
-                name: None if array is None else torch.from_numpy(array.copy()).to(self.device)
-                for name, array in arrays.items()
-            }
-            self.now = Epoch(**tensors)
+        now = self.now
+        if now is None:
+            distortions = vars(warps) if warps else {}
+            self.now = Epoch(
+                self.on_device(order),
+                {n: self.on_device(a) for n, a in distortions.items() if a is not None},
+                None if targets is None else self.on_device(targets),
+                self.on_device(np.array(rates, np.float32)),
+                torch.zeros(len(rates), device=self.device),
+                torch.zeros(len(rates), dtype=torch.int64, device=self.device),
+            )
         else:
-            for name, array in arrays.items():
-                if array is not None:
-                    getattr(self.now, name).copy_(torch.from_numpy(array))
+            now.order.copy_(torch.from_numpy(order))
+            for name, tensor in now.warps.items():
+                tensor.copy_(torch.from_numpy(getattr(warps, name)))
+            if targets is not None and now.targets is not None:
+                now.targets.copy_(torch.from_numpy(targets))
+            now.rates.copy_(torch.tensor(rates))
         self.number.zero_()
+
+    def on_device(self, array: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(array.copy()).to(self.device)
 
     def advance(self, size: int, after_step: Callable[[], None]) -> None:
         """The next step: as it stands, or as the graph that it became."""
@@ -209,9 +210,9 @@ class ResidentSteps:
         assert now
         which = now.order[self.number * self.batch_size + self.places[:size]]
         images, labels = self.images[which], self.labels[which]
-        if now.maps is not None:
-            knots = None if now.knots is None else now.knots[which]
-            images = warp_on_device(images, now.maps[which], knots, self.basis)
+        if now.warps:
+            given = {name: tensor[which] for name, tensor in now.warps.items()}
+            images = warp_on_device(images, basis=self.basis, **given)
         scores = self.model(self.model.prepare(images))
         targets = None if now.targets is None else now.targets[which]
         loss = self.criterion(scores, labels, targets)
