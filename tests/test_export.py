@@ -179,7 +179,7 @@ def test_main_reads_pgm_files_and_refuses_others(tmp_path):
     pgm = b"".join(head + image.tobytes() for head, image in zip(heads, images, strict=True))
     (tmp_path / "digits.pgm").write_bytes(pgm)
     (tmp_path / "digits.raw").write_bytes(images.tobytes())
-    named, scores = answers(tmp_path, "digits.pgm", "digits.raw")
+    _, scores = answers(tmp_path, "digits.pgm", "digits.raw")
     np.testing.assert_array_equal(scores[:3], scores[3:])
     done = subprocess.run(["./lenet", "digits.raw"], cwd=tmp_path, capture_output=True, check=True)
     assert done.stdout.decode().split("\n")[0].split("\t")[1:] == names
@@ -321,7 +321,7 @@ def test_what_answers_otherwise_is_not_written(tmp_path, monkeypatch):
     built = compiler.Built(trial.scores.astype(np.float64) + 1, None, "cc")
     monkeypatch.setattr(compiler, "build", lambda *_: built)
     monkeypatch.setattr(compiler, "find", lambda: ["cc"])
-    with pytest.raises(LenetError, match="C program .* gives other scores"):
+    with pytest.raises(LenetError, match=r"C program .* gives other scores"):
         c.export(found, tmp_path / "c", None, trial)
     assert not list(tmp_path.iterdir())
 
