@@ -3,8 +3,9 @@
 Safetensors files hold numbers only; nothing in them can run when they are read.
 """
 
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from safetensors.numpy import save_file
 
 from lenet.errors import LenetError
 from lenet.files import replacing
+from lenet.metrics import TEMPERATURES
 
 if TYPE_CHECKING:
     import torch
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 WEIGHTS = "weights.safetensors"
 STATE = "state.safetensors"
+CHECKSUM = "sha256"  # name of it in the metadata
 LARGEST_NUMBER = 1e300  # JSON has larger ones, that no float holds
 PRETRAINED = Path(__file__).parent / "pretrained"
 
@@ -36,7 +39,8 @@ class Checkpoint:
         path: the file it came from.
         network: class name in `lenet.models`.
         options: arguments of its constructor.
-        card: what else is known: classes, recipe, data, preprocessing, rejection threshold.
+        card: what else is known: classes, recipe, data, preprocessing, temperature, rejection
+            threshold; `lenet.shipping` says more of what the networks of the package have.
         weights: name -> float32 array, in the order of the network's parameters.
     """
 
@@ -118,6 +122,8 @@ def is_card(card: Any) -> bool:
         return False
     classes, data = card.get("classes") or [], card.get("data") or {}
     threshold = card.get("rejection_threshold") or 0.0
+    temperature = card.get("temperature") or 1.0
+    low, high = TEMPERATURES
     return (
         isinstance(classes, list)
         and all(isinstance(name, str) for name in classes)
@@ -126,6 +132,8 @@ def is_card(card: Any) -> bool:
         and isinstance(data.get("name", ""), str)
         and isinstance(threshold, int | float)
         and abs(threshold) < LARGEST_NUMBER
+        and isinstance(temperature, int | float)
+        and low <= temperature <= high
     )
 
 
@@ -193,10 +201,17 @@ def restore(checkpoint: Checkpoint) -> "Network":
 
 
 def save_state(
-    path: Path, model: "Network", optimizer: "torch.optim.Optimizer", progress: dict[str, Any]
+    path: Path,
+    networks: Mapping[str, "Network"],
+    optimizer: "torch.optim.Optimizer",
+    progress: dict[str, Any],
 ) -> None:
     """Writes all that the next epoch depends on: weights, optimizer state, and `progress`."""
-    tensors = {f"model/{n}": p.detach().cpu().numpy() for n, p in model.named_parameters()}
+    tensors = {
+        f"{role}/{name}": parameter.detach().cpu().numpy()
+        for role, network in networks.items()
+        for name, parameter in network.named_parameters()
+    }
     numbers = {}
     for index, state in optimizer.state_dict()["state"].items():
         for key, value in state.items():
@@ -212,8 +227,10 @@ def save_state(
         )
 
 
-def load_state(path: Path, model: "Network", optimizer: "torch.optim.Optimizer") -> dict[str, Any]:
-    """Puts a saved state into the network and the optimizer and returns its `progress`.
+def load_state(
+    path: Path, networks: Mapping[str, "Network"], optimizer: "torch.optim.Optimizer"
+) -> dict[str, Any]:
+    """Puts a saved state into the networks and the optimizer and returns its `progress`.
 
     Raises:
         LenetError: the file is missing, damaged, or of another recipe.
@@ -224,8 +241,9 @@ def load_state(path: Path, model: "Network", optimizer: "torch.optim.Optimizer")
     try:
         progress, numbers = json.loads(metadata["progress"]), json.loads(metadata["numbers"])
         with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                parameter.copy_(fitting(arrays[f"model/{name}"], parameter.shape))
+            for role, network in networks.items():
+                for name, parameter in network.named_parameters():
+                    parameter.copy_(fitting(arrays[f"{role}/{name}"], parameter.shape))
         shapes = [p.shape for group in optimizer.param_groups for p in group["params"]]
         state: dict[int, dict[str, Any]] = {}
         for name, value in [*arrays.items(), *numbers.items()]:
@@ -252,8 +270,10 @@ def fitting(array: NDArray[Any], shape: Sequence[int]) -> "torch.Tensor":
 
 
 def save_tensors(tensors: dict[str, NDArray[Any]], path: Path, metadata: dict[str, str]) -> None:
+    tensors = {name: np.asarray(array, order="C") for name, array in tensors.items()}
+    metadata = {**metadata, CHECKSUM: checksum(tensors, metadata)}
     try:
-        save_file({n: np.asarray(a, order="C") for n, a in tensors.items()}, path, metadata)
+        save_file(tensors, path, metadata)
     except SafetensorError as error:  # how safetensors reports a full disk
         raise OSError(str(error)) from None
 
@@ -262,10 +282,23 @@ def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
     """(metadata, tensors) of a safetensors file."""
     try:
         with safe_open(path, framework="numpy") as file:
-            names = file.keys()  # it cannot be iterated itself
-            return file.metadata() or {}, {name: file.get_tensor(name) for name in names}
+            metadata, names = file.metadata() or {}, file.keys()  # it cannot be iterated itself
+            arrays = {name: file.get_tensor(name) for name in names}
     except FileNotFoundError:
         raise LenetError(f"there is no file {path}") from None
     # TypeError and AttributeError: number formats that NumPy does not have
     except (SafetensorError, OSError, TypeError, ValueError, AttributeError) as error:
         raise LenetError(f"{path} is not a whole safetensors file: {error}") from None
+    written = metadata.pop(CHECKSUM, None)  # older files have none
+    if written not in (None, checksum(arrays, metadata)):
+        raise LenetError(f"{path} is damaged: its contents do not have the checksum they should")
+    return metadata, arrays
+
+
+def checksum(tensors: dict[str, NDArray[Any]], metadata: dict[str, str]) -> str:
+    """SHA-256 of all that a file says: its metadata and its numbers, by name."""
+    found = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    for name, array in sorted(tensors.items()):
+        found.update(f"{name} {array.dtype} {array.shape}".encode())
+        found.update(array.tobytes())
+    return found.hexdigest()

@@ -9,16 +9,20 @@ from lenet import __version__
 from lenet.errors import LenetError
 from lenet.recipes import RECIPES
 
+# Modules of lenet.commands.
 COMMANDS = (
     "train",
+    "sweep",
     "evaluate",
     "predict",
-    "summary",
+    "serve",
+    "models",
     "show",
     "export",
+    "summary",
     "data",
     "bench",
-)  # modules of lenet.commands
+)
 
 HELP = f"""\
 lenet {__version__} - LeNet: train it, look inside it, read digits with it.
@@ -26,16 +30,19 @@ lenet {__version__} - LeNet: train it, look inside it, read digits with it.
 usage: lenet COMMAND [arguments]     `lenet COMMAND --help` explains one of them
 
   train [RECIPE]      train a network: {", ".join(RECIPES)}
+  sweep [RECIPE]      train it many times with other values, find the best, on many machines
   evaluate MODEL      measure a trained network on a test set
   predict IMAGE...    read pictures: files, folders, or - for standard input
+  serve [MODEL...]    a page that shows every layer at work, and REST for programs
+  models              the trained networks that come with the package
   summary MODEL       what every layer is and costs
   show MODEL [IMAGE]  draw its kernels, feature maps, architecture, saliency, F6
   export MODEL        write it as ONNX, safetensors or C for small devices
   data [NAME]         get a data set and show what is in it
-  bench train         training speed beside PyTorch's, in one run
+  bench WHAT          speed beside others', in one run: train, infer, lenet5, recipes, scaling
 
 MODEL is a run folder, a weights file, a network that comes with the package, or latest.
-First steps: `lenet train`, then `lenet evaluate latest`, then `lenet predict photo.jpg`.
+First steps: `lenet predict photo.jpg`, `lenet evaluate mnist`; then `lenet train` one yourself.
 """
 
 
@@ -80,5 +87,7 @@ def run(arguments: list[str]) -> int:
     try:
         return importlib.import_module(f"lenet.commands.{command}").run(flags)
     except LenetError as error:
-        print(f"lenet {command}: {error}", file=sys.stderr)
+        rank = os.environ.get("RANK")  # set by torchrun
+        process = f" (process {rank})" if rank else ""
+        print(f"lenet {command}{process}: {error}", file=sys.stderr)
         return 2

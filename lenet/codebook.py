@@ -1,4 +1,7 @@
-"""The two drawings of LeNet-5 (1998): which maps C3 connects, and the codes of the ten digits."""
+"""The two drawings of LeNet-5 (1998): which maps C3 connects, and the codes of the ten digits.
+
+And the groups of maps that C3 of LeNet5s reads, which are the columns of the first drawing.
+"""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +33,19 @@ DIGIT_DRAWING = """
 ....... ....... ....... ....... .....## ....... ....... ....... ....... .......
 """
 
+# LeNet5s: the groups of maps of S2 over which each kernel set of C3 slides, in the kernels' order.
+# Neighbours wrap around.
+C3_GROUPS: dict[str, list[list[int]]] = {
+    "three": [[(i + d) % 6 for d in (0, 1, 2)] for i in range(6)],
+    "four": [[(i + d) % 6 for d in (0, 1, 2, 3)] for i in range(6)],
+    "gap": [[(i + d) % 6 for d in (0, 1, 3, 4)] for i in range(3)],
+    "all": [[0, 1, 2, 3, 4, 5]],
+}
+
 GLYPH_HEIGHT, GLYPH_WIDTH = 12, 7
+
+BACKGROUND, FOREGROUND = -0.1, 1.175  # LeNet5: what no ink and full ink become
+MNIST_MEAN, MNIST_STD = 0.1307, 0.3081  # LeNet5s: what pixels in 0..1 are normalised with
 
 
 def c3_table() -> NDArray[np.bool_]:

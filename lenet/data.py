@@ -144,6 +144,14 @@ def load(name: str, data_dir: str | Path | None = None) -> Dataset:
     return load_picture_folder(folder)
 
 
+def is_here(name: str) -> bool:
+    """Whether `load` would find the data set in the data folder, without a download."""
+    if name not in SOURCES:
+        return Path(name).expanduser().is_dir()
+    checksums = dict(zip(FILES, SOURCES[name].sums, strict=True))
+    return is_verified(data_folder() / name, checksums)
+
+
 def data_folder(data_dir: str | Path | None = None) -> Path:
     """The folder that holds one sub-folder per public data set."""
     chosen = data_dir or os.environ.get("LENET_DATA") or platformdirs.user_cache_dir("lenet", False)

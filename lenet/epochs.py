@@ -1,5 +1,6 @@
 """Epochs: minibatches in random order, or one pattern at a time as in 1998."""
 
+import copy
 import math
 import time
 from collections.abc import Callable
@@ -9,13 +10,24 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from lenet import engine as engines
 from lenet import losses
-from lenet.augment import Distortion
+from lenet.augment import Distortion, Warps
 from lenet.data import Split
+from lenet.distillation import Teachers
+from lenet.distributed import ALONE, SharedStep, World
 from lenet.engine import fused, sequential
-from lenet.engine.steps import AutogradStep, FusedStep, Step, cpu_threads, distort
+from lenet.engine.single import SingleImage
+from lenet.engine.steps import (
+    AutogradStep,
+    FusedStep,
+    Step,
+    cpu_threads,
+    distort,
+    scores_by_autograd,
+)
 from lenet.errors import LenetError
 from lenet.models import LeNet5, Network
 from lenet.optim import StochasticDiagonalLM
@@ -24,69 +36,8 @@ from lenet.recipes import Recipe
 
 NOTE_INTERVAL = 0.25  # seconds between changes of the progress line
 STAGES_1998 = {1: 1.0, 3: 0.4, 6: 0.2, 9: 0.1, 13: 0.02}  # from pass -> share of eta (appendix C)
+TAUGHT_AT_ONCE = 2000  # images that teachers look at between two notes
 CURVATURE_PATTERNS = 500  # patterns that second derivatives are averaged over (appendix C)
-
-
-# Is told of every step: images in it, its mean loss, and how many were right.
-StepWatcher = Callable[[int, Any, Any], None]
-
-
-class Epochs(Protocol):
-    """What trains a network for one epoch after the other."""
-
-    engine: str
-
-    def run(self, epoch: int, watch: StepWatcher) -> list[dict[str, Any]]:
-        """Trains for one epoch (numbered from 1); returns a record of each step."""
-        ...
-
-    def scores(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Scores (N, classes) of images (N, 28, 28) by the network as it is now."""
-        ...
-
-
-def make_epochs(
-    recipe: Recipe,
-    device: torch.device,
-    engine: str,
-    threads: int | None,
-    model: Network,
-    optimizer: torch.optim.Optimizer,
-    train: Split,
-) -> tuple[Epochs, str]:
-    """What runs the epochs, and why it was chosen."""
-    if isinstance(optimizer, StochasticDiagonalLM):
-        assert isinstance(model, LeNet5)
-        if device.type != "cpu":
-            raise LenetError("the optimizer sdlm runs on the CPU: use --device cpu")
-        passes = Passes(recipe, model, optimizer, train)
-        if engine not in ("auto", passes.engine):
-            raise LenetError(
-                f"the optimizer sdlm runs by the engine {passes.engine} here, not by {engine}"
-            )
-        return passes, "one pattern at a time"
-    found = engines.plan(recipe.model, model.options, recipe.loss, recipe.label_smoothing)
-    name, reason = engines.choose(engine, device.type, found)
-    if name == "fused":
-        assert isinstance(found, fused.Plan)
-        step: Step = FusedStep(model, train, found, threads)
-    else:
-        step = AutogradStep(model, train, make_criterion(recipe))
-    return Minibatches(recipe, optimizer, step, name, len(train)), reason
-
-
-def make_criterion(recipe: Recipe) -> Callable[[Tensor, Tensor], Tensor]:
-    match recipe.loss:
-        case "cross-entropy":
-            return lambda scores, labels: losses.cross_entropy(
-                scores, labels, recipe.label_smoothing
-            )
-        case "mse":
-            return losses.one_hot_mse
-        case "penalty":
-            return losses.penalty
-        case "map":
-            return lambda scores, labels: losses.map_criterion(scores, labels, recipe.j)
 
 
 class Watch:
@@ -107,16 +58,119 @@ class Watch:
                 mean = float(self.loss) / every
                 self.bar.say(f"[{self.epoch}, {self.steps:5d}] loss: {mean:.3f}")
                 self.loss = 0.0
-        now = time.perf_counter()
+        rate = self.examples / (time.perf_counter() - self.started)
         note = None
-        if now - self.shown > NOTE_INTERVAL:
-            self.shown = now
-            rate = self.examples / (now - self.started)
+        if self.due():
             note = (
                 f"epoch {self.epoch}/{self.recipe.epochs}  loss {float(loss):.3f}, "
                 f"acc {float(right) / examples:.3f}, {rate:,.0f} examples/s"
             )
         self.bar.advance(examples, note)
+
+    def teaching(self, done: int, count: int) -> None:
+        """Is told how many of the images the teachers have looked at before the steps begin."""
+        if self.due():
+            self.bar.advance(
+                0, f"epoch {self.epoch}/{self.recipe.epochs}  teachers: {done / count:.0%}"
+            )
+
+    def due(self) -> bool:
+        """Whether it is time for a new note."""
+        now = time.perf_counter()
+        if now - self.shown <= NOTE_INTERVAL:
+            return False
+        self.shown = now
+        return True
+
+
+class Epochs(Protocol):
+    """What trains a network for one epoch after the other."""
+
+    engine: str
+
+    @property
+    def network(self) -> Network:
+        """What the epochs so far have made, to be measured and kept."""
+        ...
+
+    def run(self, epoch: int, watch: Watch | None = None) -> list[dict[str, Any]]:
+        """Trains for one epoch (numbered from 1); returns a record of each step."""
+        ...
+
+    def scores(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Scores (N, classes) of images (N, 28, 28) by `network`."""
+        ...
+
+
+def make_epochs(
+    recipe: Recipe,
+    device: torch.device,
+    engine: str,
+    threads: int | None,
+    model: Network,
+    optimizer: torch.optim.Optimizer,
+    train: Split,
+    teachers: Teachers | None = None,
+    world: World = ALONE,
+) -> tuple[Epochs, str]:
+    """What runs the epochs, and why it was chosen."""
+    if isinstance(optimizer, StochasticDiagonalLM):
+        assert isinstance(model, LeNet5)
+        if world.size > 1:
+            raise LenetError(
+                "the optimizer sdlm takes one pattern after the other and cannot be shared among "
+                f"{world.size} processes: start it without torchrun"
+            )
+        if device.type != "cpu":
+            raise LenetError("the optimizer sdlm runs on the CPU: use --device cpu")
+        passes = Passes(recipe, model, optimizer, train)
+        if engine not in ("auto", passes.engine):
+            raise LenetError(
+                f"the optimizer sdlm runs by the engine {passes.engine} here, not by {engine}"
+            )
+        return passes, "one pattern at a time"
+    found = engines.plan(
+        recipe.model,
+        model.options,
+        loss=recipe.loss,
+        label_smoothing=recipe.label_smoothing,
+        j=recipe.j,
+        distillation=recipe.distillation,
+        temperature=recipe.temperature,
+    )
+    name, reason = engines.choose(engine, device.type, found)
+    if name == "fused":
+        assert isinstance(found, fused.Plan)
+        step: Step = FusedStep(model, train, found, threads)
+    else:
+        step = AutogradStep(model, train, make_criterion(recipe))
+    if world.size > 1:
+        step = SharedStep(step, model, world)
+    return Minibatches(recipe, model, optimizer, step, name, train, teachers), reason
+
+
+def make_criterion(recipe: Recipe) -> Callable[[Tensor, Tensor, Tensor | None], Tensor]:
+    """The recipe's loss of scores, labels and, where there are teachers, their targets."""
+
+    def of_labels(scores: Tensor, labels: Tensor) -> Tensor:
+        match recipe.loss:
+            case "cross-entropy":
+                return losses.cross_entropy(scores, labels, recipe.label_smoothing)
+            case "mse":
+                return losses.one_hot_mse(scores, labels)
+            case "penalty":
+                return losses.penalty(scores, labels)
+            case "map":
+                return losses.map_criterion(scores, labels, recipe.j)
+
+    def criterion(scores: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
+        loss = of_labels(scores, labels)
+        if targets is None:
+            return loss
+        taught = losses.distillation(scores, targets, recipe.temperature)
+        return (1 - recipe.distillation) * loss + recipe.distillation * taught
+
+    return criterion
 
 
 class Minibatches:
@@ -125,42 +179,84 @@ class Minibatches:
     def __init__(
         self,
         recipe: Recipe,
+        model: Network,
         optimizer: torch.optim.Optimizer,
         step: Step,
         engine_name: str,
-        count: int,
+        train: Split,
+        teachers: Teachers | None = None,
     ) -> None:
-        self.recipe, self.optimizer, self.step, self.count = recipe, optimizer, step, count
+        self.recipe, self.model, self.optimizer, self.step = recipe, model, optimizer, step
+        self.train, self.teachers = train, teachers
         self.engine = engine_name
+        self.network = copy.deepcopy(model) if recipe.averaging else model
+        self.update_average = get_ema_multi_avg_fn(recipe.averaging)
         self.distortion = distortion_of(recipe)
-        self.steps_per_epoch = math.ceil(count / recipe.batch_size)
+        self.taught: dict[int, NDArray[np.float32]] = {}  # by copy of the training set
+        self.steps_per_epoch = math.ceil(len(self.train) / recipe.batch_size)
 
-    def run(self, epoch: int, watch: StepWatcher) -> list[dict[str, Any]]:
-        recipe = self.recipe
-        random = np.random.default_rng([recipe.seed, epoch])
-        order = random.permutation(self.count)
-        maps = self.distortion.draw(self.count, random) if self.distortion else None
+    def run(self, epoch: int, watch: Watch | None = None) -> list[dict[str, Any]]:
+        recipe, count = self.recipe, len(self.train)
+        order = np.random.default_rng([recipe.seed, epoch]).permutation(count)
+        number, warps = self.distortions(epoch)
+        targets = self.targets(number, warps, watch) if self.teachers else None
         first = (epoch - 1) * self.steps_per_epoch
         results = []
         # PyTorch's threads would only wait for each other between two calls of the fused kernels.
         with cpu_threads(1 if self.engine == "fused" else None):
-            for number in range(self.steps_per_epoch):
-                batch = slice(number * recipe.batch_size, (number + 1) * recipe.batch_size)
-                lr = learning_rate(recipe, first + number, recipe.epochs * self.steps_per_epoch)
+            for step in range(self.steps_per_epoch):
+                batch = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
+                lr = learning_rate(recipe, first + step, recipe.epochs * self.steps_per_epoch)
                 for group in self.optimizer.param_groups:
                     group["lr"] = lr
-                loss, right = self.step(order[batch], maps[batch] if maps is not None else None)
+                loss, right = self.step(
+                    batch,
+                    None if warps is None else warps[batch],
+                    None if targets is None else targets[batch],
+                )
                 self.optimizer.step()
-                examples = len(order[batch])
-                results.append((loss, right, examples, lr))
-                watch(examples, loss, right)
+                if recipe.averaging:
+                    parameters = tuple(self.network.parameters()), tuple(self.model.parameters())
+                    self.update_average(*parameters, 0)
+                results.append((loss, right, len(batch), lr))
+                if watch:
+                    watch(len(batch), loss, right)
         return [
             step_record(first + number + 1, epoch - 1 + (number + 1) / self.steps_per_epoch, *r)
             for number, r in enumerate(results)
         ]
 
+    def distortions(self, epoch: int) -> tuple[int, Warps | None]:
+        """Which distorted copy of the training set an epoch has, and each image's distortion."""
+        if not self.distortion:
+            return 0, None
+        number = (epoch - 1) % (self.recipe.copies or self.recipe.epochs)
+        random = np.random.default_rng([self.recipe.seed, number, 1])
+        return number, self.distortion.draw(len(self.train), self.train.images.shape[1], random)
+
+    def targets(self, number: int, warps: Warps | None, watch: Watch | None) -> NDArray[np.float32]:
+        """What the teachers say of a copy of the training set (N, classes), asked once.
+
+        Always in the same order and parts, so that a run that was stopped gets the same bits.
+        """
+        assert self.teachers
+        if number not in self.taught:
+            if not self.recipe.copies:
+                self.taught.clear()  # it will not come again
+            images, parts = self.train.images, []
+            for start in range(0, len(images), TAUGHT_AT_ONCE):
+                part = np.arange(start, min(start + TAUGHT_AT_ONCE, len(images)))
+                shown = images[part]
+                if warps is not None:
+                    shown = distort(images, part, warps[part], self.teachers.threads)
+                parts.append(self.teachers.targets(shown))
+                if watch:
+                    watch.teaching(part[-1] + 1, len(images))
+            self.taught[number] = np.concatenate(parts)
+        return self.taught[number]
+
     def scores(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return self.step.scores(images)
+        return self.step.scores(self.network, images)
 
 
 class Passes:
@@ -169,10 +265,10 @@ class Passes:
     SLICES = 100  # records and progress a pass
 
     def __init__(
-        self, recipe: Recipe, model: LeNet5, optimizer: StochasticDiagonalLM, train: Split
+        self, recipe: Recipe, network: LeNet5, optimizer: StochasticDiagonalLM, train: Split
     ) -> None:
-        self.recipe, self.model, self.optimizer, self.train = recipe, model, optimizer, train
-        self.engine = "fused" if sequential.is_native(model) else "autograd"
+        self.recipe, self.network, self.optimizer, self.train = recipe, network, optimizer, train
+        self.engine = "fused" if sequential.is_native(network) else "autograd"
         self.order = np.random.default_rng(recipe.seed).permutation(len(train))
         self.distortion = distortion_of(recipe)
         self.options = sequential.Options(
@@ -181,23 +277,24 @@ class Passes:
             exact=recipe.curvature == "exact",
         )
 
-    def run(self, epoch: int, watch: StepWatcher) -> list[dict[str, Any]]:
+    def run(self, epoch: int, watch: Watch | None = None) -> list[dict[str, Any]]:
         """Trains for one pass (numbered from 1); returns a record of each slice of it."""
         random = np.random.default_rng([self.recipe.seed, epoch])
         lr = self.recipe.lr * stage(self.recipe, epoch)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         sample = self.presented(self.order[:CURVATURE_PATTERNS], random)
-        h = sequential.curvature(self.model, *sample, self.options)
+        h = sequential.curvature(self.network, *sample, self.options)
         self.optimizer.set_curvature(h.values())
         sizes = self.optimizer.step_sizes()
         records, done, count = [], 0, len(self.order)
         for part in np.array_split(self.order, min(self.SLICES, count)):
             patterns = self.presented(part, random)
-            result = sequential.train_pass(self.model, *patterns, sizes, self.options)
+            result = sequential.train_pass(self.network, *patterns, sizes, self.options)
             done += len(part)
             right = round((1 - result.error) * len(part))
-            watch(len(part), result.loss, right)
+            if watch:
+                watch(len(part), result.loss, right)
             step, position = (epoch - 1) * count + done, epoch - 1 + done / count
             records.append(step_record(step, position, result.loss, right, len(part), lr))
         return records
@@ -209,11 +306,14 @@ class Passes:
         images, labels = self.train.images, self.train.labels
         if not self.distortion:
             return images, labels, part
-        maps = self.distortion.draw(len(part), random)
-        return distort(images, part, maps, threads=1), labels[part], np.arange(len(part))
+        warps = self.distortion.draw(len(part), images.shape[1], random)
+        return distort(images, part, warps, threads=1), labels[part], np.arange(len(part))
 
     def scores(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return sequential.scores(self.model, images)
+        if self.engine == "autograd":
+            return scores_by_autograd(self.network, images)
+        weights = {name: p.detach().numpy() for name, p in self.network.named_parameters()}
+        return SingleImage("LeNet5", self.network.options, weights).batch_scores(images)
 
 
 def step_record(
@@ -233,7 +333,17 @@ def step_record(
 
 
 def distortion_of(recipe: Recipe) -> Distortion:
-    return Distortion(recipe.shift, recipe.rotation, recipe.scale, recipe.squeeze, recipe.shear)
+    return Distortion(
+        shift=recipe.shift,
+        rotation=recipe.rotation,
+        scale=recipe.scale,
+        squeeze=recipe.squeeze,
+        shear=recipe.shear,
+        flip=recipe.flip,
+        elastic=recipe.elastic,
+        paper=recipe.paper,
+        fade=recipe.fade,
+    )
 
 
 def learning_rate(recipe: Recipe, step: int, steps: int) -> float:

@@ -1,7 +1,8 @@
 """Evaluation: a trained network and a split in, a report, its figures and its files out."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,18 +11,24 @@ from numpy.typing import NDArray
 
 from lenet import engine, metrics, plots
 from lenet.checkpoint import Checkpoint, restore
+from lenet.corruptions import CORRUPTIONS, corrupt
 from lenet.data import Split
+from lenet.engine.single import SingleImage, unsupported
 from lenet.errors import LenetError
 from lenet.files import write_text
+from lenet.progress import Progress
 
 if TYPE_CHECKING:
     from lenet.models import Network
 
 REPORT = "report.json"
-FIGURES = ("confusion.png", "rejection.png", "mistakes.png")
+FIGURES = ("confusion.png", "rejection.png", "reliability.png", "mistakes.png")
 MISTAKES = 40  # worst mistakes in the picture of them
 
+SHOWN = 12  # images under each corruption in the picture of them
+
 Scorer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+Tracer = Callable[[NDArray[np.uint8]], dict[str, NDArray[np.float32]]]
 
 
 def evaluate(
@@ -43,13 +50,14 @@ def evaluate(
         from lenet.engine.steps import scores_by_autograd
 
         scores = scores_by_autograd(model, split.images)
-    return metrics.report(scores, split.labels, classes or class_names(model, scores.shape[1]))
+    names = classes or class_names(model, scores.shape[1])
+    return metrics.report(scores, split.labels, names, temperature(model))
 
 
 def scorer(model: Checkpoint, asked: str = "auto", threads: int | None = None) -> Scorer:
     """A function from uint8 images (N, 28, 28) to scores (N, classes), by the engine that serves.
 
-    PyTorch is imported only where the fused kernels do not serve the network.
+    PyTorch is imported only where the fused kernels do not serve.
 
     Raises:
         LenetError: the engine that was asked for cannot serve, or the weights do not fit.
@@ -76,10 +84,67 @@ def scorer(model: Checkpoint, asked: str = "auto", threads: int | None = None) -
     return scores
 
 
+def image_scorer(model: Checkpoint) -> Scorer:
+    """A function from one image, uint8 (28, 28), to its scores (classes,); see `scorer`."""
+    if kernels := one_image(model):
+        return kernels.scores
+    scores = scorer(model, threads=1)  # one image: threads would only wait
+    return lambda image: scores(image[None])[0]
+
+
+def tracer(model: Checkpoint) -> Tracer:
+    """A function from one image to what every layer of the network answers to it.
+
+    It takes uint8 (28, 28) and gives float32 arrays without a batch axis: "input", the prepared
+    image (C, H, W), and then the names and shapes of `lenet.trace`, in their order. PyTorch is
+    imported only where the kernels for one image do not serve the network.
+
+    Raises:
+        LenetError: the weights do not fit the network. The function raises it for an image of
+            another dtype or shape.
+    """
+    if kernels := one_image(model):
+        return kernels.trace
+    import torch
+
+    from lenet.inspection import trace
+
+    network = restore(model)
+
+    def activations(image: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+        with torch.no_grad():
+            prepared = network.prepare(image[None])
+            layers = {"input": prepared, **trace(network, prepared)}
+        return {name: values[0].numpy() for name, values in layers.items()}
+
+    return activations
+
+
+def one_image(model: Checkpoint) -> SingleImage | None:
+    """The kernels for one image, where they serve the network.
+
+    Raises:
+        LenetError: the weights do not fit the network.
+    """
+    with described_by(model):
+        if unsupported(model.network, model.options):
+            return None
+        return SingleImage(model.network, model.options, model.weights)
+
+
 def plan(model: Checkpoint) -> "engine.fused.Plan | str":
     """`engine.plan`, for options that come from a file."""
-    try:
+    with described_by(model):
         return engine.plan(model.network, model.options)
+
+
+@contextmanager
+def described_by(model: Checkpoint) -> Iterator[None]:
+    """Errors inside are those of the options and weights in the checkpoint's file."""
+    try:
+        yield
+    except LenetError as error:
+        raise LenetError(f"{model.path}: {error}") from None
     except (KeyError, IndexError, TypeError, ValueError):
         raise LenetError(f"{model.path} describes no possible {model.network}") from None
 
@@ -96,6 +161,32 @@ def class_names(model: "Network | Checkpoint", count: int) -> list[str]:
     return names
 
 
+def temperature(model: "Network | Checkpoint") -> float:
+    """What its scores are divided by before they become probabilities; 1 if it was not fitted."""
+    return model.card.get("temperature") or 1.0
+
+
+def robustness(score: Scorer, split: Split) -> dict[str, float]:
+    """Corruption -> error, 0..1, on the split's images under each of `lenet.corruptions`."""
+    errors = {}
+    with Progress("corruptions", len(CORRUPTIONS)) as bar:
+        for name in CORRUPTIONS:
+            answers = score(corrupt(split.images, name)).argmax(1)
+            errors[name] = float((answers != split.labels).mean())
+            bar.advance(note=name)
+    return errors
+
+
+def draw_corruptions(folder: Path, errors: dict[str, float], split: Split, name: str) -> Path:
+    """Draws the split's first images under each corruption, with its error; returns the file."""
+    few = split.images[:SHOWN]
+    images = {"none": few, **{name: corrupt(few, name) for name in errors}}
+    title = f"{name} under corruptions: mean error {np.mean([*errors.values()]):.2%}"
+    file = folder / "corruptions.png"
+    plots.save(plots.corrupted_images(images, errors, title), file)
+    return file
+
+
 def write(
     folder: Path, report: metrics.Report, scores: NDArray[np.float32], split: Split
 ) -> list[Path]:
@@ -105,10 +196,12 @@ def write(
     except OSError as error:
         raise LenetError(f"cannot make the folder {folder}: {error.strerror}") from None
     write_text(folder / REPORT, json.dumps(report.as_dict(), indent=1) + "\n")
+    calibrated, title = scores / report.temperature, "Reliability: " + plots.summary(report)
     figures = (
         plots.confusion_matrix(report),
         plots.rejection_curve(report),
-        plots.worst_mistakes(split.images, split.labels, scores, report.classes, MISTAKES),
+        plots.reliability_diagram({"": report.reliability}, title),
+        plots.worst_mistakes(split.images, split.labels, calibrated, report.classes, MISTAKES),
     )
     for figure, name in zip(figures, FIGURES, strict=True):
         plots.save(figure, folder / name)

@@ -41,6 +41,20 @@ def cross_entropy(scores: Tensor, labels: Tensor, label_smoothing: float = 0.0) 
     return F.cross_entropy(scores, labels, label_smoothing=label_smoothing)
 
 
+def distillation(scores: Tensor, targets: Tensor, temperature: float = 1.0) -> Tensor:
+    """Mean of T^2 times the cross-entropy of softmax(scores / T) with the targets.
+
+    T^2 keeps the gradients from shrinking with the temperature T (Hinton, Vinyals and Dean,
+    "Distilling the knowledge in a neural network", 2015, section 2).
+
+    Args:
+        scores: (N, C).
+        targets: (N, C), distributions over the classes: what teachers say at that temperature.
+        temperature: T.
+    """
+    return temperature**2 * F.cross_entropy(scores / temperature, targets)
+
+
 def one_hot_mse(scores: Tensor, labels: Tensor) -> Tensor:
     """Mean over all N * C numbers of the squared difference of scores and one-hot targets.
 

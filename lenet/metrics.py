@@ -1,4 +1,4 @@
-"""How good answers are: error, loss, per-class measures, confusions and rejection.
+"""How good answers are: error, loss, per-class measures, confusions, rejection, calibration.
 
 Everything here is computed in float64 from scores (N, classes), larger is better, and labels
 (N,). The answer is the class with the best score, the first one if several are best.
@@ -17,6 +17,8 @@ from lenet.errors import LenetError
 
 TARGETS = (0.005, 0.001)  # errors of the rest for which to reject; 0.5% is figure 10 of the paper
 CURVE_POINTS = 400  # of the rejection curve that a report keeps, besides those of its targets
+BINS = 15  # of the probabilities, as is usual for the expected calibration error
+TEMPERATURES = (1e-4, 1e4)
 LARGEST_SCORE = 1e300  # so that no difference or sum of scores overflows
 
 
@@ -82,6 +84,28 @@ class Rejection:
 
 
 @dataclass(frozen=True)
+class Reliability:
+    """Whether probabilities can be believed: of the answers given with 80%, are 80% right?
+
+    The answers are sorted by their probability into `BINS` bins of equal width; bin i holds
+    those with i < BINS * probability <= i + 1. What is empty has 0 for both means.
+
+    Attributes:
+        count: number of answers in each bin.
+        probability: mean probability of the answers in each bin, 0..1.
+        accuracy: share of them that is right, 0..1.
+        ece: expected calibration error, the mean over all answers of |accuracy - probability| of
+            their bin, 0..1 (Guo et al. 2017, "On calibration of modern neural networks",
+            equation 3).
+    """
+
+    count: tuple[int, ...]
+    probability: tuple[float, ...]
+    accuracy: tuple[float, ...]
+    ece: float
+
+
+@dataclass(frozen=True)
 class Report:
     """What `report` finds.
 
@@ -89,7 +113,9 @@ class Report:
         count: number of examples.
         accuracy: share answered right, 0..1.
         error: share answered wrong, 0..1.
-        loss: mean cross-entropy of the softmax of the scores, in nats.
+        temperature: probabilities are the softmax of scores / temperature.
+        loss: mean cross-entropy of these probabilities, in nats.
+        reliability: how far the probability of the answers is from the share that is right.
         per_class: one entry a class, in the order of the scores.
         confusion: numbers of examples; row = true class, column = answer.
         curve: the rejection curve, thinned to about `CURVE_POINTS` of its points, denser where
@@ -100,7 +126,9 @@ class Report:
     count: int
     accuracy: float
     error: float
+    temperature: float
     loss: float
+    reliability: Reliability
     per_class: tuple[ClassReport, ...]
     confusion: tuple[tuple[int, ...], ...]
     curve: Curve
@@ -125,13 +153,16 @@ class Report:
         return json.loads(json.dumps(dataclasses.asdict(self), allow_nan=False))
 
 
-def report(scores: ArrayLike, labels: ArrayLike, classes: Sequence[str]) -> Report:
+def report(
+    scores: ArrayLike, labels: ArrayLike, classes: Sequence[str], temperature: float = 1.0
+) -> Report:
     """Measures the answers.
 
     Args:
         scores: float (N, C), larger is better, N >= 1, C >= 2.
         labels: integers (N,) in 0..C-1.
         classes: the C names.
+        temperature: probabilities are the softmax of scores / temperature.
 
     Raises:
         LenetError: wrong shapes, labels out of range or scores that are not finite.
@@ -149,7 +180,9 @@ def report(scores: ArrayLike, labels: ArrayLike, classes: Sequence[str]) -> Repo
         count=count,
         accuracy=(count - wrong) / count,
         error=wrong / count,
-        loss=float((logsumexp(scores) - scores[np.arange(count), labels]).mean()),
+        temperature=temperature,
+        loss=cross_entropy(scores / temperature, labels),
+        reliability=reliability(softmax(scores / temperature), labels),
         per_class=per_class(confusion, classes),
         confusion=tuple(map(tuple, confusion.tolist())),
         curve=thinned(curve, [*rejections, rejection(curve, 0.0)]),
@@ -193,6 +226,60 @@ def logsumexp(scores: ArrayLike) -> NDArray[np.float64]:
     scores = finite(scores)
     top = scores.max(-1, keepdims=True)
     return top[..., 0] + np.log(np.exp(scores - top).sum(-1))
+
+
+def cross_entropy(scores: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
+    """Mean of -log softmax(scores) at the labels, in nats."""
+    return float((logsumexp(scores) - scores[np.arange(len(labels)), labels]).mean())
+
+
+def reliability(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> Reliability:
+    """The probability of the answers beside the share that is right, in bins.
+
+    Args:
+        probabilities: (N, C), rows that sum to 1.
+        labels: (N,), 0..C-1.
+    """
+    best, right = probabilities.max(1), probabilities.argmax(1) == labels
+    bins = np.ceil(best * BINS).astype(int).clip(1, BINS) - 1
+    count = np.bincount(bins, minlength=BINS)
+    sums = [np.bincount(bins, values, minlength=BINS) for values in (best, right)]
+    return Reliability(
+        count=tuple(count.tolist()),
+        probability=tuple((sums[0] / np.maximum(count, 1)).tolist()),
+        accuracy=tuple((sums[1] / np.maximum(count, 1)).tolist()),
+        ece=float(np.abs(sums[1] - sums[0]).sum() / len(labels)),
+    )
+
+
+def fit_temperature(scores: ArrayLike, labels: ArrayLike) -> float:
+    """The temperature T with the smallest cross-entropy of softmax(scores / T).
+
+    The cross-entropy is convex in 1 / T, and its slope there is the mean of the score expected
+    under softmax(scores / T) minus the score of the right class: its sign is bisected. Scores
+    must be of images that were not trained on (Guo et al. 2017, section 4.2).
+
+    Raises:
+        LenetError: as `report`, or no temperature in `TEMPERATURES` is best, because all answers
+            are right or they are no better than chance.
+    """
+    found, labels = checked(scores, labels)
+    gaps = found - found.max(1, keepdims=True)
+    right = gaps[np.arange(len(labels)), labels]
+
+    def too_hot(temperature: float) -> bool:
+        expected = (softmax(gaps / temperature) * gaps).sum(1)
+        return float((expected - right).mean()) < 0
+
+    low, high = TEMPERATURES
+    if not right.any() or too_hot(low):
+        raise LenetError("no temperature is best for these scores: all answers are right")
+    if not too_hot(high):
+        raise LenetError("no temperature is best for these scores: they are no better than chance")
+    while high / low > 1 + 1e-12:
+        middle = (low * high) ** 0.5
+        low, high = (low, middle) if too_hot(middle) else (middle, high)
+    return (low * high) ** 0.5
 
 
 def rejection_curve(scores: ArrayLike, labels: ArrayLike) -> Curve:

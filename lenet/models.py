@@ -7,14 +7,22 @@ paper of 1998: C1, S2, C3, S4, C5, F6, output.
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lenet.codebook import c3_table, digit_codes
+from lenet.codebook import (
+    BACKGROUND,
+    C3_GROUPS,
+    FOREGROUND,
+    MNIST_MEAN,
+    MNIST_STD,
+    c3_table,
+    digit_codes,
+)
 from lenet.errors import LenetError
 from lenet.layers import (
     EuclideanRBF,
@@ -215,8 +223,6 @@ class LeNet5(Network):
         LenetError: an argument is none of these.
     """
 
-    BACKGROUND, FOREGROUND = -0.1, 1.175
-
     def __init__(
         self,
         *,
@@ -263,7 +269,7 @@ class LeNet5(Network):
         28x28 images are padded with background by 2 on all sides, as in the paper.
         """
         x = fit(as_planes(images, 1), 32)
-        return self.BACKGROUND + (self.FOREGROUND - self.BACKGROUND) / 255 * x
+        return BACKGROUND + (FOREGROUND - BACKGROUND) / 255 * x
 
 
 class LeNet5s(Network):
@@ -272,8 +278,6 @@ class LeNet5s(Network):
     59,719 parameters, of them 429 in C3 (the paper's C3 has a kernel set per map: 1,516).
     32x32 input by resizing, normalised with MNIST's mean and standard deviation.
     """
-
-    MEAN, STD = 0.1307, 0.3081
 
     def __init__(self) -> None:
         layers = [
@@ -295,7 +299,7 @@ class LeNet5s(Network):
     def prepare(self, images: Tensor | NDArray[Any]) -> Tensor:
         """uint8 (N, H, W) -> float32 (N, 1, 32, 32), resized bilinearly and normalised."""
         x = resize(as_planes(images, 1), 32)
-        return (x / 255 - self.MEAN) / self.STD
+        return (x / 255 - MNIST_MEAN) / MNIST_STD
 
 
 class GroupConv2d(nn.Module):
@@ -303,15 +307,8 @@ class GroupConv2d(nn.Module):
 
     `three` reads three neighbouring maps (6 positions), `four` four neighbours (6 positions),
     `gap` four with one left out in the middle (3 positions), `all` all six (1 position).
-    Neighbours wrap around. The groups are the columns of the paper's Table I.
+    The groups (`lenet.codebook.C3_GROUPS`) are the columns of the paper's Table I.
     """
-
-    GROUPS: ClassVar[dict[str, list[list[int]]]] = {
-        "three": [[(i + d) % 6 for d in (0, 1, 2)] for i in range(6)],
-        "four": [[(i + d) % 6 for d in (0, 1, 2, 3)] for i in range(6)],
-        "gap": [[(i + d) % 6 for d in (0, 1, 3, 4)] for i in range(3)],
-        "all": [[0, 1, 2, 3, 4, 5]],
-    }
 
     window = (5, 1)  # side and stride of what one unit sees
 
@@ -325,7 +322,7 @@ class GroupConv2d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, 6, H, W) -> (N, 16, H - 4, W - 4)."""
         maps = []
-        for name, groups in self.GROUPS.items():
+        for name, groups in C3_GROUPS.items():
             # One call for all positions of a kernel set: the groups join the batch axis.
             inputs = x[:, groups].flatten(0, 1)
             maps.append(
@@ -341,7 +338,7 @@ class GroupConv2d(nn.Module):
     def multiply_adds(self, output_shape: Sequence[int]) -> int:
         """Number of multiply-adds for an output of (16, H, W)."""
         height, width = output_shape[-2:]
-        kernels = sum(len(group) for groups in self.GROUPS.values() for group in groups)
+        kernels = sum(len(group) for groups in C3_GROUPS.values() for group in groups)
         return kernels * 25 * height * width
 
 

@@ -72,6 +72,14 @@ def load_image(source: Source) -> Picture:
     if isinstance(source, Image.Image):
         return decode(source, "the picture")
     data, name = read_bytes(source)
+    return decode(open_image(data, name), name)
+
+
+def open_image(data: bytes, name: str = "the picture") -> Image.Image:
+    """The picture in the bytes of a file, not yet decoded; its size, that to decode, is allowed.
+
+    Raises LenetError for everything that is no such picture, with `name` and the remedy.
+    """
     if not data:
         raise LenetError(f"{name} is empty; give a PNG or JPEG file")
     try:
@@ -81,6 +89,7 @@ def load_image(source: Source) -> Picture:
             image = Image.open(io.BytesIO(data), formats=FORMATS)
             check_size(image, name)
             image.draft("L", (LOADED_SIDE, LOADED_SIDE))  # JPEG only: decodes at 1/2, 1/4, 1/8
+            return image
     except LenetError:
         raise
     except UnidentifiedImageError:
@@ -92,7 +101,6 @@ def load_image(source: Source) -> Picture:
         raise LenetError(too_large(name)) from None
     except DECODE_ERRORS as error:
         raise LenetError(damaged(name, error)) from None
-    return decode(image, name)
 
 
 def read_bytes(source: str | Path | bytes | BinaryIO) -> tuple[bytes, str]:

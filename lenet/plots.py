@@ -6,6 +6,7 @@ Images of a data set are drawn as ink on paper: 0 is white, 255 is black.
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lenet.errors import LenetError
 from lenet.files import replacing
-from lenet.metrics import Report, softmax, worst
+from lenet.metrics import Reliability, Report, softmax, worst
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
 INK, GREY, LINE = "#1f2933", "#6b7785", "#c3cad2"
 BLUE, ORANGE = "#0072b2", "#d55e00"  # from Okabe and Ito's palette, safe for the colour-blind
 DPI = {".png": 100, ".svg": 300}  # an inch is 100 pixels; pictures inside an SVG are finer
+PALE, DARK = (0.72, 0.84, 0.93), (0.0, 0.2, 0.4)  # red, green, blue of a bad and a good trial
+TICKS = 5  # on an axis of parallel coordinates
 POINTS_PER_EPOCH = 5  # of the training curves
+SMALL: dict[str, Any] = {"color": INK, "size": 9}
 COUNTED_CLASSES = 26  # a larger confusion matrix has no room for numbers
 
 
@@ -198,6 +202,94 @@ def rejection_curve(report: Report) -> "Figure":
     return figure
 
 
+def reliability_diagram(found: Mapping[str, Reliability], title: str) -> "Figure":
+    """Share of right answers against the probability they were given, and how many answers have
+    which probability, a column a network. On the diagonal, probabilities say what they mean.
+
+    Args:
+        found: name of a network -> what `lenet.metrics.report` found of it.
+        title: any words.
+
+    Raises:
+        LenetError: there is no network.
+    """
+    if not found:
+        raise LenetError("there is nothing to draw: no network is there")
+    figure = canvas(max(2.9 * len(found), 5.4), 4.6, title)
+    rows = figure.subplots(2, len(found), sharex=True, sharey="row", squeeze=False)
+    for upper, lower, (name, reliability) in zip(*rows, found.items(), strict=True):
+        upper.set_title(f"{name}\nexpected calibration error {reliability.ece:.2%}", **SMALL)
+        draw_reliability(upper, lower, reliability)
+    rows[0, 0].set_ylabel("share right", color=INK)
+    rows[1, 0].set_ylabel("answers", color=INK)
+    figure.supxlabel("probability of the answer", color=INK, size=10)
+    return figure
+
+
+def draw_reliability(upper: "Axes", lower: "Axes", found: Reliability) -> None:
+    bins = len(found.count)
+    table = np.array([found.probability, found.accuracy, found.count])
+    probability, share, count = table[:, table[2] > 0]
+    upper.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=(0, (4, 3)))
+    low, high = wilson(share, count)
+    bars: dict[str, Any] = {"color": ORANGE, "marker": "o", "markersize": 4, "linewidth": 1.2}
+    # What chance alone can do to a share of so few answers.
+    upper.errorbar(probability, share, (share - low, high - share), capsize=2, **bars)
+    lower.bar((np.arange(bins) + 0.5) / bins, found.count, 0.9 / bins, color=BLUE, alpha=0.6)
+    lower.set_yscale("log")
+    lower.yaxis.set_major_formatter("{x:g}")
+    for axes in (upper, lower):
+        plain(axes)
+        axes.grid(color=LINE, linewidth=0.6, alpha=0.6)
+    upper.set_xlim(0, 1.02)
+    upper.set_ylim(0, 1.02)
+    lower.set_ylim(bottom=0.5)
+
+
+def wilson(
+    share: NDArray[np.float64], count: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Lower and upper ends of 95% intervals for shares of so many draws (Wilson 1927)."""
+    z = 1.96
+    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2)) / (1 + z**2 / count)
+    return np.minimum(middle - half, share), np.maximum(middle + half, share)  # but for rounding
+
+
+def corrupted_images(
+    images: Mapping[str, NDArray[np.uint8]], errors: Mapping[str, float], title: str
+) -> "Figure":
+    """A row of pictures for each corruption, with the error under it.
+
+    Args:
+        images: corruption -> uint8 (K, H, W), the same K images in each row.
+        errors: corruption -> error, 0..1; for those it lacks none is written.
+        title: any words.
+
+    Raises:
+        LenetError: there are no images.
+    """
+    if not images:
+        raise LenetError("there is nothing to draw: no images are there")
+    rows = [np.concatenate([np.pad(image, 2) for image in row], axis=1) for row in images.values()]
+    sheet = np.concatenate(rows)
+    height, width = len(rows[0]), sheet.shape[1]
+    figure = canvas(width / 50 + 2.6, len(sheet) / 50 + 0.5, title)
+    axes = figure.subplots()
+    draw(axes, sheet, "gray_r")
+    plain(axes)
+    axes.spines[:].set_visible(False)
+    places = (np.arange(len(rows)) + 0.5) * height - 0.5
+    axes.set_xticks([])
+    axes.set_yticks(places, [name.replace("_", " ") for name in images])
+    axes.tick_params(length=0, labelcolor=INK)
+    for place, name in zip(places, images, strict=True):
+        if name in errors:
+            words = f"{errors[name]:.2%}"
+            axes.text(width + 45, place, words, color=INK, size=9, ha="right", va="center")
+    return figure
+
+
 def worst_mistakes(
     images: NDArray[np.uint8],
     labels: ArrayLike,
@@ -313,6 +405,149 @@ def preprocessing_steps(
         draw(axes, step, "gray")
         axes.set_anchor("N")
         axes.set_title(literal(name), color=INK, size=9)
+    return figure
+
+
+@dataclass(frozen=True)
+class Coordinate:
+    """An axis of `parallel_coordinates`.
+
+    Attributes:
+        name: what it shows.
+        values: one for each line; with `labels`, the index of its label.
+        log: whether the axis is logarithmic.
+        labels: the words of an axis of choices, from the bottom up.
+    """
+
+    name: str
+    values: Sequence[float]
+    log: bool = False
+    labels: Sequence[str] = ()
+
+    def heights(self) -> NDArray[np.float64]:
+        """Of the values, from 0 at the bottom to 1 at the top; NaN for NaN."""
+        values = np.array(self.values, dtype=np.float64)
+        if self.labels:
+            return (values + 0.5) / len(self.labels)
+        low, high = self.limits()
+        scaled = np.log(values) if self.log else values
+        return (scaled - low) / (high - low) if high > low else 0 * scaled + 0.5
+
+    def limits(self) -> tuple[float, float]:
+        """Of the values or, on a logarithmic axis, of their logarithms."""
+        values = np.array(self.values, dtype=np.float64)
+        scaled = np.log(values) if self.log else values
+        return float(np.nanmin(scaled)), float(np.nanmax(scaled))
+
+    def ticks(self) -> list[tuple[float, str]]:
+        """Heights and the words there."""
+        if self.labels:
+            count = len(self.labels)
+            return [((i + 0.5) / count, label) for i, label in enumerate(self.labels)]
+        low, high = self.limits()
+        if low == high:
+            return [(0.5, f"{math.exp(low) if self.log else low:.3g}")]
+        places = [(height, low + height * (high - low)) for height in np.linspace(0, 1, TICKS)]
+        return [(height, f"{math.exp(x) if self.log else x:.3g}") for height, x in places]
+
+
+def importances(shares: Mapping[str, float], title: str) -> "Figure":
+    """A bar for each knob of a sweep: its share (0..1) in what the knobs explain."""
+    figure = canvas(6.4, 1.2 + 0.36 * len(shares), title)
+    colors = [BLUE] * len(shares)
+    bar_chart(figure.subplots(), shares, [f"{share:.0%}" for share in shares.values()], colors)
+    return figure
+
+
+def parallel_coordinates(
+    axes: Sequence[Coordinate], errors: Sequence[float | None], title: str
+) -> "Figure":
+    """A line for each trial of a sweep, through its value on each axis to its error.
+
+    The best trial is orange and thick, the others are blue, the better the darker; trials that were
+    stopped early are grey and end before the last axis.
+
+    Args:
+        axes: each with a value for each trial.
+        errors: shares of wrong answers, 0..1; None for trials that were stopped early.
+
+    Raises:
+        LenetError: the axes have values for other trials than there are errors.
+    """
+    if any(len(axis.values) != len(errors) for axis in axes):
+        raise LenetError("every axis must have a value for every trial")
+    percents = np.array([math.nan if e is None else 100 * e for e in errors])
+    complete = np.isfinite(percents)
+    last = Coordinate("validation error (%)", percents.tolist(), bool(np.nanmin(percents) > 0))
+    shown = [*axes, last]
+    heights = np.stack([axis.heights() for axis in shown])
+    for row, axis in zip(heights, shown, strict=True):
+        if axis.labels:  # lines through the same choice lie side by side
+            row += np.linspace(-0.3, 0.3, len(errors)) / len(axis.labels)
+    order = np.argsort(np.where(complete, -percents, -np.inf))  # the best is drawn last, on top
+    places = np.arange(complete.sum()) / max(complete.sum() - 1, 1)  # 0 is the worst
+    shades = iter(np.outer(1 - places, PALE) + np.outer(places, DARK))
+
+    figure = canvas(1.6 + 1.7 * len(shown), 4.8, title)
+    drawn = figure.subplots()
+    for trial in order:
+        best = trial == order[-1]
+        color = ORANGE if best else next(shades) if complete[trial] else LINE
+        drawn.plot(heights[:, trial], color=color, linewidth=2.4 if best else 1.1)
+    for number, axis in enumerate(shown):
+        drawn.axvline(number, color=INK, linewidth=0.8)
+        for height, words in axis.ticks():
+            place: dict[str, Any] = {"ha": "right", "va": "center", "zorder": 3}
+            paper = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
+            drawn.text(
+                number - 0.03, height, literal(words), color=GREY, size=8, bbox=paper, **place
+            )
+    above: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1, 1)}
+    for color, words in (
+        (ORANGE, "the best"),
+        (DARK, "better"),
+        (PALE, "worse"),
+        (LINE, "stopped early"),
+    ):
+        drawn.plot([], color=color, label=words)
+    drawn.legend(frameon=False, labelcolor=INK, fontsize=9, ncols=4, **above)
+    drawn.set_xticks(range(len(shown)), [literal(axis.name) for axis in shown], color=INK)
+    drawn.set_yticks([])
+    drawn.set_xlim(-0.45, len(shown) - 0.8)
+    drawn.set_ylim(-0.04, 1.04)
+    drawn.spines[:].set_visible(False)
+    drawn.tick_params(length=0, labelsize=9)
+    return figure
+
+
+def scaling(
+    batch_size: Mapping[str, Sequence[tuple[int, float]]],
+    threads: Mapping[str, Sequence[tuple[int, float]]],
+    images: Mapping[str, Sequence[tuple[int, float]]],
+) -> "Figure":
+    """Images per second of each contender against batch size, threads and number of images.
+
+    Args:
+        batch_size, threads, images: contender -> points (what was varied, images per second).
+    """
+    figure = canvas(9.6, 3.6, "Training speed of the d2l network")
+    panels = figure.subplots(1, 3, sharey=True)
+    titles = ("images in a step", "threads", "images in an epoch")
+    colors = (GREY, BLUE, ORANGE)
+    for axes, title, lines in zip(panels, titles, (batch_size, threads, images), strict=True):
+        for color, (name, points) in zip(colors, lines.items(), strict=False):
+            values, rates = zip(*points, strict=True)
+            axes.plot(values, rates, color=color, marker="o", markersize=4, label=name)
+        plain(axes)
+        axes.grid(color=LINE, linewidth=0.6, alpha=0.6)
+        axes.set_xscale("log", base=2 if title != titles[2] else 10)
+        axes.set_yscale("log")
+        axes.set_xlabel(title, color=INK)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
+    panels[1].set_xticks([value for value, _ in next(iter(threads.values()))])
+    panels[0].set_ylabel("images per second", color=INK)
+    panels[0].legend(frameon=False, labelcolor=INK, fontsize=9)
     return figure
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet import checkpoint, metrics
-from lenet.evaluation import class_names, scorer
+from lenet.evaluation import class_names, image_scorer, temperature
 from lenet.pictures import Source
 from lenet.preprocess import Preprocessed, preprocess, preprocess_plain
 
@@ -21,7 +21,8 @@ class Prediction:
 
     Attributes:
         label: name of the class, None if the picture holds nothing to read.
-        probabilities: class -> softmax of its score, 0..1; empty if there is no label.
+        probabilities: class -> softmax of score / temperature, 0..1, where the temperature is
+            the network's, fitted on held-out images; empty if there is no label.
         rejected: whether not to trust the answer: the two best scores are closer than the
             network's rejection threshold, or there is no label.
         reason: why there is no label, or why the answer is rejected; None if it is trusted.
@@ -55,7 +56,7 @@ def preprocessor(card: dict[str, Any]) -> Callable[[Source], Preprocessed]:
 class Predictor:
     """Reads one picture after the other with one trained network.
 
-    Where the fused kernels serve the network, PyTorch is not imported.
+    Where our own kernels serve the network, PyTorch is not imported.
 
     Args:
         model: a run folder, a weights file, a pretrained name, or "latest" (under ./runs).
@@ -64,10 +65,11 @@ class Predictor:
         LenetError: there is no such model.
     """
 
-    def __init__(self, model: str | Path = "latest") -> None:
+    def __init__(self, model: str | Path = "mnist") -> None:
         self.checkpoint = checkpoint.read(model)
-        self.scores = scorer(self.checkpoint, threads=1)  # one image: threads would only wait
+        self.scores = image_scorer(self.checkpoint)
         card = self.checkpoint.card
+        self.temperature = temperature(self.checkpoint)
         threshold = card.get("rejection_threshold")
         # Unknown, or none makes the network good enough: then no answer is to be trusted.
         self.threshold = math.inf if threshold is None else float(threshold)
@@ -84,15 +86,20 @@ class Predictor:
             LenetError: it is no picture, or a damaged one.
         """
         found = self.preprocess(image)
-        if found.image is None:
+        scores = None if found.image is None else self.scores(found.image)
+        return self.answer(found, scores)
+
+    def answer(self, found: Preprocessed, scores: NDArray[np.float32] | None) -> Prediction:
+        """What the network's scores (classes,) for a preprocessed picture mean; None where the
+        preprocessor found nothing to give it."""
+        if scores is None:
             return Prediction(None, {}, True, found.reason, None, found.steps)
-        scores = self.scores(found.image[None])[0]
         names = class_names(self.checkpoint, len(scores))
-        probabilities = dict(zip(names, metrics.softmax(scores).tolist(), strict=True))
+        shares = metrics.softmax(scores / self.temperature)
         rejected = bool(metrics.confidence(scores) < self.threshold)
         return Prediction(
             label=names[int(scores.argmax())],
-            probabilities=probabilities,
+            probabilities=dict(zip(names, shares.tolist(), strict=True)),
             rejected=rejected,
             reason="the two best scores are too close" if rejected else None,
             image=found.image,

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from lenet.errors import LenetError
 from lenet.ink import (
     GREY_LEVEL,
     NOISE_SIGMAS,
@@ -73,10 +74,11 @@ class Preprocessed:
             "marks" show a part of the picture if the digit was small or on a sheet of paper.
         polarity: "dark on light" or "light on dark"; None if the work ended before.
         threshold: ink level that separates marks from background, 0..1.
-        box: (left, top, right, bottom) of the digit in pixels of the "grayscale" step.
+        box: (left, top, right, bottom) of the digit, or of the whole picture where none was sought,
+            in pixels of the "grayscale" step.
         thickness: of the strokes as found, in pixels of the 20x20 box.
         centre: (x, y) centre of mass within the fitted digit, in pixels of the 20x20 box.
-        shift: (x, y) where the fitted digit's first column and row went in the 28x28 field.
+        shift: (x, y) where the fitted part's first column and row went in the 28x28 field.
     """
 
     image: NDArray[np.uint8] | None = None
@@ -138,8 +140,26 @@ def preprocess_plain(source: Source) -> Preprocessed:
         steps["inverted"] = to_uint8(gray)
     fitted = to_uint8(fit(gray, FIELD))
     height, width = fitted.shape
-    image = place(fitted, ((FIELD - width) // 2, (FIELD - height) // 2))
-    return Preprocessed(image=image, steps={**steps, "28x28": image})
+    shift = ((FIELD - width) // 2, (FIELD - height) // 2)
+    image = place(fitted, shift)
+    box = (0, 0, gray.shape[1], gray.shape[0])
+    return Preprocessed(image=image, steps={**steps, "28x28": image}, box=box, shift=shift)
+
+
+def preprocess_none(source: Source) -> Preprocessed:
+    """Takes a picture of 28x28 pixels as it is, ink bright on black.
+
+    `source` and errors are those of `load_image`; a picture of another size raises LenetError.
+    """
+    gray = load_image(source)
+    if gray.shape != (FIELD, FIELD):
+        height, width = gray.shape
+        raise LenetError(
+            f"without preprocessing a picture must have 28x28 pixels, not {width}x{height}"
+        )
+    image = to_uint8(gray)
+    box = (0, 0, FIELD, FIELD)
+    return Preprocessed(image=image, steps={"28x28": image}, box=box, shift=(0, 0))
 
 
 @dataclass(frozen=True, eq=False)

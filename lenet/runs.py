@@ -60,13 +60,18 @@ class Run:
 
 @dataclass(frozen=True)
 class Settings:
-    """Where and how a run is executed, as `train` takes it; device and threads are definite."""
+    """Where and how a run is executed, as `train` takes it; device and threads are definite.
+
+    threads are those of each of the processes. Relative paths of teachers start in `working_dir`.
+    """
 
     device: str
     engine: str
     threads: int
     data_dir: str | None
     tensorboard: bool
+    working_dir: str
+    processes: int = 1
 
 
 def new_folder(name: str) -> Path:
@@ -88,7 +93,7 @@ def begin(
     folder: Path,
     recipe: Recipe,
     record: dict[str, Any],
-    model: Network,
+    networks: dict[str, Network],
     optimizer: torch.optim.Optimizer,
 ) -> dict[str, Any]:
     """Takes up the folder's state, or writes recipe, environment and the state to start from."""
@@ -97,9 +102,9 @@ def begin(
         progress = {"epoch": 0, "seconds": 0.0, "examples": 0, "metrics_bytes": 0}
         write_text(folder / ENVIRONMENT, json.dumps(record, indent=2) + "\n")
         write_text(folder / RECIPE, json.dumps(recipe.as_dict(), indent=2) + "\n")
-        checkpoint.save_state(state, model, optimizer, progress)
+        checkpoint.save_state(state, networks, optimizer, progress)
     else:
-        progress = checkpoint.load_state(state, model, optimizer)
+        progress = checkpoint.load_state(state, networks, optimizer)
         _, checksums = read_environment(folder)
         if checksums != record["data"]["sha256"]:
             raise LenetError(f"the data have changed since {folder} was begun")

@@ -8,8 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
+from scipy.interpolate import BSpline
 
-from lenet.augment import Distortion, warp
+from lenet.augment import KNOT_SPACING, Distortion, Warps, warp
 from lenet.engine import fused
 from lenet.errors import LenetError
 
@@ -25,8 +26,8 @@ def blob(seed: int = 0) -> np.ndarray:
 @settings(max_examples=25, deadline=None)
 def test_warp_is_scipys_affine_transform(seed: int):
     image = blob(seed)
-    maps = Distortion(3, 30, 0.3, 0.2, 0.3).draw(1, np.random.default_rng(seed))
-    ours = warp(torch.from_numpy(image[None]), torch.from_numpy(maps))[0].numpy()
+    warps = Distortion(3, 30, 0.3, 0.2, 0.3).draw(1, 28, np.random.default_rng(seed))
+    ours, maps = warp(torch.from_numpy(image[None]), warps)[0].numpy(), warps.maps
     # SciPy counts (row, column) from the corner; ours is (x, y) about the centre.
     flip = np.array([[0, 1], [1, 0]])
     linear = flip @ maps[0, :, :2].astype(float) @ flip
@@ -36,26 +37,73 @@ def test_warp_is_scipys_affine_transform(seed: int):
     assert np.abs(ours - theirs).max() <= 0.51  # ours is rounded
 
 
+def displacements(knots: np.ndarray, side: int) -> np.ndarray:
+    """(2, side, side): SciPy's cubic spline with these coefficients (2, K, K), in pixels."""
+    count = knots.shape[1]
+    where = (np.arange(count + 4) - (count + 3) / 2) * KNOT_SPACING
+    pixels = np.arange(side) - (side - 1) / 2
+    along_y = BSpline(where, knots, 3, axis=1, extrapolate=False)(pixels)
+    return BSpline(where, along_y, 3, axis=2, extrapolate=False)(pixels)
+
+
+@given(seed=st.integers(0, 1000), elastic=st.floats(0.1, 3.0))
+@settings(max_examples=25, deadline=None)
+def test_elastic_warp_is_scipys(seed: int, elastic: float):
+    image = blob(seed)
+    warps = Distortion(2, 20, flip=True, elastic=elastic).draw(1, 28, np.random.default_rng(seed))
+    assert warps.knots is not None
+    ours = warp(torch.from_numpy(image[None]), warps)[0].numpy()
+    y, x = np.mgrid[:28, :28] - 13.5
+    x, y = np.einsum("ij,jyx->iyx", warps.maps[0], np.stack([x, y, np.ones((28, 28))]))
+    dx, dy = displacements(warps.knots[0].astype(float), 28)
+    theirs = ndimage.map_coordinates(image.astype(float), [y + dy + 13.5, x + dx + 13.5], order=1)
+    assert np.abs(ours - theirs).max() <= 0.52  # ours is rounded
+
+
+@pytest.mark.parametrize("side", [9, 28, 32])
+def test_elastic_displacements_have_their_size_and_smoothness(side: int):
+    warps = Distortion(elastic=0.8).draw(3000, side, np.random.default_rng(5))
+    assert warps.knots is not None
+    fields = np.stack([displacements(k, side) for k in warps.knots.astype(float)])
+    assert np.isfinite(fields).all()  # every pixel is within reach of four knots
+    assert abs(fields.mean()) < 0.02
+    if side == 28:
+        assert fields.std() == pytest.approx(0.8, rel=0.02)
+    # White noise under a Gaussian of s has the correlation exp(-d^2 / 4 s^2) at a distance d.
+    near, far = fields[:, 0, :, :-4], fields[:, 0, :, 4:]
+    expected = np.exp(-(4**2) / (4 * 4.04**2))
+    assert np.corrcoef(near.ravel(), far.ravel())[0, 1] == pytest.approx(expected, abs=0.05)
+
+
+def test_one_in_two_is_mirrored():
+    images = np.stack([blob(seed) for seed in range(200)])
+    warps = Distortion(flip=True).draw(200, 28, np.random.default_rng(0))
+    flipped = warp(torch.from_numpy(images), warps).numpy()
+    same = (flipped == images).all((1, 2))
+    mirrored = (flipped == images[:, :, ::-1]).all((1, 2))
+    assert (same ^ mirrored).all()
+    assert 80 < same.sum() < 120
+
+
 def test_nothing_drawn_changes_nothing():
     images = np.stack([blob(seed) for seed in range(4)])
-    maps = Distortion().draw(4, np.random.default_rng(0))
+    warps = Distortion().draw(4, 28, np.random.default_rng(0))
     assert not Distortion()
-    np.testing.assert_array_equal(
-        warp(torch.from_numpy(images), torch.from_numpy(maps)).numpy(), images
-    )
+    assert Distortion(flip=True) and Distortion(elastic=0.1) and Distortion(fade=0.1)
+    np.testing.assert_array_equal(warp(torch.from_numpy(images), warps).numpy(), images)
 
 
 @pytest.mark.parametrize(("x", "y"), [(2, 0), (0, -3), (-1, 4)])
 def test_shift_moves_ink_right_and_down(x: int, y: int):
     image = blob()
-    inverse = torch.tensor([[[1.0, 0, -x], [0, 1, -y]]])
+    inverse = Warps(np.array([[[1, 0, -x], [0, 1, -y]]], np.float32))
     moved = warp(torch.from_numpy(image[None]), inverse)[0].numpy()
     np.testing.assert_array_equal(moved, np.roll(image, (y, x), axis=(0, 1)))
 
 
 def test_ranges_are_kept_and_filled():
     count = 20_000
-    draw = lambda **ranges: Distortion(**ranges).draw(count, np.random.default_rng(1))  # noqa: E731
+    draw = lambda **ranges: Distortion(**ranges).draw(count, 28, np.random.default_rng(1)).maps  # noqa: E731
     shifts = draw(shift=2.0)[:, :, 2]
     assert 1.99 < np.abs(shifts).max() <= 2.0 and abs(shifts.mean()) < 0.05
     turns = draw(rotation=10.0)[:, :, :2]
@@ -71,10 +119,27 @@ def test_ranges_are_kept_and_filled():
     assert 0.299 < np.abs(sheared[:, 0, 1]).max() <= 0.3 and not sheared[:, 1, 0].any()
 
 
-def test_same_generator_same_maps():
-    distortion = Distortion(1, 10, 0.1, 0.1, 0.1)
-    first, second = (distortion.draw(5, np.random.default_rng([3, 1])) for _ in range(2))
-    np.testing.assert_array_equal(first, second)
+@given(paper=st.floats(0, 0.99), fade=st.floats(0.01, 0.99))
+def test_shades_of_paper_and_ink(paper: float, fade: float):
+    warps = Distortion(paper=paper, fade=fade).draw(2000, 4, np.random.default_rng(0))
+    images = torch.tensor([0, 255], dtype=torch.uint8).repeat(2000, 4, 2)
+    shaded = warp(images, warps).numpy().astype(float) / 255
+    white, black = shaded[:, 1, 0], shaded[:, 1, 1]
+    same = (white == 0) & (black == 1)
+    assert 0.4 < same.mean() < 0.7  # of half the images, some are changed too little to be seen
+    assert white.max() <= paper + 0.002 and white.max() > 0.98 * paper - 0.002
+    lost = 1 - (black - white) / (1 - white)
+    assert lost.max() <= fade + 0.01 / (1 - white.max()) and lost.max() > 0.9 * fade - 0.01
+
+
+def test_same_generator_same_warps():
+    distortion = Distortion(1, 10, 0.1, 0.1, 0.1, flip=True, elastic=1.0, paper=0.1, fade=0.1)
+    first, second = (distortion.draw(5, 28, np.random.default_rng([3, 1])) for _ in range(2))
+    np.testing.assert_array_equal(first.maps, second.maps)
+    assert first.knots is not None and second.knots is not None
+    np.testing.assert_array_equal(first.knots, second.knots)
+    assert first.shades is not None and second.shades is not None
+    np.testing.assert_array_equal(first.shades, second.shades)
 
 
 needs_kernels = pytest.mark.skipif(
@@ -83,14 +148,15 @@ needs_kernels = pytest.mark.skipif(
 
 
 @needs_kernels
-@pytest.mark.parametrize("threads", [1, 2, 3])
-def test_the_compiled_warp_is_the_same(threads: int):
+@pytest.mark.parametrize("options", [{}, {"elastic": 1.5}, {"paper": 0.4, "fade": 0.6}])
+@pytest.mark.parametrize(("side", "threads"), [(28, 1), (28, 2), (32, 3), (9, 1), (61, 2)])
+def test_the_compiled_warp_is_the_same(side: int, threads: int, options: dict):
     random = np.random.default_rng(threads)
-    images = random.integers(0, 256, (40, 28, 28), dtype=np.uint8)
+    images = random.integers(0, 256, (40, side, side), dtype=np.uint8)
     index = random.integers(0, 40, 500)
-    maps = Distortion(4, 40, 0.4, 0.2, 0.4).draw(500, random)
-    ours = fused.warp(images, index, maps, threads).astype(int)
-    theirs = warp(torch.from_numpy(images[index]), torch.from_numpy(maps)).numpy().astype(int)
+    warps = Distortion(4, 40, 0.4, 0.2, 0.4, flip=True, **options).draw(500, side, random)
+    ours = fused.warp(images, index, warps.maps, warps.knots, warps.shades, threads).astype(int)
+    theirs = warp(torch.from_numpy(images[index]), warps).numpy().astype(int)
     # Positions differ in the last bits, so now and then a pixel is rounded the other way.
     assert np.abs(ours - theirs).max() <= 1
     assert (ours != theirs).mean() < 1e-3
@@ -104,6 +170,14 @@ def test_the_compiled_warp_takes_any_map():
     warped = fused.warp(images, np.zeros(4, np.int64), maps)
     assert not warped[:2].any()  # nowhere
     assert (warped[3] == 255).all()  # the centre
+    for shade in ([-1, 1], [0, 1.1], [250, 0.5], [np.nan, 0], [0, np.nan]):
+        shades = np.array([shade] * 4, np.float32)
+        with pytest.raises(LenetError, match="shades must keep 0 and 255"):
+            fused.warp(images, np.zeros(4, np.int64), maps, shades=shades)
+    knots = np.full((4, 2, 7, 7), np.nan, np.float32)
+    knots[1:] = np.array([np.inf, -1e38, 1e38], np.float32)[:, None, None, None]
+    warped = fused.warp(images, np.zeros(4, np.int64), np.zeros((4, 2, 3), np.float32), knots)
+    assert not warped.any()
 
 
 @needs_kernels
@@ -115,3 +189,5 @@ def test_the_compiled_warp_refuses_what_does_not_fit():
         fused.warp(images, np.array([0, 1]), maps)
     with pytest.raises(LenetError, match="square"):
         fused.warp(np.zeros((2, 28, 27), np.uint8), np.array([0, 1, 1]), maps)
+    with pytest.raises(LenetError, match=r"knots must .* have the shape \(3, 2, 7, 7\)"):
+        fused.warp(images, np.array([0, 1, 1]), maps, np.zeros((3, 2, 6, 7), np.float32))

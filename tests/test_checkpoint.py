@@ -253,6 +253,10 @@ DEEP = "[" * 100_000 + "]" * 100_000
         {"card": '{"classes": ["a", "a"]}'},
         {"card": '{"data": "mnist"}'},
         {"card": '{"data": {"name": 3}}'},
+        {"card": '{"temperature": "1"}'},
+        {"card": '{"temperature": -1}'},
+        {"card": '{"temperature": NaN}'},
+        {"card": '{"temperature": 1e-300}'},
         {"card": '{"rejection_threshold": "1"}'},
         {"card": '{"rejection_threshold": NaN}'},
         {"card": '{"rejection_threshold": ' + "9" * 400 + "}"},
@@ -271,6 +275,33 @@ def test_no_memory_is_taken_for_what_the_file_does_not_hold(tmp_path: Path) -> N
     save_file(arrays(), file, metadata(options=options(hidden=[10**12])))
     with pytest.raises(LenetError, match="expects"):
         lenet.load(file)
+
+
+def test_every_flipped_bit_is_noticed(weights: Path, tmp_path: Path) -> None:
+    content, expected = bytearray(weights.read_bytes()), checkpoint.read(weights)
+    file, draw = tmp_path / "x.safetensors", np.random.default_rng(0)
+    header = 8 + struct.unpack("<Q", content[:8])[0]
+    for place in (*range(header), *draw.integers(header, len(content), 100).tolist()):
+        damaged = content.copy()
+        damaged[place] ^= 1 << int(draw.integers(8))
+        file.write_bytes(damaged)
+        with suppress(LenetError):
+            # Only the word sha256 itself can change without a word: then nothing else has.
+            found = checkpoint.read(file)
+            assert found.options == expected.options
+            assert found.card == expected.card
+            for name, array in expected.weights.items():
+                np.testing.assert_array_equal(found.weights[name], array)
+
+
+def test_files_without_a_checksum_are_read(weights: Path, tmp_path: Path) -> None:
+    metadata, arrays = checkpoint.read_tensors(weights)
+    file = tmp_path / "x.safetensors"
+    save_file(arrays, file, metadata)
+    assert checkpoint.read(file).options == checkpoint.read(weights).options
+    save_file(arrays, file, metadata | {"sha256": "0" * 64})
+    with pytest.raises(LenetError, match="is damaged: its contents do not have the checksum"):
+        checkpoint.read(file)
 
 
 def test_foreign_safetensors(tmp_path: Path) -> None:
@@ -353,8 +384,8 @@ def test_state_round_trip(name: str, tmp_path: Path) -> None:
     optimizer, fresh = optimizers(model)[name], optimizers(other)[name]
     step(model, optimizer)
     progress = {"epoch": 1, "metrics_bytes": 12, "seconds": 0.5}
-    checkpoint.save_state(tmp_path / "state", model, optimizer, progress)
-    assert checkpoint.load_state(tmp_path / "state", other, fresh) == progress
+    checkpoint.save_state(tmp_path / "state", {"model": model}, optimizer, progress)
+    assert checkpoint.load_state(tmp_path / "state", {"model": other}, fresh) == progress
     before, after = (o.state_dict()["state"] for o in (optimizer, fresh))
     assert before.keys() == after.keys()
     for index, state in before.items():
@@ -391,10 +422,10 @@ def test_states_of_something_else(change: Callable[..., Any], tmp_path: Path) ->
     optimizer = optimizers(model)["adamw"]
     step(model, optimizer)
     file = tmp_path / "state.safetensors"
-    checkpoint.save_state(file, model, optimizer, {"epoch": 1, "metrics_bytes": 0})
+    checkpoint.save_state(file, {"model": model}, optimizer, {"epoch": 1, "metrics_bytes": 0})
     meta, tensors = checkpoint.read_tensors(file)
     change(meta, tensors)
     save_file(tensors, file, meta)
     with pytest.raises(LenetError, match="not a training state of this recipe") as caught:
-        checkpoint.load_state(file, model, optimizer)
+        checkpoint.load_state(file, {"model": model}, optimizer)
     assert str(file) in str(caught.value)

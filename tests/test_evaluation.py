@@ -50,9 +50,20 @@ def test_engines_agree(trained: runs.Run, split: data.Split) -> None:
     np.testing.assert_allclose(fused, autograd, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("network", ["LeNet5", "LeNet5s"])
-def test_networks_that_pytorch_serves(network: str, split: data.Split, tmp_path: Path) -> None:
-    model = getattr(lenet, network)()
+@pytest.mark.parametrize(
+    "model", [lenet.LeNet5(), lenet.LeNet5s(), lenet.LeNet(channels=(4, 5, 6), kernel_sizes=3)]
+)
+@needs_kernels
+def test_networks_that_kernels_for_one_image_serve(
+    model: Any, split: data.Split, tmp_path: Path
+) -> None:
+    lenet.save(model, tmp_path / "x.safetensors")
+    scorer = evaluation.scorer(checkpoint.read(tmp_path / "x.safetensors"), "fused")
+    np.testing.assert_allclose(scorer(split.images), answers(model, split), rtol=1e-4, atol=1e-4)
+
+
+def test_networks_that_pytorch_serves(split: data.Split, tmp_path: Path) -> None:
+    model = lenet.LeNet(channels=())
     lenet.save(model, tmp_path / "x.safetensors")
     found = checkpoint.read(tmp_path / "x.safetensors")
     np.testing.assert_allclose(
@@ -60,6 +71,21 @@ def test_networks_that_pytorch_serves(network: str, split: data.Split, tmp_path:
     )
     with pytest.raises(LenetError, match="the fused engine cannot serve here"):
         evaluation.scorer(found, "fused")
+
+
+@pytest.mark.parametrize("network", ["LeNet", "LeNet5", "LeNet5s"])
+def test_tracer_gives_every_layer(network: str, split: data.Split, tmp_path: Path) -> None:
+    model = getattr(lenet, network)()
+    lenet.save(model, tmp_path / "x.safetensors")
+    trace = evaluation.tracer(checkpoint.read(tmp_path / "x.safetensors"))
+    x = model.prepare(split.images[5:6])
+    with torch.no_grad():
+        expected = {"input": x, **lenet.trace(model, x)}
+    found = trace(split.images[5])
+    assert list(found) == list(expected)
+    for name, value in expected.items():
+        assert found[name].dtype == np.float32
+        np.testing.assert_allclose(found[name], value[0].numpy(), rtol=1e-5, atol=1e-5)
 
 
 def test_network_is_left_as_it_was(trained: runs.Run, split: data.Split) -> None:

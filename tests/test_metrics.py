@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from scipy import special
+from scipy import optimize, special
 from sklearn import metrics as sklearn_metrics
+from sklearn.calibration import calibration_curve
 
 from lenet import metrics
 from lenet.errors import LenetError
@@ -245,6 +246,9 @@ def test_order_of_the_examples_does_not_matter():
     first = metrics.report(scores, labels, DIGITS).as_dict()
     second = metrics.report(scores[order], labels[order], DIGITS).as_dict()
     assert second.pop("loss") == pytest.approx(first.pop("loss"), rel=1e-12)
+    found, expected = second.pop("reliability"), first.pop("reliability")
+    for name, values in expected.items():
+        assert found[name] == pytest.approx(values, rel=1e-12)
     assert first == second
 
 
@@ -316,3 +320,84 @@ def test_error_at_a_share_of_the_curve():
         *(0.15, 0.15),
         *(0.0, 0.0),
     ]
+
+
+# Calibration
+
+
+@given(examples(), st.sampled_from([0.3, 1.0, 4.0]))
+def test_reliability_against_its_definition(data, temperature):
+    scores, labels = data
+    found = metrics.report(scores, labels, names(scores), temperature).reliability
+    probabilities = special.softmax(scores / temperature, axis=1)
+    best, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    edges = np.arange(16) / 15
+    if np.abs(best[:, None] - edges[:-1]).min() < 1e-9:
+        return  # rounding decides on which side of an edge it falls
+    ece = 0.0
+    for i in range(15):
+        inside = (best > edges[i]) & (best <= max(edges[i + 1], i == 14 and 1.001))
+        assert found.count[i] == inside.sum()
+        if inside.any():
+            assert found.accuracy[i] == pytest.approx(right[inside].mean())
+            assert found.probability[i] == pytest.approx(best[inside].mean())
+            ece += inside.mean() * abs(right[inside].mean() - best[inside].mean())
+        else:
+            assert (found.accuracy[i], found.probability[i]) == (0, 0)
+    assert found.ece == pytest.approx(ece, abs=1e-12)
+
+
+def test_reliability_agrees_with_scikit_learn():
+    scores, labels = random_examples(3_000)
+    found = metrics.report(scores, labels, DIGITS).reliability
+    probabilities = special.softmax(scores, axis=1)
+    right = probabilities.argmax(axis=1) == labels
+    shares, means = calibration_curve(right, probabilities.max(axis=1), n_bins=15)
+    used = np.array(found.count) > 0
+    np.testing.assert_allclose(np.array(found.accuracy)[used], shares)
+    np.testing.assert_allclose(np.array(found.probability)[used], means)
+
+
+@pytest.mark.parametrize("stretch", [0.02, 0.5, 1.0, 30.0])
+def test_temperature_is_the_best_there_is(stretch):
+    scores, labels = random_examples(2_000)
+    scores = scores * stretch
+
+    def loss(temperature):
+        shares = special.log_softmax(scores / temperature, axis=1)
+        return -shares[np.arange(len(labels)), labels].mean()
+
+    best = optimize.minimize_scalar(
+        lambda power: loss(np.exp(power)), bounds=(-9, 9), method="bounded", options={"xatol": 1e-9}
+    )
+    found = metrics.fit_temperature(scores, labels)
+    assert found == pytest.approx(np.exp(best.x), rel=1e-5)
+    assert loss(found) <= best.fun + 1e-12
+    report = metrics.report(scores, labels, DIGITS, found)
+    assert report.temperature == found
+    assert report.loss == pytest.approx(best.fun)
+
+
+def test_temperature_calibrates_what_was_only_stretched():
+    draw = np.random.default_rng(0)
+    scores = draw.normal(scale=2, size=(20_000, 10))
+    labels = (draw.random((20_000, 1)) > special.softmax(scores, axis=1).cumsum(axis=1)).sum(axis=1)
+    before = metrics.report(7 * scores, labels, DIGITS)
+    found = metrics.fit_temperature(7 * scores, labels)
+    after = metrics.report(7 * scores, labels, DIGITS, found)
+    assert found == pytest.approx(7, rel=0.03)
+    assert before.reliability.ece > 0.2
+    assert after.reliability.ece < 0.015
+    assert before.accuracy == after.accuracy
+    assert before.rejections == after.rejections  # thresholds are those of the scores themselves
+
+
+def test_scores_without_a_best_temperature():
+    with pytest.raises(LenetError, match="all answers are right"):
+        metrics.fit_temperature(np.eye(3), np.arange(3))
+    with pytest.raises(LenetError, match="all answers are right"):
+        metrics.fit_temperature(np.zeros((3, 3)), np.arange(3))  # the first of equals is taken
+    with pytest.raises(LenetError, match="no better than chance"):
+        metrics.fit_temperature(np.eye(3), [1, 2, 0])
+    with pytest.raises(LenetError, match="integers"):
+        metrics.fit_temperature(np.eye(3), [0.0, 1.0, 2.0])

@@ -181,7 +181,7 @@ def test_sources_that_are_no_pictures(predictor: Predictor, source: Any) -> None
 def test_models_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(LenetError, match="no trained model under runs/"):
-        Predictor()
+        Predictor("latest")
     with pytest.raises(LenetError, match="no model 'nothing'"):
         Predictor("nothing")
 
@@ -224,3 +224,24 @@ def test_pytorch_is_not_imported(trained: runs.Run, digits: Digits, tmp_path: Pa
 
 def test_weights_are_those_of_the_file(predictor: Predictor, trained: runs.Run) -> None:
     assert predictor.checkpoint.path == trained.path / checkpoint.WEIGHTS
+
+
+def test_probabilities_are_those_at_the_card_s_temperature(
+    trained: runs.Run, digits: Digits, tmp_path: Path
+) -> None:
+    picture = drawing(digits[0][TRAIN])
+    plain = Predictor(trained.path).predict(picture)
+    model = lenet.load(trained.path)
+    model.card["temperature"] = 3.0
+    lenet.save(model, tmp_path / "x.safetensors")
+    found = Predictor(tmp_path / "x.safetensors").predict(picture)
+    powers = np.array([*plain.probabilities.values()]) ** (1 / 3)
+    np.testing.assert_allclose([*found.probabilities.values()], powers / powers.sum(), rtol=1e-5)
+    assert (found.label, found.rejected) == (plain.label, plain.rejected)
+
+
+def test_the_digits_of_the_package_are_read_without_naming_a_model(digits: Digits) -> None:
+    found = Predictor()
+    assert found.checkpoint.path == checkpoint.PRETRAINED / "mnist.safetensors"
+    right = [found.predict(drawing(digits[0][i])).label == str(digits[1][i]) for i in range(40)]
+    assert np.mean(right) > 0.8  # of 8x8 pixels, enlarged

@@ -1,55 +1,210 @@
 """The networks that come with the package answer as their cards say."""
 
+import dataclasses
 import json
 import re
+from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy import special
 
 import lenet
-from lenet import checkpoint, evaluation
+from lenet import checkpoint, data, evaluation, shipping
+from lenet.checkpoint import Checkpoint
 from lenet.data import Dataset
+from lenet.errors import LenetError
 from lenet.recipes import Recipe
+from lenet.runs import Run
 
-FILES = sorted(checkpoint.PRETRAINED.rglob("*.safetensors"))
-NAMES = [str(file.relative_to(checkpoint.PRETRAINED).with_suffix("")) for file in FILES]
-every_network = pytest.mark.parametrize("file", FILES, ids=NAMES)
-
-
-def test_the_reported_networks_are_there_under_their_names():
-    assert {"lenet5-1998", "lenet5-1998-distorted"} <= set(checkpoint.pretrained_names())
-    for recipe in ("lenet5-1998", "lenet5-1998-distorted"):
-        assert checkpoint.locate(recipe) == checkpoint.PRETRAINED / f"{recipe}.safetensors"
-        found = [checkpoint.read(file).card for file in FILES]
-        seeds = [card["recipe"]["seed"] for card in found if card["recipe"]["name"] == recipe]
-        assert sorted(seeds) == [0, 1, 2, 3, 4]
+NAMES = ("d2l", "fashion-mnist", "lenet5-1998", "lenet5-1998-distorted", "mnist")
+OTHERS = sorted((checkpoint.PRETRAINED / "other-seeds").glob("*.safetensors"))
+every_network = pytest.mark.parametrize("name", NAMES)
 
 
-@pytest.mark.parametrize("recipe", ["lenet5-1998", "lenet5-1998-distorted"])
-def test_the_network_of_that_name_is_the_median_of_the_five(recipe):
-    cards = [checkpoint.read(file).card for file in FILES]
-    errors = sorted(card["error"] for card in cards if card["recipe"]["name"] == recipe)
-    assert checkpoint.read(recipe).card["error"] == errors[2]
+def test_all_networks_are_there() -> None:
+    assert checkpoint.pretrained_names() == list(NAMES)
+    for name in NAMES:
+        assert checkpoint.locate(name) == checkpoint.PRETRAINED / f"{name}.safetensors"
+        assert lenet.load(name).card == checkpoint.read(name).card
+    found = [checkpoint.read(file).card["recipe"] for file in OTHERS]
+    for name, shipped in (("lenet5-1998", 4), ("lenet5-1998-distorted", 3)):
+        seeds = {recipe["seed"] for recipe in found if recipe["name"] == name}
+        assert seeds | {shipped} == set(range(5))
 
 
 @every_network
-def test_cards_are_whole_and_of_no_machine(file):
-    found = checkpoint.read(file)
-    name = found.card["recipe"]["name"]
-    assert name in file.stem
-    seed = found.card["recipe"]["seed"]
-    assert Recipe.from_dict(found.card["recipe"]) == Recipe.from_dict(
-        {**lenet.RECIPES[name].as_dict(), "seed": seed}
-    )
-    assert found.card["measured_on"] == "test"
-    metadata, _ = checkpoint.read_tensors(file)
+def test_cards_are_whole_and_of_no_machine(name: str) -> None:
+    found = checkpoint.read(name)
+    card = found.card
+    assert sum(array.size for array in found.weights.values()) <= 61_706
+    assert card["measured_on"] == "test"
+    assert re.fullmatch(r"20\d\d-\d\d-\d\d", card["date"])
+    assert len(card["about"]) < 60
+    errors = sorted(card["seeds"].values())
+    assert card["error"] == card["seeds"][str(card["recipe"]["seed"])]
+    assert card["error"] == errors[(len(errors) - 1) // 2]  # the median, not the best
+    recipe = Recipe.from_dict(card["recipe"])
+    if recipe.name in lenet.RECIPES:
+        assert dataclasses.replace(recipe, seed=0) == lenet.RECIPES[recipe.name]
+    metadata, _ = checkpoint.read_tensors(found.path)
     assert not re.search(r"[A-Za-z]:\\|(?<![A-Za-z])/\w", json.dumps(metadata))  # a path
+
+
+def test_the_table_says_what_the_cards_say() -> None:
+    cards = {name: checkpoint.read(name).card for name in NAMES}
+    assert shipping.table(cards) in shipping.README.read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
 @every_network
-def test_the_card_s_error_is_measured_again(file, mnist: Dataset):
-    found = checkpoint.read(file)
-    assert found.card["data"] == {"name": "mnist", "sha256": mnist.checksums}
-    report = evaluation.evaluate(found, mnist.test)
+def test_everything_on_the_card_is_measured_again(name: str) -> None:
+    found = checkpoint.read(name)
+    card, dataset = found.card, data.load(found.card["data"]["name"])
+    assert card["data"]["sha256"] == dataset.checksums
+    scores = evaluation.scorer(found)(dataset.test.images).astype(float)
+    labels, count = dataset.test.labels, len(dataset.test)
+    right = scores.argmax(axis=1) == labels
     # Another processor rounds otherwise, which can turn an answer that hangs in the balance.
-    assert abs(report.error - found.card["error"]) < 1.5 / len(mnist.test)
+    one = 1.5 / count
+    assert 1 - right.mean() == pytest.approx(card["error"], abs=one)
+
+    for temperature, expected in (
+        (card["temperature"], card["reliability"]["ece"]),
+        (1.0, card["ece_before"]),
+    ):
+        best = special.softmax(scores / temperature, axis=1).max(axis=1)
+        bins = np.ceil(best * 15).astype(int)
+        parts = [(right[bins == i], best[bins == i]) for i in np.unique(bins)]
+        ece = sum(len(r) / count * abs(r.mean() - b.mean()) for r, b in parts)
+        assert ece == pytest.approx(expected, abs=3 * one)
+
+    ordered = np.sort(scores, axis=1)
+    gap = ordered[:, -1] - ordered[:, -2]
+    assert [point["target"] for point in card["rejections"]] == [0.005, 0.001]
+    for point in card["rejections"]:
+        kept = gap >= point["threshold"] - 1e-3
+        assert 1 - kept.mean() == pytest.approx(point["rejected"], abs=2 * one)
+        assert 1 - right[kept].mean() == pytest.approx(point["error"], abs=3 * one)
+        assert point["error"] <= point["target"]
+        # No smaller threshold does: with a few answers more, the error is above the target.
+        fewer = gap >= np.sort(gap)[max(round(point["rejected"] * count) - 3, 0)]
+        assert point["rejected"] == 0 or 1 - right[fewer].mean() > point["target"] - one
+    assert card["rejection_threshold"] == card["rejections"][-1]["threshold"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", OTHERS, ids=[file.stem for file in OTHERS])
+def test_the_other_seeds_have_the_errors_of_their_cards(file: Path, mnist: Dataset) -> None:
+    found = checkpoint.read(file)
+    recipe = found.card["recipe"]
+    assert file.stem == f"{recipe['name']}-seed-{recipe['seed']}"
+    error = evaluation.evaluate(found, mnist.test).error
+    assert error == pytest.approx(found.card["error"], abs=1.5 / len(mnist.test))
+    shipped = checkpoint.read(recipe["name"]).card["seeds"]
+    assert shipped[str(recipe["seed"])] == found.card["error"]
+
+
+# Shipping
+
+
+@pytest.fixture(scope="module")
+def runs(
+    trained: Run, quick_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Run, Run, Run]:
+    """Three seeds of one recipe, of one epoch but for the first."""
+    folder = tmp_path_factory.mktemp("seeds")
+    recipes = [dataclasses.replace(quick_recipe, seed=seed) for seed in (1, 2)]
+    more = [lenet.train(r, out=folder / str(r.seed), threads=1) for r in recipes]
+    return trained, more[0], more[1]
+
+
+@pytest.fixture(scope="module")
+def chosen(runs: tuple[Run, ...]) -> tuple[Checkpoint, dict[str, float]]:
+    return shipping.median([checkpoint.read(run.path) for run in runs])
+
+
+@pytest.fixture(scope="module")
+def twin(
+    chosen: tuple[Checkpoint, dict[str, float]], tmp_path_factory: pytest.TempPathFactory
+) -> Run:
+    recipe = dataclasses.replace(Recipe.from_dict(chosen[0].card["recipe"]), validation=150)
+    return lenet.train(recipe, out=tmp_path_factory.mktemp("twin") / "twin", threads=1)
+
+
+def test_the_median_is_chosen(
+    chosen: tuple[Checkpoint, dict[str, float]], runs: tuple[Run, ...]
+) -> None:
+    found, seeds = chosen
+    assert seeds == {str(run.recipe.seed): run.report.error for run in runs}
+    assert found.card["error"] == np.median([run.report.error for run in runs])
+
+
+def test_shipping(
+    runs: tuple[Run, ...],
+    chosen: tuple[Checkpoint, dict[str, float]],
+    twin: Run,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for module in (checkpoint, shipping):
+        monkeypatch.setattr(module, "PRETRAINED", tmp_path)
+    monkeypatch.setattr(shipping, "README", tmp_path / "README.md")
+    monkeypatch.setattr(shipping, "FIGURE", tmp_path / "figure.png")
+    (tmp_path / "README.md").write_text(f"before\n\n{shipping.TABLE}old\nold\n\nafter\n\nthat\n")
+    for _ in range(2):  # a second time changes nothing
+        shipping.ship("small", tuple(run.path for run in runs), twin=twin.path, about="digits")
+        found = checkpoint.read("small")
+        text = (tmp_path / "README.md").read_text()
+        assert text == (
+            f"before\n\n{shipping.TABLE}{shipping.table({'small': found.card})}\n\nafter\n\nthat\n"
+        )
+    assert "| `small` | `quick`, seed" in text
+    assert (tmp_path / "figure.png").stat().st_size > 5000
+    for name, array in chosen[0].weights.items():
+        np.testing.assert_array_equal(found.weights[name], array)
+
+    # What is on the card, from the weights alone.
+    card, dataset = found.card, data.load(str(runs[0].recipe.data))
+    held = dataset.train[-150:]
+    scores = evaluation.scorer(checkpoint.read(twin.path))(held.images).astype(float)
+
+    def loss(temperature: float) -> float:
+        shares = special.log_softmax(scores / temperature, axis=1)
+        return -shares[np.arange(150), held.labels].mean()
+
+    assert loss(card["temperature"]) < min(loss(card["temperature"] * f) for f in (0.98, 1.02))
+    assert card["held_out"]["images"] == 150
+    assert card["held_out"]["error"] == pytest.approx(np.mean(scores.argmax(1) != held.labels))
+    ordered = np.sort(scores, axis=1)
+    for point, there in zip(card["rejections"], card["held_out"]["rejections"], strict=True):
+        if point["threshold"] is None:
+            assert there["rejected"] is None
+            continue
+        kept = ordered[:, -1] - ordered[:, -2] >= point["threshold"]
+        assert there["rejected"] == pytest.approx(1 - kept.mean())
+        wrong = scores.argmax(1)[kept] != held.labels[kept]
+        assert there["error"] == pytest.approx(wrong.mean())
+    report = lenet.evaluate(lenet.load("small"), dataset.test)
+    assert report.temperature == card["temperature"]
+    assert report.reliability.ece == pytest.approx(card["reliability"]["ece"], abs=1e-6)
+    predicted = lenet.Predictor("small")
+    assert predicted.temperature == card["temperature"]
+
+
+def test_what_cannot_be_shipped(
+    runs: tuple[Run, ...], chosen: tuple[Checkpoint, dict[str, float]], twin: Run
+) -> None:
+    first, second, _ = (checkpoint.read(run.path) for run in runs)
+    held_out = checkpoint.read(twin.path)
+    with pytest.raises(LenetError, match="two of the runs have the same seed"):
+        shipping.median([first, first])
+    with pytest.raises(LenetError, match="is of another recipe than"):
+        shipping.median([first, held_out])
+    with pytest.raises(LenetError, match="held out images of its training set"):
+        shipping.median([held_out])
+    dataset = data.load(str(runs[0].recipe.data))
+    other = first if chosen[0].path != first.path else second
+    for wrong in (chosen[0], other):
+        with pytest.raises(LenetError, match=r"is no twin of .* --validation 10000"):
+            shipping.model_card(chosen[0], wrong, dataset, chosen[1])

@@ -55,6 +55,15 @@ CHANGED: dict[str, Any] = {
     "scale": 0.2,
     "squeeze": 0.3,
     "shear": 0.4,
+    "flip": True,
+    "elastic": 0.5,
+    "paper": 0.2,
+    "fade": 0.25,
+    "copies": 20,
+    "teachers": ("runs/a", "mnist"),
+    "distillation": 0.9,
+    "temperature": 2.0,
+    "averaging": 0.999,
     "seed": 12,
 }
 
@@ -66,6 +75,9 @@ def company(name: str) -> dict[str, Any]:
     """The other fields that this one cannot do without."""
     if name in ("mu", "curvature"):
         return SDLM
+    taught = {"teachers": ("runs/a",), "distillation": 0.5}
+    if name in ("teachers", "distillation", "temperature"):
+        return {field: value for field, value in taught.items() if field != name}
     if name == "j":
         return {"loss": "map"}
     return {"model": "LeNet5"} if name in NETWORK_FIELDS["LeNet5"] else {}
@@ -84,9 +96,10 @@ def test_every_field_is_tested() -> None:
 def test_every_field_is_a_flag(name: str) -> None:
     expected, value = changed(name), CHANGED[name]
     words = [str(item) for item in value] if isinstance(value, tuple) else [str(value)]
-    flags = [f"--{name.replace('_', '-')}", *words]
+    flags = [f"--{name.replace('_', '-')}", *(words if value is not True else [])]
     for other, needed in company(name).items():
-        flags += [f"--{other.replace('_', '-')}", str(needed)]
+        words = needed if isinstance(needed, tuple) else (str(needed),)
+        flags += [f"--{other.replace('_', '-')}", *words]
     found = parse(TrainFlags, "train", flags, TrainFlags(Recipe())).recipe
     assert found == expected
     assert found != Recipe()
@@ -147,6 +160,20 @@ def test_the_recipes_that_are_promised() -> None:
         ({"shift": -1.0}, "shift cannot be"),
         ({"print_every": -1}, "print_every cannot be"),
         ({"scale": 1.0}, "scale cannot be"),
+        ({"flip": 1}, "flip cannot be 1"),
+        ({"elastic": -0.5}, "elastic cannot be"),
+        ({"paper": 1.0}, "paper cannot be"),
+        ({"fade": -0.1}, "fade cannot be"),
+        ({"copies": -1}, "copies cannot be"),
+        ({"averaging": 1.0}, "averaging cannot be"),
+        ({"teachers": ["a"], "distillation": 1.5}, "distillation cannot be"),
+        ({"teachers": ["a"], "distillation": 1.0, "temperature": 0.0}, "temperature cannot be"),
+        ({"teachers": ["a"]}, "teachers and distillation go together"),
+        ({"distillation": 0.5}, "teachers and distillation go together"),
+        ({"temperature": 2.0}, "temperature goes with teachers"),
+        ({"teachers": ["a"], "distillation": 0.5, "loss": "mse"}, "teachers go with the loss"),
+        ({"teachers": ["latest"], "distillation": 0.5}, "teachers cannot be"),
+        ({"teachers": "a", "distillation": 0.5}, "teachers cannot be 'a'"),
         ({"mu": 0.0}, "mu cannot be"),
         ({"j": 0.0}, "j cannot be"),
         ({"name": "a/b"}, "name cannot be a/b"),
@@ -186,6 +213,8 @@ def test_nonsense_is_refused(values: dict[str, Any], words: str) -> None:
         {"warmup": 0.1},
         {"weight_decay": 0.1},
         {"print_every": 10},
+        {"copies": 3},
+        {"averaging": 0.9},
         {"loss": "mse"},
         {"loss": "cross-entropy"},
         {"head": "softmax"},
@@ -199,7 +228,9 @@ def test_what_the_optimizer_of_1998_would_ignore_is_refused(values: dict[str, An
         Recipe.from_dict({**SDLM, **values})
 
 
-@pytest.mark.parametrize("name", [n for n in FIELDS if isinstance(DEFAULTS[n], float | tuple)])
+@pytest.mark.parametrize(
+    "name", [n for n in FIELDS if n != "teachers" and isinstance(DEFAULTS[n], float | tuple)]
+)
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_numbers_must_be_finite(name: str, value: float) -> None:
     values: dict[str, Any] = {name: (0.0, value) if isinstance(DEFAULTS[name], tuple) else value}

@@ -19,7 +19,7 @@ from conftest import TEST, TRAIN, file_size_limit, interruptible, needs_kernels
 from safetensors.numpy import load_file
 
 import lenet
-from lenet import checkpoint, data, epochs, evaluation, plots, runs, training
+from lenet import checkpoint, data, distillation, epochs, evaluation, plots, runs, training
 from lenet.errors import LenetError
 from lenet.recipes import RECIPES, Recipe
 
@@ -37,8 +37,9 @@ def no_figures(trained: runs.Run) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def recipes(digit_folder: Path) -> dict[str, tuple[Recipe, str]]:
-    """Recipe and engine by name: each optimizer, each engine, with and without distortions."""
+def recipes(digit_folder: Path, trained: runs.Run) -> dict[str, tuple[Recipe, str]]:
+    """Recipe and engine by name: each optimizer and engine, with and without distortions, taught
+    and averaged."""
     plain = Recipe(name="x", data=str(digit_folder), epochs=EPOCHS, batch_size=100, seed=3)
     adamw = dataclasses.replace(
         plain,
@@ -55,7 +56,20 @@ def recipes(digit_folder: Path) -> dict[str, tuple[Recipe, str]]:
     of_1998 = dataclasses.replace(
         RECIPES["lenet5-1998"], data=str(digit_folder), epochs=EPOCHS, shift=1.0, squeeze=0.1
     )
+    taught = dataclasses.replace(
+        adamw,
+        flip=True,
+        elastic=0.5,
+        paper=0.1,
+        copies=3,
+        teachers=(str(trained.path), str(trained.path / checkpoint.WEIGHTS)),
+        distillation=0.7,
+        temperature=2.0,
+        averaging=0.8,
+    )
     return {
+        "fused-taught": (taught, "fused"),
+        "autograd-taught": (taught, "autograd"),
         "fused-adamw": (adamw, "fused"),
         "autograd-adamw": (adamw, "autograd"),
         "autograd-momentum": (momentum, "autograd"),
@@ -64,6 +78,8 @@ def recipes(digit_folder: Path) -> dict[str, tuple[Recipe, str]]:
 
 
 CASES = [
+    pytest.param("fused-taught", marks=needs_kernels),
+    "autograd-taught",
     pytest.param("fused-adamw", marks=needs_kernels),
     "autograd-adamw",
     "autograd-momentum",
@@ -132,6 +148,7 @@ def test_run_folder(trained: runs.Run, quick_recipe: Recipe) -> None:
         "curves.png",
         "confusion.png",
         "rejection.png",
+        "reliability.png",
         "mistakes.png",
     }
     for picture in trained.path.glob("*.png"):
@@ -253,9 +270,21 @@ def test_same_seed_same_weights(
 
 
 @needs_kernels
-def test_engines_agree(quick_recipe: Recipe, tmp_path: Path) -> None:
+def test_engines_agree(quick_recipe: Recipe, trained: runs.Run, tmp_path: Path) -> None:
     recipe = dataclasses.replace(
-        quick_recipe, epochs=1, batch_size=128, optimizer="sgd", lr=0.05, shift=1.0, rotation=5.0
+        quick_recipe,
+        epochs=1,
+        batch_size=128,
+        optimizer="sgd",
+        lr=0.05,
+        shift=1.0,
+        rotation=5.0,
+        elastic=0.5,
+        paper=0.2,
+        fade=0.5,
+        teachers=(str(trained.path),),
+        distillation=0.7,
+        temperature=2.0,
     )
     fused, autograd = (
         training.train(recipe, out=tmp_path / engine, engine=engine, threads=1)
@@ -271,24 +300,37 @@ def test_engines_agree(quick_recipe: Recipe, tmp_path: Path) -> None:
         assert environment["settings"]["engine"] == engine
 
 
+class RecordingStep:
+    """Trains nothing; keeps what it is asked to train on."""
+
+    def __init__(self) -> None:
+        self.index: list[np.ndarray] = []
+        self.maps: list[Any] = []
+
+    def __call__(self, index: np.ndarray, warps: Any, targets: Any) -> tuple[float, int]:
+        self.index.append(index)
+        self.maps += warps.maps.tolist()
+        return 1.0, 0
+
+    def scores(self, model: Any, images: np.ndarray) -> np.ndarray:
+        raise AssertionError("nothing is to be evaluated")
+
+
+def recorded(recipe: Recipe, epoch: int, count: int = 250) -> RecordingStep:
+    """What an epoch would train on."""
+    step, split = RecordingStep(), data.load(recipe.data).train
+    split = data.Split(split.images[:count], split.labels[:count])
+    model = training.initial_network(recipe, 10)
+    optimizer = training.make_optimizer(recipe, model)
+    epochs.Minibatches(recipe, model, optimizer, step, "x", split).run(epoch)
+    return step
+
+
 def test_order_of_images(recipes: dict[str, tuple[Recipe, str]]) -> None:
-    seen: list[np.ndarray] = []
-
-    class Recording:
-        def __call__(self, index: np.ndarray, maps: Any) -> tuple[float, int]:
-            seen.append(index)
-            return 1.0, 0
-
-        def scores(self, images: np.ndarray) -> np.ndarray:
-            raise AssertionError("nothing is to be evaluated")
-
     recipe = dataclasses.replace(recipes["fused-adamw"][0], batch_size=100)
-    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], 0.1)
     orders = []
     for epoch in (1, 2, 1):
-        seen.clear()
-        minibatches = epochs.Minibatches(recipe, optimizer, Recording(), "x", 250)
-        minibatches.run(epoch, lambda examples, loss, right: None)
+        seen = recorded(recipe, epoch).index
         assert [len(batch) for batch in seen] == [100, 100, 50]
         orders.append(np.concatenate(seen))
         assert sorted(orders[-1]) == list(range(250))
@@ -447,7 +489,7 @@ else:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [CASES[0], CASES[1], CASES[3]])
+@pytest.mark.parametrize("name", [CASES[0], CASES[3], CASES[5]])
 def test_resume_in_another_process_after_signals(
     name: str, recipes: dict[str, tuple[Recipe, str]], tmp_path: Path
 ) -> None:
@@ -585,7 +627,7 @@ def test_failures_leave_no_folder(
         (dataclasses.replace(quick_recipe, validation=TRAIN), {}, "cannot hold out"),
         (dataclasses.replace(quick_recipe, kernel_sizes=(40,)), {}, "does not fit"),
         (dataclasses.replace(quick_recipe, hidden=(10**12,)), {}, "cannot be built"),
-        (dataclasses.replace(quick_recipe, channels=(4, 8)), {"engine": "fused"}, "cannot serve"),
+        (dataclasses.replace(quick_recipe, channels=()), {"engine": "fused"}, "cannot serve"),
     ]
     for recipe, options, words in cases:
         with pytest.raises(LenetError, match=words):
@@ -637,6 +679,116 @@ def test_threads(quick_recipe: Recipe, tmp_path: Path) -> None:
     training.train(recipe, out=tmp_path / "other")
     environment = json.loads((tmp_path / "other" / "environment.json").read_text())
     assert environment["settings"]["threads"] == environment["cores"]  # else not the same again
+
+
+# Teachers, copies and averages
+
+
+def test_a_network_learns_from_its_teacher_alone(
+    quick_recipe: Recipe, trained: runs.Run, digit_folder: Path, tmp_path: Path
+) -> None:
+    """With no weight on the labels, wrong ones do no harm."""
+    folder = copied(digit_folder, tmp_path / "data")
+    labels = bytearray((folder / data.FILES[1]).read_bytes())
+    labels[8:] = bytes((label + 1) % 10 for label in labels[8:])
+    (folder / data.FILES[1]).write_bytes(labels)
+    recipe = dataclasses.replace(
+        quick_recipe, data=str(folder), teachers=(str(trained.path),), distillation=1.0
+    )
+    run = training.train(recipe, out=tmp_path / "run", threads=1)
+    assert run.report.error < trained.report.error + 0.05
+    assert run.metrics[-1]["train_accuracy"] < 0.1
+
+
+@pytest.mark.parametrize("distorted", [False, True])
+def test_targets_are_the_mean_scores_of_the_teachers(
+    distorted: bool, quick_recipe: Recipe, trained: runs.Run, tmp_path: Path
+) -> None:
+    other = training.train(
+        dataclasses.replace(quick_recipe, epochs=1), out=tmp_path / "other", threads=1
+    )
+    teachers = distillation.Teachers(
+        [str(trained.path), str(other.path)], trained.model.card["classes"], 3.0
+    )
+    images = data.load(quick_recipe.data).train.images[:50]
+    if distorted:
+        images = images[:, :, ::-1]
+    with torch.no_grad():
+        first, second = (m(m.prepare(images.copy())) for m in (trained.model, other.model))
+    expected = ((first + second) / 2 / 3.0).softmax(dim=1).numpy()
+    np.testing.assert_allclose(teachers.targets(images), expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(("copies", "different"), [(0, 4), (1, 1), (3, 3)])
+def test_copies_of_the_training_set_come_in_turn(
+    copies: int, different: int, recipes: dict[str, tuple[Recipe, str]]
+) -> None:
+    recipe = dataclasses.replace(recipes["fused-adamw"][0], copies=copies, epochs=4)
+    seen = []  # by epoch, each image with its map
+    for epoch in range(1, 5):
+        step = recorded(recipe, epoch)
+        order = np.concatenate(step.index).tolist()
+        seen.append(sorted(zip(order, step.maps, strict=True)))
+    assert sum(epoch not in seen[:i] for i, epoch in enumerate(seen)) == different
+    assert (seen[0] == seen[3]) == (copies in (1, 3))
+
+
+def test_averages_are_kept_and_measured(quick_recipe: Recipe, tmp_path: Path) -> None:
+    recipe = dataclasses.replace(quick_recipe, epochs=3, averaging=0.95)
+    plain, averaged = (
+        training.train(dataclasses.replace(recipe, averaging=a), out=tmp_path / str(a), threads=1)
+        for a in (0.0, 0.95)
+    )
+    # The same training, as the average does not touch it; recomputed step by step here.
+    state = load_file(averaged.path / checkpoint.STATE)
+    for name, parameter in plain.model.named_parameters():
+        np.testing.assert_array_equal(state[f"model/{name}"], parameter.detach().numpy())
+    model = training.initial_network(recipe, 10)
+    optimizer = training.make_optimizer(recipe, model)
+    split = data.load(recipe.data).train
+    minibatches, _ = epochs.make_epochs(
+        dataclasses.replace(recipe, averaging=0.0),
+        *(torch.device("cpu"), "auto", 1, model, optimizer, split),
+    )
+    mean = {name: p.detach().double().clone() for name, p in model.named_parameters()}
+
+    def record(*_: Any) -> None:
+        for name, parameter in model.named_parameters():
+            mean[name] = 0.95 * mean[name] + 0.05 * parameter.detach().double()
+
+    for epoch in range(1, 4):
+        minibatches.run(epoch, record)  # pyright: ignore[reportArgumentType]
+    for name, parameter in averaged.model.named_parameters():
+        torch.testing.assert_close(parameter.double(), mean[name], rtol=1e-4, atol=1e-6)
+    answers = averaged.model(averaged.model.prepare(data.load(recipe.data).test.images))
+    labels = data.load(recipe.data).test.labels
+    assert averaged.report.accuracy == (answers.argmax(dim=1).numpy() == labels).mean()
+    assert averaged.metrics[-1]["test_accuracy"] == averaged.report.accuracy
+
+
+def test_teachers_may_be_relative(
+    tmp_path: Path, quick_recipe: Recipe, trained: runs.Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(trained.path.parent)
+    recipe = dataclasses.replace(
+        quick_recipe, epochs=1, teachers=(trained.path.name,), distillation=0.5
+    )
+    training.train(recipe, out=tmp_path / "run", threads=1)
+    monkeypatch.chdir(tmp_path)
+    training.resume(tmp_path / "run")
+
+
+def test_teachers_that_cannot_teach(
+    quick_recipe: Recipe, trained: runs.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    taught = dataclasses.replace(quick_recipe, teachers=("nobody",), distillation=0.5)
+    with pytest.raises(LenetError, match="no model 'nobody'"):
+        training.train(taught)
+    taught = dataclasses.replace(taught, data="fashion-mnist", teachers=(str(trained.path),))
+    with pytest.raises(LenetError, match=r"the teacher .* tells apart 0, 1.*the data have T-shirt"):
+        training.train(taught)
+    assert os.listdir(tmp_path) == []
 
 
 def test_own_data_folder_may_be_relative(

@@ -46,6 +46,7 @@ def print_report(report: "Report", title: str) -> None:
         ["accuracy", f"{report.accuracy:.2%}"],
         ["error", f"{report.error:.2%}"],
         ["mean loss", f"{report.loss:.4f}"],
+        ["expected calibration error", f"{report.reliability.ece:.2%}"],
     ]
     for point in report.rejections:
         share = "not reached" if point.rejected is None else f"{point.rejected:.2%}"

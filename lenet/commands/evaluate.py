@@ -16,9 +16,11 @@ class EvaluateFlags:
     """Measures a trained network: error, loss, per class, confusions, rejection, worst mistakes."""
 
     model: Positional[Annotated[str, tyro.conf.arg(metavar="MODEL")]]
-    """A run folder, a weights file, a pretrained name, or latest (the newest run)."""
+    """A run folder, a weights file, latest (the newest run), or one of `lenet models`."""
     data: str | None = None
     """A data set or folder; by default what the network was trained on."""
+    corruptions: bool = False
+    """Also measure the error under the fifteen corruptions of MNIST-C: noise, blur, fog ..."""
     out: Path | None = None
     """Write report.json and the figures into this folder."""
     engine: Literal["auto", "fused", "autograd"] = "auto"
@@ -39,11 +41,18 @@ def run(flags: list[str]) -> int:
     found = checkpoint.read(asked.model)
     name = asked.data or (found.card.get("data") or {}).get("name", "mnist")
     split = data.load(name, asked.data_dir).test
-    scores = evaluation.scorer(found, asked.engine, asked.threads)(split.images)
-    report = metrics.report(scores, split.labels, evaluation.class_names(found, scores.shape[1]))
+    score = evaluation.scorer(found, asked.engine, asked.threads)
+    scores = score(split.images)
+    classes = evaluation.class_names(found, scores.shape[1])
+    temperature = evaluation.temperature(found)
+    report = metrics.report(scores, split.labels, classes, temperature)
+    errors = evaluation.robustness(score, split) if asked.corruptions else {}
     written = evaluation.write(asked.out, report, scores, split) if asked.out else []
+    if asked.out and errors:
+        written.append(evaluation.draw_corruptions(asked.out, errors, split, str(asked.model)))
     if asked.json:
-        print(json.dumps({"model": str(found.path), "data": name, **report.as_dict()}))
+        answer = {"model": str(found.path), "data": name, **report.as_dict()}
+        print(json.dumps(answer | ({"corruptions": errors} if errors else {})))
         return 0
     print_report(report, f"{found.path} on the test set of {name}")
     print_rows(
@@ -62,6 +71,10 @@ def run(flags: list[str]) -> int:
             for i, (name, row) in enumerate(zip(report.classes, report.confusion, strict=True))
         ],
     )
+    if errors:
+        rows = [[name.replace("_", " "), f"{error:.2%}"] for name, error in errors.items()]
+        rows.append(["mean", f"{sum(errors.values()) / len(errors):.2%}"])
+        print_rows("error under corruptions", ["", ""], rows, totals=True)
     for file in written:
         print(f"wrote {file}")
     return 0

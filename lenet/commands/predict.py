@@ -23,8 +23,8 @@ class PredictFlags:
 
     images: Positional[Annotated[tuple[str, ...], tyro.conf.arg(metavar="IMAGE...")]]
     """Files, folders of pictures, or - for standard input."""
-    model: str = "latest"
-    """A run folder, a weights file, a pretrained name, or latest (the newest run)."""
+    model: str = "mnist"
+    """A run folder, a weights file, latest (the newest run), or one of `lenet models`."""
     show: Path | None = None
     """Draw what the preprocessor did: a .png or .svg for one picture, a folder for several,
     where their names begin with their numbers."""

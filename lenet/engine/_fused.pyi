@@ -9,12 +9,14 @@ def warp(
     images: NDArray[np.uint8],
     index: NDArray[np.int64],
     maps: NDArray[np.float32],
+    knots: NDArray[np.float32] | None,
+    shades: NDArray[np.float32] | None,
     out: NDArray[np.uint8],
     threads: int,
 ) -> None: ...
 
 class FusedStep:
-    def __init__(self, plan: Any, threads: int, isa: str) -> None: ...
+    def __init__(self, description: dict[str, Any], threads: int, isa: str) -> None: ...
     def step(
         self,
         images: NDArray[np.uint8],
@@ -22,6 +24,10 @@ class FusedStep:
         index: NDArray[np.int64],
         weights: Sequence[NDArray[np.float32]],
         gradients: Sequence[NDArray[np.float32]],
+        maps: NDArray[np.float32] | None,
+        knots: NDArray[np.float32] | None,
+        shades: NDArray[np.float32] | None,
+        targets: NDArray[np.float32] | None,
     ) -> tuple[float, int]: ...
     def scores(
         self,

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lenet.augment import warp
+from lenet.augment import Warps, warp
 from lenet.data import Split
 from lenet.engine import fused
 from lenet.errors import LenetError
@@ -22,25 +22,36 @@ class Step(Protocol):
     """Executes steps on a resident training split."""
 
     def __call__(
-        self, index: NDArray[np.int64], maps: NDArray[np.float32] | None
+        self,
+        index: NDArray[np.int64],
+        warps: Warps | None = None,
+        targets: NDArray[np.float32] | None = None,
     ) -> tuple[Any, Any]:
-        """One step on the images `index`, distorted by `maps` where given.
+        """One step on the images `index`.
+
+        Args:
+            index: (B,), which images.
+            warps: how each of them is distorted; None for not at all.
+            targets: (B, classes), what teachers say of them; None without distillation.
 
         Returns:
             Mean loss and number right: numbers, or tensors of one number on the device.
         """
         ...
 
-    def scores(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """uint8 (N, 28, 28) -> float32 (N, classes), without gradients."""
+    def scores(self, model: Network, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Scores (N, classes) of uint8 images (N, 28, 28) by a network of the same plan."""
         ...
 
 
 class AutogradStep:
-    """Steps by PyTorch, on any device."""
+    """Steps by PyTorch, on any device; `criterion` takes scores, labels and targets."""
 
     def __init__(
-        self, model: Network, train: Split, criterion: Callable[[Tensor, Tensor], Tensor]
+        self,
+        model: Network,
+        train: Split,
+        criterion: Callable[[Tensor, Tensor, Tensor | None], Tensor],
     ) -> None:
         self.model, self.criterion = model, criterion
         self.device = next(model.parameters()).device
@@ -48,20 +59,24 @@ class AutogradStep:
         self.labels = torch.from_numpy(train.labels).to(self.device)
 
     def __call__(
-        self, index: NDArray[np.int64], maps: NDArray[np.float32] | None
+        self,
+        index: NDArray[np.int64],
+        warps: Warps | None = None,
+        targets: NDArray[np.float32] | None = None,
     ) -> tuple[Tensor, Tensor]:
         where = torch.from_numpy(index).to(self.device)
         images, labels = self.images[where], self.labels[where]
-        if maps is not None:
-            images = warp(images, torch.from_numpy(maps).to(self.device))
+        if warps is not None:
+            images = warp(images, warps)
         scores = self.model(self.model.prepare(images))
-        loss = self.criterion(scores, labels)
+        taught = None if targets is None else torch.from_numpy(targets).to(self.device)
+        loss = self.criterion(scores, labels, taught)
         self.model.zero_grad()
         loss.backward()
         return loss.detach(), (scores.argmax(dim=1) == labels).sum()
 
-    def scores(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return scores_by_autograd(self.model, images)
+    def scores(self, model: Network, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return scores_by_autograd(model, images)
 
 
 class FusedStep:
@@ -71,21 +86,30 @@ class FusedStep:
         self.images, self.labels = train.images, train.labels
         for parameter in model.parameters():
             parameter.grad = torch.zeros_like(parameter)
-        self.weights = [p.detach().numpy() for p in model.parameters()]
+        self.weights = weights_of(model)
         self.gradients = [p.grad.numpy() for p in model.parameters() if p.grad is not None]
         self.kernels = fused.Kernels(plan, threads)
 
     def __call__(
-        self, index: NDArray[np.int64], maps: NDArray[np.float32] | None
+        self,
+        index: NDArray[np.int64],
+        warps: Warps | None = None,
+        targets: NDArray[np.float32] | None = None,
     ) -> tuple[float, int]:
-        images, labels = self.images, self.labels
-        if maps is not None:
-            images = distort(images, index, maps, self.kernels.threads)
-            labels, index = labels[index], np.arange(len(index))
-        return self.kernels.step(images, labels, index, self.weights, self.gradients)
+        distortions = (None,) * 3 if warps is None else (warps.maps, warps.knots, warps.shades)
+        return self.kernels.step(
+            *(self.images, self.labels, index, self.weights, self.gradients),
+            *distortions,
+            targets,
+        )
 
-    def scores(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return self.kernels.scores(images, self.weights)
+    def scores(self, model: Network, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return self.kernels.scores(images, weights_of(model))
+
+
+def weights_of(model: Network) -> list[NDArray[np.float32]]:
+    """A network's parameters as arrays in the same memory."""
+    return [parameter.detach().numpy() for parameter in model.parameters()]
 
 
 def scores_by_autograd(model: Network, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -105,19 +129,20 @@ def scores_by_autograd(model: Network, images: NDArray[np.uint8]) -> NDArray[np.
 def distort(
     images: NDArray[np.uint8],
     index: NDArray[np.int64],
-    maps: NDArray[np.float32],
+    warps: Warps,
     threads: int | None = None,
 ) -> NDArray[np.uint8]:
     """`warp` of the chosen images (N, 28, 28) on the CPU, by the compiled kernel if it is there.
 
     Args:
+        images: uint8 (N, 28, 28).
         index: int64 (B,), which images.
-        maps: float32 (B, 2, 3).
+        warps: B distortions.
         threads: CPU threads of the kernel; None for as many as this process may use.
     """
     if fused.instruction_sets():
-        return fused.warp(images, index, maps, threads)
-    return warp(torch.from_numpy(images[index]), torch.from_numpy(maps)).numpy()
+        return fused.warp(images, index, warps.maps, warps.knots, warps.shades, threads)
+    return warp(torch.from_numpy(images[index]), warps).numpy()
 
 
 @contextmanager

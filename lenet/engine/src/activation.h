@@ -33,7 +33,7 @@ LENET_INLINE Activated activate(Vector x) {
   } else if constexpr (activation == Activation::relu) {
     return {x < 0.0f ? Vector{} : x, x > 0.0f ? splat(1.0f) : Vector{}};
   } else {
-    constexpr float steepness = 1.702f;
+    constexpr float steepness = activation == Activation::gelu ? 1.702f : 1.0f;
     const Activated s = activate<Activation::sigmoid>(x * steepness);
     return {x * s.value, s.value + x * s.slope * steepness};
   }
@@ -43,20 +43,21 @@ LENET_INLINE Activated activate(Vector x) {
 template <Activation activation, Pooling pooling, bool training>
 static void activate_and_pool(Vector* upper, Vector* lower, Vector* pooled, int columns) {
   for (int x = 0; x < columns; x++, upper += 2, lower += 2) {
-    if constexpr (pooling == Pooling::average) {
+    if constexpr (pooling != Pooling::max) {
+      constexpr float share = pooling == Pooling::average ? 0.25f : 1.0f;
       const Activated a = activate<activation>(upper[0]), b = activate<activation>(upper[1]);
       const Activated c = activate<activation>(lower[0]), d = activate<activation>(lower[1]);
-      pooled[x] = ((a.value + b.value) + (c.value + d.value)) * 0.25f;
+      pooled[x] = ((a.value + b.value) + (c.value + d.value)) * share;
       if constexpr (training) {
-        upper[0] = a.slope * 0.25f;
-        upper[1] = b.slope * 0.25f;
-        lower[0] = c.slope * 0.25f;
-        lower[1] = d.slope * 0.25f;
+        upper[0] = a.slope * share;
+        upper[1] = b.slope * share;
+        lower[0] = c.slope * share;
+        lower[1] = d.slope * share;
       }
     } else {
       // The first of equals wins, as in PyTorch. A monotone activation of the largest is the
-      // largest activation, so that one of four is computed; GELU is not monotone.
-      constexpr bool monotone = activation != Activation::gelu;
+      // largest activation, so that one of four is computed; GELU and SiLU are not monotone.
+      constexpr bool monotone = activation != Activation::gelu && activation != Activation::silu;
       Vector from[4] = {upper[0], upper[1], lower[0], lower[1]}, slope[4];
       if constexpr (!monotone)
         LENET_UNROLL for (int i = 0; i < 4; i++) {
@@ -96,24 +97,50 @@ static void activate_all(Vector* x, Vector* slopes, int count) {
   }
 }
 
-// The functions above for one plan. A call serves whole rows, so that it costs nothing to choose
-// at run time.
+// Trainable subsampling: values[i] becomes the activation of coefficient * values[i] + bias.
+// inputs[i] keeps what it was, slopes[i] the derivative of the activation.
+template <Activation activation>
+static void subsample(Vector* values, float coefficient, float bias, Vector* inputs,
+                      Vector* slopes, int count) {
+  for (int i = 0; i < count; i++) {
+    inputs[i] = values[i];
+    const Activated a = activate<activation>(values[i] * coefficient + bias);
+    values[i] = a.value;
+    slopes[i] = a.slope;
+  }
+}
+
+// The functions above for one activation. A call serves whole rows, so that it costs nothing to
+// choose at run time.
 struct ActivationKernels {
   void (*pool_training)(Vector* upper, Vector* lower, Vector* pooled, int columns);
   void (*pool_inference)(Vector* upper, Vector* lower, Vector* pooled, int columns);
   void (*activate)(Vector* x, Vector* slopes, int count);
+  void (*subsample)(Vector* values, float coefficient, float bias, Vector* inputs, Vector* slopes,
+                    int count);
 };
+
+template <Activation activation, Pooling pooling>
+static ActivationKernels activation_kernels() {
+  return {activate_and_pool<activation, pooling, true>,
+          activate_and_pool<activation, pooling, false>, activate_all<activation>,
+          subsample<activation>};
+}
 
 template <Activation activation>
 static ActivationKernels activation_kernels(Pooling pooling) {
-  if (pooling == Pooling::average)
-    return {activate_and_pool<activation, Pooling::average, true>,
-            activate_and_pool<activation, Pooling::average, false>, activate_all<activation>};
-  return {activate_and_pool<activation, Pooling::max, true>,
-          activate_and_pool<activation, Pooling::max, false>, activate_all<activation>};
+  switch (pooling) {
+    case Pooling::average:
+      return activation_kernels<activation, Pooling::average>();
+    case Pooling::sum:
+      return activation_kernels<activation, Pooling::sum>();
+    default:
+      return activation_kernels<activation, Pooling::max>();
+  }
 }
 
-static ActivationKernels activation_kernels(Activation activation, Pooling pooling) {
+static ActivationKernels activation_kernels(Activation activation,
+                                            Pooling pooling = Pooling::average) {
   switch (activation) {
     case Activation::sigmoid:
       return activation_kernels<Activation::sigmoid>(pooling);
@@ -123,8 +150,12 @@ static ActivationKernels activation_kernels(Activation activation, Pooling pooli
       return activation_kernels<Activation::scaled_tanh>(pooling);
     case Activation::relu:
       return activation_kernels<Activation::relu>(pooling);
-    default:
+    case Activation::gelu:
       return activation_kernels<Activation::gelu>(pooling);
+    case Activation::silu:
+      return activation_kernels<Activation::silu>(pooling);
+    default:
+      return {};
   }
 }
 

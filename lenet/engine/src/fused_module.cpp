@@ -1,12 +1,14 @@
 // The Python module lenet.engine._fused: checks its arguments and hands them to the kernels.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,6 +28,7 @@ struct InstructionSet {
   const char* name;
   bool available;
   Network* (*create)(const Plan&, int);
+  PrepareWarp* prepare_warp;
   Warp* warp;
 };
 
@@ -38,13 +41,13 @@ std::vector<InstructionSet> instruction_sets() {
                   __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
                       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
                       __builtin_cpu_supports("fma"),
-                  avx512::create, avx512::warp});
+                  avx512::create, avx512::prepare_warp, avx512::warp});
 #endif
 #if LENET_HAS_AVX2
   sets.push_back({"avx2", __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"),
-                  avx2::create, avx2::warp});
+                  avx2::create, avx2::prepare_warp, avx2::warp});
 #endif
-  sets.push_back({"portable", true, portable::create, portable::warp});
+  sets.push_back({"portable", true, portable::create, portable::prepare_warp, portable::warp});
   return sets;
 }
 
@@ -59,58 +62,171 @@ using Images = nb::ndarray<const std::uint8_t, nb::ndim<3>, nb::c_contig, nb::de
 using Numbers = nb::ndarray<const std::int64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using Weight = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
 using Gradient = nb::ndarray<float, nb::c_contig, nb::device::cpu>;
+using Maps = nb::ndarray<const float, nb::shape<-1, 2, 3>, nb::c_contig, nb::device::cpu>;
+using Knots = nb::ndarray<const float, nb::shape<-1, 2, -1, -1>, nb::c_contig, nb::device::cpu>;
+using Shades = nb::ndarray<const float, nb::shape<-1, 2>, nb::c_contig, nb::device::cpu>;
+using Targets = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
-// The names of fields and choices are those of lenet.engine.fused.Plan.
+// Pointers to the distortions of `count` images of that side, after a look at their shapes.
+Distortions read_distortions(const std::optional<Maps>& maps, const std::optional<Knots>& knots,
+                             const std::optional<Shades>& shades, std::size_t count, int side) {
+  if (maps && maps->shape(0) != count)
+    throw nb::value_error("maps must have one entry for each number of index");
+  const auto grid = static_cast<std::size_t>(warp_knots(side));
+  if (knots && (!maps || knots->shape(0) != count || knots->shape(2) != grid ||
+                knots->shape(3) != grid))
+    throw nb::value_error(("knots must come with maps and have the shape (" +
+                           std::to_string(count) + ", 2, " + std::to_string(grid) + ", " +
+                           std::to_string(grid) + ")").c_str());
+  if (shades && (!maps || shades->shape(0) != count))
+    throw nb::value_error("shades must come with maps and have one entry for each");
+  for (std::size_t i = 0; shades && i < count; i++) {
+    const float paper = (*shades)(i, 0), ink = paper + 255.0f * (*shades)(i, 1);
+    if (!(paper >= 0.0f && paper <= 255.0f && ink >= 0.0f && ink < 255.5f))
+      throw nb::value_error("shades must keep 0 and 255 in 0..255");
+  }
+  return {maps ? maps->data() : nullptr, knots ? knots->data() : nullptr,
+          shades ? shades->data() : nullptr};
+}
+
+// Refuses numbers of images that are not there.
+void check_index(const Numbers& index, const Images& images) {
+  for (std::size_t i = 0; i < index.shape(0); i++)
+    if (index.data()[i] < 0 || index.data()[i] >= static_cast<std::int64_t>(images.shape(0)))
+      throw nb::index_error(("index " + std::to_string(index.data()[i]) + " is out of range for " +
+                             std::to_string(images.shape(0)) + " images").c_str());
+}
+
 template <class Choice>
-Choice choose(nb::handle plan, const char* field, std::vector<std::pair<std::string, Choice>> from) {
-  const auto name = nb::cast<std::string>(plan.attr(field));
+Choice choose(nb::handle name, std::vector<std::pair<std::string, Choice>> from) {
   for (const auto& [known, choice] : from)
-    if (name == known) return choice;
-  throw nb::value_error((std::string(field) + " cannot be '" + name + "'").c_str());
+    if (nb::cast<std::string>(name) == known) return choice;
+  throw nb::value_error(("there is no choice '" + nb::cast<std::string>(name) + "'").c_str());
 }
 
-Plan read_plan(nb::handle plan) {
-  const auto integer = [&](const char* field) { return nb::cast<int>(plan.attr(field)); };
-  const auto real = [&](const char* field) { return nb::cast<float>(plan.attr(field)); };
-  const auto two = [&](const char* field, int(&to)[2]) {
-    for (int i = 0; i < 2; i++) to[i] = nb::cast<int>(plan.attr(field)[i]);
-  };
-  Plan result{};
-  result.image_size = integer("image_size");
-  result.input_size = integer("input_size");
-  result.padding = integer("padding");
-  two("channels", result.channels);
-  two("kernel_sizes", result.kernel_sizes);
-  two("hidden", result.hidden);
-  result.classes = integer("classes");
-  result.activation = choose<Activation>(plan, "activation",
-                                         {{"sigmoid", Activation::sigmoid},
-                                          {"tanh", Activation::tanh},
-                                          {"scaled-tanh", Activation::scaled_tanh},
-                                          {"relu", Activation::relu},
-                                          {"gelu", Activation::gelu}});
-  result.pooling = choose<Pooling>(plan, "pooling",
-                                   {{"average", Pooling::average}, {"max", Pooling::max}});
-  result.mean = real("mean");
-  result.std = real("std");
-  result.loss = choose<Loss>(plan, "loss",
-                             {{"cross-entropy", Loss::cross_entropy}, {"mse", Loss::squared_error}});
-  result.label_smoothing = real("label_smoothing");
-  return result;
+Activation activation(nb::handle name) {
+  if (name.is_none()) return Activation::none;
+  return choose<Activation>(name, {{"sigmoid", Activation::sigmoid},
+                                   {"tanh", Activation::tanh},
+                                   {"scaled-tanh", Activation::scaled_tanh},
+                                   {"relu", Activation::relu},
+                                   {"gelu", Activation::gelu},
+                                   {"silu", Activation::silu}});
 }
+
+using Floats = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
+using Places = nb::ndarray<const std::int32_t, nb::c_contig, nb::device::cpu>;
+
+// A plan, all that it points to, and the sizes of the arrays of weights.
+class Description {
+ public:
+  // The fields are those of lenet.engine.fused.describe.
+  explicit Description(nb::dict fields) {
+    plan.image_size = nb::cast<int>(fields["image_size"]);
+    plan.input_size = nb::cast<int>(fields["input_size"]);
+    plan.resampling = floats(fields["resampling"], resampling_);
+    plan.mean = nb::cast<float>(fields["mean"]);
+    plan.std = nb::cast<float>(fields["std"]);
+    sizes = nb::cast<std::vector<std::size_t>>(fields["sizes"]);
+    for (nb::handle stage : nb::cast<nb::list>(fields["stages"]))
+      add_stage(nb::cast<nb::dict>(stage));
+    for (nb::handle layer : nb::cast<nb::list>(fields["layers"]))
+      add_layer(nb::cast<nb::dict>(layer));
+    plan.codes = floats(fields["codes"], codes_);
+    plan.classes = nb::cast<int>(fields["classes"]);
+    plan.loss = choose<Loss>(fields["loss"], {{"cross-entropy", Loss::cross_entropy},
+                                              {"mse", Loss::squared_error},
+                                              {"penalty", Loss::penalty},
+                                              {"map", Loss::map}});
+    plan.label_smoothing = nb::cast<float>(fields["label_smoothing"]);
+    plan.j = nb::cast<float>(fields["j"]);
+    plan.distillation = nb::cast<float>(fields["distillation"]);
+    plan.temperature = nb::cast<float>(fields["temperature"]);
+  }
+  Description(const Description&) = delete;
+  Description& operator=(const Description&) = delete;
+
+  Plan plan{};
+  std::vector<std::size_t> sizes;
+
+ private:
+  void add_stage(nb::dict fields) {
+    const auto integer = [&](const char* name) { return nb::cast<int>(fields[name]); };
+    if (plan.stages == most_stages) throw nb::value_error("there are too many stages");
+    StagePlan& stage = plan.stage[plan.stages];
+    stage.first = plan.stages == 0;
+    stage.inputs = integer("inputs");
+    stage.outputs = integer("outputs");
+    stage.kernel = integer("kernel");
+    stage.padding = integer("padding");
+    stage.input_side = integer("input_side");
+    stage.side = integer("side");
+    stage.activation = activation(fields["activation"]);
+    stage.pooling = choose<Pooling>(
+        fields["pooling"],
+        {{"average", Pooling::average}, {"sum", Pooling::sum}, {"max", Pooling::max}});
+    stage.subsampling = activation(fields["subsampling"]);
+    stage.kernels = places(fields["kernels"], kernels_[plan.stages], stage.kernel * stage.kernel);
+    stage.biases = places(fields["biases"], biases_[plan.stages], 1);
+    stage.shared = nb::cast<bool>(fields["shared"]);
+    stage.coefficients = integer("coefficients");
+    stage.shifts = integer("shifts");
+    plan.stages++;
+  }
+
+  void add_layer(nb::dict fields) {
+    if (plan.layers == most_layers) throw nb::value_error("there are too many layers");
+    DensePlan& layer = plan.layer[plan.layers++];
+    layer.inputs = nb::cast<int>(fields["inputs"]);
+    layer.outputs = nb::cast<int>(fields["outputs"]);
+    layer.activation = activation(fields["activation"]);
+    layer.weight = nb::cast<int>(fields["weight"]);
+    layer.bias = nb::cast<int>(fields["bias"]);
+  }
+
+  // A copy in `to`; null for None.
+  static const float* floats(nb::handle from, std::vector<float>& to) {
+    if (from.is_none()) return nullptr;
+    const auto array = nb::cast<Floats>(from);
+    to.assign(array.data(), array.data() + array.size());
+    return to.data();
+  }
+
+  // A copy in `to` of pairs of numbers, behind each of which there is room for `size` floats.
+  const Place* places(nb::handle from, std::vector<Place>& to, std::size_t size) const {
+    const auto array = nb::cast<Places>(from);
+    for (std::size_t i = 0; i + 1 < array.size(); i += 2) {
+      const Place place = {array.data()[i], array.data()[i + 1]};
+      if (place.array >= 0 && (place.array >= static_cast<int>(sizes.size()) || place.offset < 0 ||
+                               place.offset + size > sizes[place.array]))
+        throw nb::value_error("a kernel or a bias lies outside its array");
+      to.push_back(place);
+    }
+    return to.data();
+  }
+
+  std::vector<float> resampling_, codes_;
+  std::vector<Place> kernels_[most_stages], biases_[most_stages];
+};
 
 class FusedStep {
  public:
-  FusedStep(nb::handle plan, int threads, const std::string& isa) : plan_(read_plan(plan)) {
+  FusedStep(nb::dict fields, int threads, const std::string& isa)
+      : description_(fields), plan_(description_.plan) {
     if (threads < 1 || threads > 256) throw nb::value_error("threads must be from 1 to 256");
     for (const auto& set : instruction_sets())
       if (isa == set.name && set.available) network_.reset(set.create(plan_, threads));
-    if (!network_) throw nb::value_error("the plan or the instruction set is not supported");
+    if (!network_) throw nb::value_error("the instruction set is not available");
+    weights_.resize(description_.sizes.size());
+    gradients_.resize(description_.sizes.size());
   }
 
   std::pair<double, int> step(const Images& images, const Numbers& labels, const Numbers& index,
                               const std::vector<Weight>& weights,
-                              const std::vector<Gradient>& gradients) {
+                              const std::vector<Gradient>& gradients,
+                              const std::optional<Maps>& maps, const std::optional<Knots>& knots,
+                              const std::optional<Shades>& shades,
+                              const std::optional<Targets>& targets) {
     check_images(images);
     if (labels.shape(0) != images.shape(0))
       throw nb::value_error(("there are " + std::to_string(images.shape(0)) + " images but " +
@@ -118,26 +234,30 @@ class FusedStep {
     const auto size = index.shape(0);
     if (size < 1 || size > 1 << 20)
       throw nb::value_error("a batch must have from 1 to 1048576 examples");
+    check_index(index, images);
+    if (targets && (targets->shape(0) != size ||
+                    targets->shape(1) != static_cast<std::size_t>(plan_.classes)))
+      throw nb::value_error("targets must have the shape (batch, classes)");
     for (std::size_t i = 0; i < size; i++) {
       const std::int64_t number = index.data()[i];
-      if (number < 0 || number >= static_cast<std::int64_t>(images.shape(0)))
-        throw nb::index_error(("index " + std::to_string(number) + " is out of range for " +
-                               std::to_string(images.shape(0)) + " images").c_str());
       const std::int64_t label = labels.data()[number];
       if (label < 0 || label >= plan_.classes)
         throw nb::value_error(("label " + std::to_string(label) + " of image " +
                                std::to_string(number) + " is not from 0 to " +
                                std::to_string(plan_.classes - 1)).c_str());
     }
-    const float* weight[parameter_arrays];
-    float* gradient[parameter_arrays];
-    pointers(weights, "weights", weight);
-    pointers(gradients, "gradients", gradient);
+    const Distortions distortions = read_distortions(maps, knots, shades, size, plan_.image_size);
+    check_arrays(weights, "weights");
+    check_arrays(gradients, "gradients");
 
     const nb::gil_scoped_release release;
     const std::lock_guard lock(mutex_);
-    const Result result = network_->step(
-        {images.data(), index.data(), labels.data(), static_cast<int>(size)}, weight, gradient);
+    collect(weights, weights_);
+    collect(gradients, gradients_);
+    const Result result =
+        network_->step({images.data(), index.data(), labels.data(), static_cast<int>(size),
+                        distortions, targets ? targets->data() : nullptr},
+                       weights_.data(), gradients_.data());
     return {result.loss, result.right};
   }
 
@@ -146,18 +266,19 @@ class FusedStep {
     if (scores.ndim() != 2 || scores.shape(0) != images.shape(0) ||
         scores.shape(1) != static_cast<std::size_t>(plan_.classes))
       throw nb::value_error("scores must have the shape (images, classes)");
-    const float* weight[parameter_arrays];
-    pointers(weights, "weights", weight);
+    check_arrays(weights, "weights");
 
     const nb::gil_scoped_release release;
     const std::lock_guard lock(mutex_);
+    collect(weights, weights_);
     // In parts, so that numbers of examples and tiles fit an int.
     constexpr std::size_t part = 1 << 20;
     const std::size_t pixels = plan_.image_size * plan_.image_size;
     for (std::size_t start = 0; start < images.shape(0); start += part) {
       const std::size_t size = std::min(part, images.shape(0) - start);
-      network_->scores({images.data() + start * pixels, nullptr, nullptr, static_cast<int>(size)},
-                       weight, scores.data() + start * plan_.classes);
+      network_->scores(
+          {images.data() + start * pixels, nullptr, nullptr, static_cast<int>(size), {}, nullptr},
+          weights_.data(), scores.data() + start * plan_.classes);
     }
   }
 
@@ -168,74 +289,72 @@ class FusedStep {
       throw nb::value_error("images must have the shape (N, image_size, image_size)");
   }
 
-  // The data pointers of one array for each parameter, after a look at their sizes.
-  template <class Arrays, class Pointer>
-  void pointers(const Arrays& arrays, const char* what, Pointer (&to)[parameter_arrays]) const {
-    const int convolved = plan_.input_size + 2 * plan_.padding - plan_.kernel_sizes[0] + 1;
-    const int side = (convolved / 2 - plan_.kernel_sizes[1] + 1) / 2;
-    const int widths[] = {plan_.channels[0], plan_.channels[1], plan_.hidden[0], plan_.hidden[1],
-                          plan_.classes};
-    const int fan_in[] = {plan_.kernel_sizes[0] * plan_.kernel_sizes[0],
-                          plan_.channels[0] * plan_.kernel_sizes[1] * plan_.kernel_sizes[1],
-                          plan_.channels[1] * side * side, plan_.hidden[0], plan_.hidden[1]};
-    if (arrays.size() != parameter_arrays)
-      throw nb::value_error((std::string(what) + " must be 10 arrays").c_str());
-    for (int i = 0; i < parameter_arrays; i++) {
-      const int size = i % 2 ? widths[i / 2] : widths[i / 2] * fan_in[i / 2];
-      if (arrays[i].size() != static_cast<std::size_t>(size))
+  template <class Array>
+  void check_arrays(const std::vector<Array>& arrays, const char* what) const {
+    const auto& sizes = description_.sizes;
+    if (arrays.size() != sizes.size())
+      throw nb::value_error(
+          (std::string(what) + " must be " + std::to_string(sizes.size()) + " arrays").c_str());
+    for (std::size_t i = 0; i < sizes.size(); i++)
+      if (arrays[i].size() != sizes[i])
         throw nb::value_error((std::string(what) + "[" + std::to_string(i) + "] must have " +
-                               std::to_string(size) + " elements, not " +
+                               std::to_string(sizes[i]) + " elements, not " +
                                std::to_string(arrays[i].size())).c_str());
-      to[i] = arrays[i].data();
-    }
   }
 
-  const Plan plan_;
+  template <class Array, class Pointer>
+  static void collect(const std::vector<Array>& arrays, std::vector<Pointer>& pointers) {
+    for (std::size_t i = 0; i < arrays.size(); i++) pointers[i] = arrays[i].data();
+  }
+
+  const Description description_;
+  const Plan& plan_;
   std::unique_ptr<Network> network_;
   ForkSafeMutex mutex_;
+  std::vector<const float*> weights_;  // of the call that holds the mutex
+  std::vector<float*> gradients_;
 };
 
-using Maps = nb::ndarray<const float, nb::shape<-1, 2, 3>, nb::c_contig, nb::device::cpu>;
 using Pictures = nb::ndarray<std::uint8_t, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
 
-// out[i] = images[index[i]] seen through maps[i].
+// out[i] = images[index[i]] distorted by maps[i], knots[i] and shades[i].
 void warp_images(const Images& images, const Numbers& index, const Maps& maps,
+                 const std::optional<Knots>& knots, const std::optional<Shades>& shades,
                  const Pictures& out, int threads) {
   const std::size_t count = index.shape(0), side = images.shape(1);
-  if (images.shape(2) != side || side > 1024)
-    throw nb::value_error("images must be square, with sides of at most 1024");
-  if (maps.shape(0) != count || out.shape(0) != count || out.shape(1) != side ||
-      out.shape(2) != side)
-    throw nb::value_error("maps and out must have one entry for each number of index");
-  for (std::size_t i = 0; i < count; i++)
-    if (index.data()[i] < 0 || index.data()[i] >= static_cast<std::int64_t>(images.shape(0)))
-      throw nb::index_error(("index " + std::to_string(index.data()[i]) + " is out of range for " +
-                             std::to_string(images.shape(0)) + " images").c_str());
+  if (images.shape(2) != side || side < 1 || side > 1024)
+    throw nb::value_error("images must be square, with sides of 1 to 1024");
+  if (out.shape(0) != count || out.shape(1) != side || out.shape(2) != side)
+    throw nb::value_error("out must have one image for each number of index");
+  check_index(index, images);
   if (threads < 1 || threads > 256) throw nb::value_error("threads must be from 1 to 256");
 
   struct Work {
     const std::uint8_t* images;
     const std::int64_t* index;
-    const float* maps;
+    Distortions distortions;
     std::uint8_t* out;
-    std::size_t count, side, threads;
-    Warp* warp;
+    long count;
+    int side, threads;
+    InstructionSet set;
   };
-  Work work = {images.data(), index.data(), maps.data(), out.data(), count, side,
-               static_cast<std::size_t>(threads), nullptr};
+  Work work = {images.data(), index.data(),
+               read_distortions(maps, knots, shades, count, static_cast<int>(side)), out.data(),
+               static_cast<long>(count), static_cast<int>(side), threads, {}};
   for (const auto& set : instruction_sets())
-    if (set.available && !work.warp) work.warp = set.warp;
+    if (set.available && !work.set.warp) work.set = set;
 
   const nb::gil_scoped_release release;
   run_parallel(
       threads,
       [](int thread, void* context) {
         const Work& w = *static_cast<Work*>(context);
-        std::vector<float> memory(warp_memory(static_cast<int>(w.side)));
-        const std::size_t pixels = w.side * w.side;
-        for (std::size_t i = w.count * thread / w.threads; i < w.count * (thread + 1) / w.threads; i++)
-          w.warp(w.images + w.index[i] * pixels, w.maps + i * 6, static_cast<int>(w.side),
-                 memory.data(), w.out + i * pixels);
+        std::vector<float> memory(warp_memory(w.side));
+        w.set.prepare_warp(w.side, memory.data());
+        const long pixels = w.side * w.side;
+        for (long i = w.count * thread / w.threads; i < w.count * (thread + 1) / w.threads; i++)
+          w.set.warp(w.images + w.index[i] * pixels, w.distortions, i, w.side, memory.data(),
+                     w.out + i * pixels);
       },
       &work);
 }
@@ -246,12 +365,15 @@ void warp_images(const Images& images, const Numbers& index, const Maps& maps,
 NB_MODULE(_fused, m) {
   m.def("instruction_sets", &lenet::available_instruction_sets);
   m.def("warp", &lenet::warp_images, nb::arg("images").noconvert(), nb::arg("index").noconvert(),
-        nb::arg("maps").noconvert(), nb::arg("out").noconvert(), nb::arg("threads"));
+        nb::arg("maps").noconvert(), nb::arg("knots").noconvert().none(),
+        nb::arg("shades").noconvert().none(), nb::arg("out").noconvert(), nb::arg("threads"));
   nb::class_<lenet::FusedStep>(m, "FusedStep")
-      .def(nb::init<nb::handle, int, const std::string&>())
+      .def(nb::init<nb::dict, int, const std::string&>())
       .def("step", &lenet::FusedStep::step, nb::arg("images").noconvert(),
            nb::arg("labels").noconvert(), nb::arg("index").noconvert(), nb::arg("weights").noconvert(),
-           nb::arg("gradients").noconvert())
+           nb::arg("gradients").noconvert(), nb::arg("maps").noconvert().none(),
+           nb::arg("knots").noconvert().none(), nb::arg("shades").noconvert().none(),
+           nb::arg("targets").noconvert().none())
       .def("scores", &lenet::FusedStep::scores, nb::arg("images").noconvert(),
            nb::arg("weights").noconvert(), nb::arg("scores").noconvert());
 }

@@ -659,19 +659,8 @@ void curvature(const Patterns& patterns, const Settings& settings, const float* 
   unpack(*sums, settings.table, h);
 }
 
-void scores(const Patterns& patterns, const Settings& settings, const float* const* parameters,
-            float* scores) {
-  const FlushDenormals flush;
-  const auto work = std::make_unique<Workspace>(parameters, settings);
-  for (std::int64_t k = 0; k < patterns.count; k++) {
-    present(patterns, k, work->a);
-    forward(work->w, settings, work->a);
-    for (int c = 0; c < classes; c++) scores[k * classes + c] = -work->a.penalties[c];
-  }
-}
-
 }  // namespace
 
-extern const Kernels kernels = {train, curvature, scores};
+extern const Kernels kernels = {train, curvature};
 
 }  // namespace lenet::LENET_ISA

@@ -91,6 +91,25 @@ LENET_INLINE Vector clamp(Vector x, float low, float high) {
   return minimum(splat(high), maximum(splat(low), x));
 }
 
+// For each lane the byte at its offset and the one behind it, as numbers. May read two bytes more.
+struct Pair {
+  Vector first, second;
+};
+LENET_INLINE Pair gather_pair(const std::uint8_t* bytes, Integers offsets) {
+  Integers found;
+#if LENET_ISA_AVX512
+  found = reinterpret_cast<Integers>(
+      _mm512_i32gather_epi32(reinterpret_cast<__m512i>(offsets), bytes, 1));
+#elif LENET_ISA_AVX2
+  found = reinterpret_cast<Integers>(_mm256_i32gather_epi32(
+      reinterpret_cast<const int*>(bytes), reinterpret_cast<__m256i>(offsets), 1));
+#else
+  for (int i = 0; i < lanes; i++) found[i] = bytes[offsets[i]] | bytes[offsets[i] + 1] << 8;
+#endif
+  return {__builtin_convertvector(found & 255, Vector),
+          __builtin_convertvector(found >> 8 & 255, Vector)};
+}
+
 // Sum of the lanes, pairwise.
 LENET_INLINE float sum(Vector v) {
   LENET_UNROLL for (int width = lanes / 2; width > 0; width /= 2)

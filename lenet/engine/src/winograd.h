@@ -1,165 +1,307 @@
-// Convolution with a 5x5 kernel by Winograd's minimal filtering F(2, 5) along the rows: six
-// multiplications for two outputs, where the definition takes ten.
+// Convolution with a 5x5 kernel by Winograd's minimal filtering F(m, 5) along the rows: m + 4
+// multiplications for m neighbouring outputs, where the definition takes 5 m.
 //
-// With the polynomial points 0, 1, -1, 2, -2 and infinity,
+// A row of m + 4 inputs d and five weights g meet at m + 4 points, finite ones p_j and infinity:
 //
-//   outputs = A (G weights * B inputs)
+//   outputs = A (G g * B d),  A_ij = p_j^i,  G_ji = p_j^i / M'(p_j),
 //
-// for every row of five weights and six inputs, where * multiplies point by point. A, G and B are
-// linear, so that the gradients are their transposes around the same products:
+// where * multiplies point by point, M(x) is the product of all x - p_j, and row j of B has the
+// coefficients of M(x) / (x - p_j). Infinity contributes the leading terms: the last output and the
+// last weight, and the coefficients of M itself. All are linear, so that the gradients are their
+// transposes around the same products:
 //
-//   weight gradient = G^T (A^T deltas * B inputs),  input gradient = B^T (A^T deltas * G weights)
+//   weight gradient = G^T (A^T deltas * B d),  input gradient = B^T (A^T deltas * G g)
 //
 // and the transformed inputs of the forward pass serve the backward pass, too. A. Lavin, S. Gray,
 // "Fast Algorithms for Convolutional Neural Networks", 2016.
 //
-// Below, a tile is a pair of neighbouring outputs. Whatever is transformed lies as
-// [point][channel][row][tile], so that the middle of each pass streams through one point after
-// the other, which fits the first-level cache.
+// The finite points are pairs p, -p, and 0 where their number is odd: then even and odd powers
+// separate, which halves the work of the transformations. The points, few bits each, are those of
+// all eighths that let the least rounding error through.
+//
+// Below, a tile is m neighbouring outputs; the last tile of a row may hang over. Whatever is
+// transformed lies as [point][channel][row][tile], so that the middle of each pass streams through
+// one point after the other, which fits the first-level cache. As rows of tiles follow each other
+// without a gap, a row of the kernel is a shift, and products are computed in strips of a fixed
+// number of tiles, whatever the length of a row.
 #pragma once
 
+#include "blocks.h"
 #include "convolution.h"
 #include "vector.h"
 
 namespace lenet::LENET_ISA {
 
-constexpr int points = 6;
+// The points of F(m, 5) and what follows from them. Pair k has the places 2k and 2k + 1 among the
+// points; 0, if it is one, and infinity are last.
+template <int m>
+struct Filter {
+  static constexpr int kernel = 5, points = m + kernel - 1;
+  static constexpr int pairs = (points - 1) / 2, zero = (points - 1) % 2;
+  static constexpr int at_zero = 2 * pairs, at_infinity = points - 1;
 
-// G: five weights -> six points.
-LENET_INLINE void transform_weights(const float* g, float (&to)[points]) {
-  const float even = g[0] + g[2] + g[4], odd = g[1] + g[3];
-  const float even2 = g[0] + 4.0f * g[2] + 16.0f * g[4], odd2 = 2.0f * g[1] + 8.0f * g[3];
-  to[0] = g[0] / 4.0f;
-  to[1] = (even + odd) / -6.0f;
-  to[2] = (even - odd) / -6.0f;
-  to[3] = (even2 + odd2) / 24.0f;
-  to[4] = (even2 - odd2) / 24.0f;
-  to[5] = g[4];
-}
+  double p[pairs] = {};
+  double powers[pairs][points] = {};      // of p^2
+  double others[pairs][pairs] = {};       // coefficients of the product of x^2 - q^2, q != p
+  double all[pairs + 1] = {};             // and of all x^2 - q^2
+  double weights[points][kernel] = {};    // G
 
-// G transposed: six points -> five weights.
-LENET_INLINE void transform_weights_back(const float (&t)[points], float* g) {
-  const float sum1 = (t[1] + t[2]) / 6.0f, difference1 = (t[1] - t[2]) / 6.0f;
-  const float sum2 = (t[3] + t[4]) / 24.0f, difference2 = (t[3] - t[4]) / 24.0f;
-  g[0] = t[0] / 4.0f - sum1 + sum2;
-  g[1] = 2.0f * difference2 - difference1;
-  g[2] = 4.0f * sum2 - sum1;
-  g[3] = 8.0f * difference2 - difference1;
-  g[4] = 16.0f * sum2 - sum1 + t[5];
-}
+  constexpr Filter() {
+    constexpr double four[] = {0.25, 0.625, 1.125, 2.0}, three[] = {0.5, 1.0, 2.0};
+    static_assert(pairs == 4 || pairs == 3, "no points have been chosen for this number of outputs");
+    for (int k = 0; k < pairs; k++) p[k] = pairs == 4 ? four[k] : three[k];
+    for (int k = 0; k < pairs; k++) {
+      powers[k][0] = 1.0;
+      for (int i = 1; i < points; i++) powers[k][i] = powers[k][i - 1] * p[k] * p[k];
+    }
+    for (int left_out = 0; left_out <= pairs; left_out++) {
+      double product[pairs + 1] = {1.0};
+      for (int k = 0; k < pairs; k++) {
+        if (k == left_out) continue;
+        for (int i = pairs; i >= 0; i--)
+          product[i] = (i ? product[i - 1] : 0.0) - powers[k][1] * product[i];
+      }
+      for (int i = 0; i <= pairs; i++)
+        if (left_out == pairs)
+          all[i] = product[i];
+        else if (i < pairs)
+          others[left_out][i] = product[i];
+    }
+    for (int k = 0; k < pairs; k++) {
+      double slope = zero ? 2.0 * powers[k][1] : 2.0 * p[k];  // M'(p)
+      for (int l = 0; l < pairs; l++)
+        if (l != k) slope *= powers[k][1] - powers[l][1];
+      double power = 1.0 / slope;
+      for (int i = 0; i < kernel; i++, power *= p[k]) {
+        weights[2 * k][i] = power;
+        weights[2 * k + 1][i] = (i + zero) % 2 ? power : -power;
+      }
+    }
+    if (zero) {
+      for (int i = 0; i < kernel; i++) weights[at_zero][i] = i ? 0.0 : 1.0 / all[0];
+    }
+    weights[at_infinity][kernel - 1] = 1.0;
+  }
+};
+template <int m>
+constexpr Filter<m> filter;
+
+// Tiles that are computed at once, forward (4 or 5) and backward.
+constexpr int most_strip = 5, back_strip = 2;
+// Vectors between planes, as the last strip may hang over.
+constexpr int guard = most_strip - 1;
+// Channels in a block, forward and backward.
+constexpr int most_winograd = many_registers ? 4 : 2, most_winograd_back = 6;
+
+// The convolution, and how tiles and channels lie.
+struct Winograd : Convolution {
+  int points, tiles;  // tiles of a row
+  int output_block, input_block;
+
+  constexpr int output_tiles() const { return side * tiles; }
+  constexpr int input_tiles() const { return input_side() * tiles; }
+  // From one transformed plane to the next, and from one point to the next.
+  constexpr int output_stride() const { return output_tiles() + guard; }
+  constexpr int input_stride() const { return input_tiles() + guard; }
+  constexpr int output_point() const { return round_up(outputs, output_block) * output_stride(); }
+  constexpr int input_point() const { return round_up(inputs, input_block) * input_stride(); }
+  // Transformed weights of one point, for the forward pass and for the backward pass.
+  constexpr int weight_point() const { return round_up(outputs, output_block) * inputs * kernel; }
+  constexpr int transposed_point() const {
+    return round_up(inputs, input_block) * outputs * kernel;
+  }
+};
 
 // weights (outputs, inputs, 5, 5) -> packed    [point][output block][input][row][output of block]
 //                                and transposed [point][input block][row][output][input of block]
-template <int output_block, int input_block>
-static void pack_winograd(const Convolution& c, const float* weights, float* packed,
+// Weights of channels that are made up stay zero.
+template <int m>
+static void pack_winograd(const Winograd& c, const float* weights, float* packed,
                           float* transposed) {
-  const int point_size = c.outputs * c.inputs * c.kernel;
+  constexpr Filter<m> f = filter<m>;
+  const int output_block = c.output_block, input_block = c.input_block;
   for (int o = 0; o < c.outputs; o++)
     for (int i = 0; i < c.inputs; i++)
       for (int row = 0; row < c.kernel; row++, weights += c.kernel) {
-        float transformed[points];
-        transform_weights(weights, transformed);
         const int forward =
             ((o / output_block * c.inputs + i) * c.kernel + row) * output_block + o % output_block;
         const int back =
             ((i / input_block * c.kernel + row) * c.outputs + o) * input_block + i % input_block;
-        for (int p = 0; p < points; p++) {
-          packed[p * point_size + forward] = transformed[p];
-          transposed[p * point_size + back] = transformed[p];
+        LENET_UNROLL for (int p = 0; p < f.points; p++) {
+          double sum = 0.0;
+          LENET_UNROLL for (int j = 0; j < f.kernel; j++) sum += f.weights[p][j] * weights[j];
+          packed[p * c.weight_point() + forward] = transposed[p * c.transposed_point() + back] =
+              static_cast<float>(sum);
         }
       }
 }
 
-// B: every row of inputs -> [point][row][tile].
-template <int tiles>
-LENET_INLINE void transform_inputs(const Vector* input, int rows, Vector* to) {
-  const int point_size = rows * tiles;
-  for (int row = 0; row < rows; row++, input += 2 * tiles + 4)
+// Adds G transposed: points -> five weights.
+template <int m>
+LENET_INLINE void add_transformed_back(const float* t, float* g) {
+  constexpr Filter<m> f = filter<m>;
+  LENET_UNROLL for (int j = 0; j < f.kernel; j++) {
+    double sum = 0.0;
+    LENET_UNROLL for (int p = 0; p < f.points; p++) sum += f.weights[p][j] * t[p];
+    g[j] += static_cast<float>(sum);
+  }
+}
+
+// B: the rows of inputs of one channel -> [point][row][tile].
+template <int m>
+LENET_INLINE void transform_inputs(const Vector* input, int rows, int tiles, int point_size,
+                                   Vector* to) {
+  constexpr Filter<m> f = filter<m>;
+  for (int row = 0; row < rows; row++, input += m * tiles + f.kernel - 1)
     for (int tile = 0; tile < tiles; tile++, to++) {
-      const Vector* d = input + 2 * tile;
-      const Vector even1 = d[4] - 4.0f * d[2], odd1 = d[3] - 4.0f * d[1];
-      const Vector even2 = d[4] - d[2], odd2 = 2.0f * (d[3] - d[1]);
-      to[0] = 4.0f * d[0] - 5.0f * d[2] + d[4];
-      to[point_size] = even1 + odd1;
-      to[2 * point_size] = even1 - odd1;
-      to[3 * point_size] = even2 + odd2;
-      to[4 * point_size] = even2 - odd2;
-      to[5 * point_size] = 4.0f * d[1] - 5.0f * d[3] + d[5];
+      const Vector* d = input + m * tile;
+      LENET_UNROLL for (int k = 0; k < f.pairs; k++) {
+        constexpr int last = f.zero + 2 * (f.pairs - 1);
+        Vector even = d[last], odd = d[last + 1];
+        LENET_UNROLL for (int i = 0; i < f.pairs - 1; i++) {
+          even += static_cast<float>(f.others[k][i]) * d[f.zero + 2 * i];
+          odd += static_cast<float>(f.others[k][i]) * d[f.zero + 2 * i + 1];
+        }
+        to[2 * k * point_size] = odd + static_cast<float>(f.p[k]) * even;
+        to[(2 * k + 1) * point_size] = odd - static_cast<float>(f.p[k]) * even;
+      }
+      LENET_UNROLL for (int end = 0; end <= f.zero; end++) {  // 0 and infinity, or infinity
+        Vector sum = d[end + 2 * f.pairs];
+        LENET_UNROLL for (int i = 0; i < f.pairs; i++)
+          sum += static_cast<float>(f.all[i]) * d[end + 2 * i];
+        to[(f.at_zero + end) * point_size] = sum;
+      }
     }
 }
 
+// B transposed: [point][row][tile] -> the gradient of the rows of inputs of one channel.
+// Neighbouring tiles share four inputs.
+template <int m>
+LENET_INLINE void transform_inputs_back(const Vector* transformed, int rows, int tiles,
+                                        int point_size, Vector* gradient) {
+  constexpr Filter<m> f = filter<m>;
+  for (int row = 0; row < rows; row++) {
+    Vector carry[f.kernel - 1] = {};
+    for (int tile = 0; tile < tiles; tile++, gradient += m, transformed++) {
+      Vector d[f.points] = {};
+      LENET_UNROLL for (int i = 0; i < f.kernel - 1; i++) d[i] = carry[i];
+      LENET_UNROLL for (int k = 0; k < f.pairs; k++) {
+        const Vector plus = transformed[2 * k * point_size];
+        const Vector minus = transformed[(2 * k + 1) * point_size];
+        const Vector even = static_cast<float>(f.p[k]) * (plus - minus), odd = plus + minus;
+        LENET_UNROLL for (int i = 0; i < f.pairs; i++) {
+          d[f.zero + 2 * i] += static_cast<float>(f.others[k][i]) * even;
+          d[f.zero + 2 * i + 1] += static_cast<float>(f.others[k][i]) * odd;
+        }
+      }
+      LENET_UNROLL for (int end = 0; end <= f.zero; end++) {
+        const Vector t = transformed[(f.at_zero + end) * point_size];
+        LENET_UNROLL for (int i = 0; i <= f.pairs; i++)
+          d[end + 2 * i] += static_cast<float>(f.all[i]) * t;
+      }
+      LENET_UNROLL for (int i = 0; i < m; i++) gradient[i] = d[i];
+      LENET_UNROLL for (int i = 0; i < f.kernel - 1; i++) carry[i] = d[m + i];
+    }
+    LENET_UNROLL for (int i = 0; i < f.kernel - 1; i++) *gradient++ = carry[i];
+  }
+}
+
+// A, and the bias: `count` tiles of outputs of one channel from their products.
+template <int m>
+LENET_INLINE void transform_products(const Vector* products, int point_size, int count, float bias,
+                                     Vector* output) {
+  constexpr Filter<m> f = filter<m>;
+  for (int tile = 0; tile < count; tile++, products++, output += m) {
+    Vector y[m];
+    LENET_UNROLL for (int i = 0; i < m; i++) y[i] = splat(bias);
+    LENET_UNROLL for (int k = 0; k < f.pairs; k++) {
+      const Vector plus = products[2 * k * point_size];
+      const Vector minus = products[(2 * k + 1) * point_size];
+      const Vector even = plus + minus, odd = static_cast<float>(f.p[k]) * (plus - minus);
+      LENET_UNROLL for (int i = 0; i < m; i++)
+        y[i] += static_cast<float>(f.powers[k][i / 2]) * (i % 2 ? odd : even);
+    }
+    if constexpr (f.zero) y[0] += products[f.at_zero * point_size];
+    y[m - 1] += products[f.at_infinity * point_size];
+    LENET_UNROLL for (int i = 0; i < m; i++) output[i] = y[i];
+  }
+}
+
+// A transposed: `count` tiles of deltas of one channel -> [point][tile], and zeros around, where a
+// strip of the backward pass may hang over.
+template <int m>
+LENET_INLINE void transform_deltas(const Vector* d, int point_size, int count, Vector* to) {
+  constexpr Filter<m> f = filter<m>;
+  for (int p = 0; p < f.points; p++)
+    for (int i = 0; i < back_strip - 1; i++)
+      to[p * point_size - 1 - i] = to[p * point_size + count + i] = Vector{};
+  for (int tile = 0; tile < count; tile++, d += m, to++) {
+    LENET_UNROLL for (int k = 0; k < f.pairs; k++) {
+      Vector even = d[0], odd = d[1];
+      LENET_UNROLL for (int i = 2; i < m; i++)
+        (i % 2 ? odd : even) += static_cast<float>(f.powers[k][i / 2]) * d[i];
+      to[2 * k * point_size] = even + static_cast<float>(f.p[k]) * odd;
+      to[(2 * k + 1) * point_size] = even - static_cast<float>(f.p[k]) * odd;
+    }
+    if constexpr (f.zero) to[f.at_zero * point_size] = d[0];
+    to[f.at_infinity * point_size] = d[m - 1];
+  }
+}
+
 // G weights * B inputs, summed over the input channels: [point][output][row][tile].
-template <int tiles, int channels>
-LENET_INLINE void winograd_products(const Convolution& c, const Vector* inputs, const float* packed,
-                                    Vector* products) {
+template <int strip, int channels>
+static void winograd_products(const Winograd& c, const Vector* inputs, const float* packed,
+                              Vector* products) {
   constexpr int kernel = 5;
-  const int input_plane = c.input_side() * tiles, plane = c.side * tiles;
-  for (int p = 0; p < points; p++, inputs += c.inputs * input_plane)
+  const int tiles = c.tiles, input_plane = c.input_stride(), plane = c.output_stride();
+  for (int p = 0; p < c.points; p++, inputs += c.input_point())
     for (int o = 0; o < c.outputs; o += channels, products += channels * plane) {
-      for (int y = 0; y < c.side; y++) {
+      for (int position = 0; position < c.output_tiles(); position += strip) {
         const float* weights = packed;
-        Vector sums[channels][tiles] = {};
+        Vector sums[channels][strip] = {};
         for (int i = 0; i < c.inputs; i++) {
-          const Vector* rows = inputs + i * input_plane + y * tiles;
+          const Vector* rows = inputs + i * input_plane + position;
           LENET_UNROLL for (int ky = 0; ky < kernel; ky++, weights += channels)
             LENET_UNROLL for (int j = 0; j < channels; j++) {
               const Vector weight = splat(weights[j]);
-              LENET_UNROLL for (int t = 0; t < tiles; t++)
+              LENET_UNROLL for (int t = 0; t < strip; t++)
                 sums[j][t] += weight * rows[ky * tiles + t];
             }
         }
         LENET_UNROLL for (int j = 0; j < channels; j++)
-          LENET_UNROLL for (int t = 0; t < tiles; t++)
-            products[j * plane + y * tiles + t] = sums[j][t];
+          LENET_UNROLL for (int t = 0; t < strip; t++)
+            products[j * plane + position + t] = sums[j][t];
       }
       packed += c.inputs * kernel * channels;
     }
 }
 
-// A, and the bias: `rows` rows of outputs of one channel from their products.
-template <int tiles>
-LENET_INLINE void transform_products(const Vector* products, int point_size, int rows, float bias,
-                                     Vector* output) {
-  for (int i = 0; i < rows * tiles; i++) {
-    const Vector* m = products + i;
-    const Vector sum1 = m[point_size] + m[2 * point_size];
-    const Vector difference1 = m[point_size] - m[2 * point_size];
-    const Vector sum2 = m[3 * point_size] + m[4 * point_size];
-    const Vector difference2 = m[3 * point_size] - m[4 * point_size];
-    output[2 * i] = (m[0] + sum1) + (sum2 + bias);
-    output[2 * i + 1] = (difference1 + 2.0f * difference2) + (m[5 * point_size] + bias);
-  }
-}
-
-// A transposed: rows of deltas -> [point][row][tile].
-template <int tiles>
-LENET_INLINE void transform_deltas(const Vector* deltas, int rows, int point_size, Vector* to) {
-  for (int i = 0; i < rows * tiles; i++, to++) {
-    const Vector left = deltas[2 * i], right = deltas[2 * i + 1];
-    to[0] = left;
-    to[point_size] = left + right;
-    to[2 * point_size] = left - right;
-    to[3 * point_size] = left + 2.0f * right;
-    to[4 * point_size] = left - 2.0f * right;
-    to[5 * point_size] = right;
-  }
+// In the strips that fit the number of tiles.
+using WinogradProducts = decltype(&winograd_products<1, 1>);
+static WinogradProducts winograd_products_of(const Winograd& c) {
+  const int tiles = c.output_tiles();
+  return for_block<most_winograd>(c.output_block, [&]<int block>() {
+    return round_up(tiles, most_strip - 1) < round_up(tiles, most_strip)
+               ? &winograd_products<most_strip - 1, block>
+               : &winograd_products<most_strip, block>;
+  });
 }
 
 // Adds A^T deltas * B inputs, lane by lane: gradient [point][output block][input][output of
 // block][row].
-template <int tiles, int channels>
-LENET_INLINE void add_winograd_gradient(const Convolution& c, const Vector* inputs,
-                                        const Vector* deltas, Vector* gradient) {
+template <int channels>
+static void add_winograd_gradient(const Winograd& c, const Vector* inputs, const Vector* deltas,
+                                  Vector* gradient) {
   constexpr int kernel = 5;
-  const int input_plane = c.input_side() * tiles, plane = c.side * tiles;
-  for (int p = 0; p < points; p++, inputs += c.inputs * input_plane)
+  const int tiles = c.tiles, input_plane = c.input_stride(), plane = c.output_stride();
+  for (int p = 0; p < c.points; p++, inputs += c.input_point())
     for (int o = 0; o < c.outputs; o += channels, deltas += channels * plane)
       for (int i = 0; i < c.inputs; i++, gradient += channels * kernel) {
         const Vector* rows = inputs + i * input_plane;
         Vector sums[channels][kernel];
         LENET_UNROLL for (int j = 0; j < channels; j++)
           LENET_UNROLL for (int ky = 0; ky < kernel; ky++) sums[j][ky] = gradient[j * kernel + ky];
-        for (int position = 0; position < plane; position++) {
+        for (int position = 0; position < c.output_tiles(); position++) {
           Vector d[channels];
           LENET_UNROLL for (int j = 0; j < channels; j++) d[j] = deltas[j * plane + position];
           LENET_UNROLL for (int ky = 0; ky < kernel; ky++) {
@@ -172,67 +314,56 @@ LENET_INLINE void add_winograd_gradient(const Convolution& c, const Vector* inpu
       }
 }
 
+using AddWinogradGradient = decltype(&add_winograd_gradient<1>);
+static AddWinogradGradient add_winograd_gradient_in(int block) {
+  return for_block<most_winograd>(block, []<int block>() { return &add_winograd_gradient<block>; });
+}
+
 // Where the gradient of a point of (output, input, row) lies in what add_winograd_gradient adds.
-template <int channels>
-LENET_INLINE int winograd_offset(const Convolution& c, int p, int output, int input, int row) {
-  const int block = (p * c.outputs + output) / channels * c.inputs + input;
-  return (block * channels + output % channels) * c.kernel + row;
+LENET_INLINE int winograd_offset(const Winograd& c, int p, int output, int input, int row) {
+  const int block = c.output_block;
+  const int group = (p * blocks(c.outputs, block) + output / block) * c.inputs + input;
+  return (group * block + output % block) * c.kernel + row;
 }
 
 // The gradient with respect to the transformed inputs, laid out like them.
-template <int tiles, int channels>
-LENET_INLINE void winograd_input_gradient(const Convolution& c, const Vector* deltas,
-                                          const float* transposed, Vector* gradient) {
-  constexpr int kernel = 5;
-  const int plane = c.side * tiles, input_plane = c.input_side() * tiles;
-  for (int p = 0; p < points; p++, deltas += c.outputs * plane)
+template <int channels>
+static void winograd_input_gradient(const Winograd& c, const Vector* deltas,
+                                    const float* transposed, Vector* gradient) {
+  constexpr int kernel = 5, strip = back_strip;
+  const int tiles = c.tiles, plane = c.output_stride(), input_plane = c.input_stride();
+  for (int p = 0; p < c.points; p++, deltas += c.output_point())
     for (int i = 0; i < c.inputs; i += channels, gradient += channels * input_plane) {
-      for (int y = 0; y < c.input_side(); y++) {
-        const int first = y < c.side ? 0 : y - c.side + 1, last = y < kernel ? y : kernel - 1;
-        Vector sums[channels][tiles] = {};
+      for (int position = 0; position < c.input_tiles(); position += strip) {
+        // The rows of the kernel that meet deltas in any tile of the strip.
+        const int above = position - c.output_tiles(), below = (position + strip - 1) / tiles;
+        const int first = above < 0 ? 0 : above / tiles + 1;
+        const int last = below < kernel ? below : kernel - 1;
+        Vector sums[channels][strip] = {};
         for (int ky = first; ky <= last; ky++) {
-          const Vector* row = deltas + (y - ky) * tiles;
+          const Vector* row = deltas + position - ky * tiles;
           const float* weights = transposed + ky * c.outputs * channels;
           for (int o = 0; o < c.outputs; o++, row += plane, weights += channels) {
-            Vector weight[channels];
-            LENET_UNROLL for (int j = 0; j < channels; j++) weight[j] = splat(weights[j]);
-            LENET_UNROLL for (int t = 0; t < tiles; t++) {
-              const Vector d = in_register(row[t]);
-              LENET_UNROLL for (int j = 0; j < channels; j++) sums[j][t] += weight[j] * d;
+            Vector d[strip];
+            LENET_UNROLL for (int t = 0; t < strip; t++) d[t] = in_register(row[t]);
+            LENET_UNROLL for (int j = 0; j < channels; j++) {
+              const Vector weight = in_register(splat(weights[j]));
+              LENET_UNROLL for (int t = 0; t < strip; t++) sums[j][t] += weight * d[t];
             }
           }
         }
         LENET_UNROLL for (int j = 0; j < channels; j++)
-          LENET_UNROLL for (int t = 0; t < tiles; t++)
-            gradient[j * input_plane + y * tiles + t] = sums[j][t];
+          LENET_UNROLL for (int t = 0; t < strip; t++)
+            gradient[j * input_plane + position + t] = sums[j][t];
       }
       transposed += kernel * c.outputs * channels;
     }
 }
 
-// B transposed: [point][row][tile] -> the gradient of every row of inputs. Neighbouring tiles
-// share four inputs.
-template <int tiles>
-LENET_INLINE void transform_inputs_back(const Vector* transformed, int rows, Vector* gradient) {
-  const int point_size = rows * tiles;
-  for (int row = 0; row < rows; row++) {
-    Vector carry[4] = {};
-    for (int tile = 0; tile < tiles; tile++, gradient += 2, transformed++) {
-      const Vector* m = transformed;
-      const Vector m0 = m[0], m5 = m[5 * point_size];
-      const Vector sum1 = m[point_size] + m[2 * point_size];
-      const Vector difference1 = m[point_size] - m[2 * point_size];
-      const Vector sum2 = m[3 * point_size] + m[4 * point_size];
-      const Vector difference2 = 2.0f * (m[3 * point_size] - m[4 * point_size]);
-      gradient[0] = carry[0] + 4.0f * m0;
-      gradient[1] = carry[1] - 4.0f * difference1 - difference2 + 4.0f * m5;
-      carry[0] = carry[2] - 5.0f * m0 - 4.0f * sum1 - sum2;
-      carry[1] = carry[3] + difference1 + difference2 - 5.0f * m5;
-      carry[2] = m0 + sum1 + sum2;
-      carry[3] = m5;
-    }
-    LENET_UNROLL for (int j = 0; j < 4; j++) *gradient++ = carry[j];
-  }
+using WinogradInputGradient = decltype(&winograd_input_gradient<1>);
+static WinogradInputGradient winograd_input_gradient_in(int block) {
+  return for_block<most_winograd_back>(block,
+                                       []<int block>() { return &winograd_input_gradient<block>; });
 }
 
 }  // namespace lenet::LENET_ISA

@@ -1,0 +1,47 @@
+"""The networks that come with the package."""
+
+import json
+from dataclasses import dataclass
+
+from lenet.commands import parse, print_rows
+
+
+@dataclass(frozen=True)
+class ModelsFlags:
+    """Lists the trained networks that come with the package; use them by name, offline.
+
+    `lenet predict photo.jpg --model NAME`, `lenet evaluate NAME`, `lenet.load("NAME")`.
+    """
+
+    json: bool = False
+    """Print one JSON object a line, with all that the model card says."""
+
+
+def run(flags: list[str]) -> int:
+    asked = parse(ModelsFlags, "models", flags)
+
+    from lenet import checkpoint
+
+    rows = []
+    for name in checkpoint.pretrained_names():
+        found = checkpoint.read(name)
+        card, size = found.card, found.path.stat().st_size
+        parameters = sum(array.size for array in found.weights.values())
+        if asked.json:
+            about = {"name": name, "network": found.network, "parameters": parameters}
+            print(json.dumps({**about, "bytes": size, **card}))
+        rows.append(
+            [
+                name,
+                card["about"],
+                f"{parameters:,}",
+                f"{size / 1000:.0f} kB",
+                f"{card['error']:.2%}",
+                f"{card['recipe']['name']}, seed {card['recipe']['seed']}",
+                card["date"],
+            ]
+        )
+    if not asked.json:
+        columns = ["name", "what", "parameters", "size", "test error", "recipe", "date"]
+        print_rows("networks that come with the package", columns, rows)
+    return 0

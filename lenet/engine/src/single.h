@@ -1,0 +1,77 @@
+// One image through a network, without a batch to fill the lanes of vectors: what the kernels and
+// the network that is made of them know of each other.
+//
+// Lanes hold neighbouring columns of a map where there are few maps, and maps or units elsewhere.
+// A network is a list of layers, built once; every layer's values have a place of their own in one
+// buffer, so that after an image all of them can be read.
+#pragma once
+
+#include <cstdint>
+
+#include "fused.h"
+
+namespace lenet::single {
+
+// Where values lie in the buffer: (channel, y, x) at start + the sum of index times stride. Units
+// of a fully connected layer are channels of one pixel.
+struct Place {
+  int channels, height, width;
+  int start, channel_stride, row_stride, column_stride;
+
+  int at(int channel, int y, int x) const {
+    return start + channel * channel_stride + y * row_stride + x * column_stride;
+  }
+};
+
+enum class Kind {
+  convolve_columns,   // lanes are columns; so are those of the input
+  convolve_channels,  // lanes are output channels; the input may be either
+  activate,
+  pool,
+  flatten,
+  multiply,   // fully connected, lanes are units
+  distances,  // minus the squared distances to the columns of the weights
+};
+
+struct Layer {
+  Kind kind;
+  Place in, out;
+  int kernel;             // side of a convolution's kernels
+  Activation activation;
+  Pooling pooling;
+  const float* weights;   // in the order in which the kernels read them; of an average pooling
+                          // the coefficient of each channel's sum of four
+  const float* bias;      // one for each channel, padded to whole vectors
+};
+
+// How pixels become the input: stretched by linear interpolation where `left` is not null, then
+// scale * pixel + shift.
+struct Preparation {
+  int image_size;
+  float scale, shift;
+  const int* left;        // (size of the input): the left or upper of the two pixels ...
+  const float* fraction;  // ... and the share of the other one
+  Place input;
+};
+
+constexpr int block_channels = 6;  // output channels at once, where lanes are columns
+constexpr int block_vectors = 8;   // vectors of units at once in a fully connected layer
+
+// The kernels of one instruction set.
+struct Kernels {
+  int lanes;
+  void (*run)(const Preparation&, const Layer* layers, int count, const std::uint8_t* image,
+              float* buffer);
+};
+
+}  // namespace lenet::single
+
+namespace lenet::portable {
+extern const single::Kernels single_kernels;
+}
+namespace lenet::avx2 {
+extern const single::Kernels single_kernels;
+}
+namespace lenet::avx512 {
+extern const single::Kernels single_kernels;
+}

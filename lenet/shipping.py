@@ -1,0 +1,194 @@
+"""Shipping: from run folders to a network that comes with the package, with its model card.
+
+    python -m lenet.shipping mnist runs/mnist-* --twin runs/mnist-held-out --about "digits"
+
+The runs are one recipe with several seeds; the median by test error is shipped, not the best.
+Its twin has the same recipe and seed, but held out images (`lenet train ... --validation 10000`):
+on those the temperature of the probabilities is fitted, which the network itself cannot do, as it
+was trained on all training images, and the test set may not do.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+from numpy.typing import NDArray
+
+from lenet import checkpoint, data, evaluation, metrics, plots
+from lenet.checkpoint import PRETRAINED, Checkpoint
+from lenet.errors import LenetError
+from lenet.files import write_text
+from lenet.recipes import Recipe
+
+README = PRETRAINED / "README.md"
+FIGURE = PRETRAINED.parents[1] / "docs" / "figures" / "reliability.png"
+TABLE = "<!-- The table is written by python -m lenet.shipping. -->\n"
+
+
+def ship(
+    name: str, runs: tyro.conf.Positional[tuple[Path, ...]], /, *, twin: Path, about: str
+) -> None:
+    """Puts the median of the runs into the package.
+
+    Args:
+        name: what the network is called from now on.
+        runs: run folders of one recipe, each with another seed.
+        twin: run folder of the median's recipe and seed with --validation 10000.
+        about: what it reads and where it comes from, in a few words.
+
+    Raises:
+        LenetError: the runs do not belong together, or are of another data set than is here.
+    """
+    chosen, seeds = median([checkpoint.read(run) for run in runs])
+    card = model_card(chosen, checkpoint.read(twin), data_of(chosen), seeds)
+    model = checkpoint.restore(chosen)
+    model.card = {"about": about, "date": date_of(chosen.path.parent), **card}
+    checkpoint.save(model, PRETRAINED / f"{name}.safetensors")
+    cards = {name: checkpoint.read(name).card for name in checkpoint.pretrained_names()}
+    before, _, rest = README.read_text(encoding="utf-8").partition(TABLE)
+    _, _, after = rest.partition("\n\n")
+    write_text(README, f"{before}{TABLE}{table(cards)}\n\n{after}")
+    reliabilities = {name: metrics.Reliability(**c["reliability"]) for name, c in cards.items()}
+    title = "Probabilities of the networks that come with the package, on their test sets"
+    plots.save(plots.reliability_diagram(reliabilities, title), FIGURE)
+    print(json.dumps({"name": name, **model.card}, indent=1))
+
+
+def median(runs: list[Checkpoint]) -> tuple[Checkpoint, dict[str, float]]:
+    """The run with the median test error, the lower one of two, and the errors of all seeds.
+
+    Raises:
+        LenetError: they are not one recipe with different seeds, measured on a test set.
+    """
+    recipes = [Recipe.from_dict(run.card.get("recipe"), str(run.path)) for run in runs]
+    for run, recipe in zip(runs, recipes, strict=True):
+        if dataclasses.replace(recipe, seed=recipes[0].seed) != recipes[0]:
+            raise LenetError(f"{run.path} is of another recipe than {runs[0].path}")
+        if run.card["measured_on"] != "test":
+            raise LenetError(f"{run.path} held out images of its training set")
+    seeds = {str(recipe.seed): run.card["error"] for run, recipe in zip(runs, recipes, strict=True)}
+    if len(seeds) < len(runs):
+        raise LenetError("two of the runs have the same seed")
+    ordered = sorted(runs, key=lambda run: run.card["error"])
+    return ordered[(len(runs) - 1) // 2], dict(sorted(seeds.items(), key=lambda item: int(item[0])))
+
+
+def data_of(run: Checkpoint) -> data.Dataset:
+    dataset = data.load(run.card["recipe"]["data"])
+    if dataset.checksums != run.card["data"]["sha256"]:
+        raise LenetError(f"{run.path} was trained on another {dataset.name} than is here")
+    return dataset
+
+
+def date_of(run: Path) -> str:
+    """The day on which a run began, as 2026-01-31."""
+    record = json.loads((run / "environment.json").read_text(encoding="utf-8"))
+    return record["started"][:10]
+
+
+def model_card(
+    chosen: Checkpoint, twin: Checkpoint, dataset: data.Dataset, seeds: dict[str, float]
+) -> dict[str, Any]:
+    """What is known of a network, JSON-able.
+
+    To what training says (classes, recipe, preprocessing, data, measured_on, error, and the
+    rejection_threshold of the strictest target) come
+
+        seeds: seed -> test error of all runs of the recipe.
+        temperature: fitted on the twin's held-out images.
+        ece_before, reliability: expected calibration error on the test set with temperature 1;
+            `lenet.metrics.Reliability` of the probabilities with it.
+        rejections: `lenet.metrics.Rejection` for each target, measured on the test set.
+        held_out: the same on images that decided none of it but the temperature: the twin's
+            error and expected calibration error, and what the thresholds do there.
+
+    Raises:
+        LenetError: the twin is of another recipe or held nothing out.
+    """
+    recipe = Recipe.from_dict(chosen.card["recipe"])
+    validation = twin.card["recipe"]["validation"]
+    if Recipe.from_dict(twin.card["recipe"]) != dataclasses.replace(
+        recipe, validation=validation or 10_000
+    ):
+        raise LenetError(
+            f"{twin.path} is no twin of {chosen.path}: train it by the same recipe "
+            f"({recipe.name}) with --seed {recipe.seed} --validation 10000"
+        )
+    held = dataset.hold_out(validation).test
+    held_scores = evaluation.scorer(twin)(held.images)
+    temperature = metrics.fit_temperature(held_scores, held.labels)
+    twin_report = metrics.report(held_scores, held.labels, dataset.classes, temperature)
+    scores = evaluation.scorer(chosen)(dataset.test.images)
+    report = metrics.report(scores, dataset.test.labels, dataset.classes, temperature)
+    before = metrics.report(scores, dataset.test.labels, dataset.classes)
+    return {
+        **chosen.card,
+        "error": report.error,
+        "rejection_threshold": report.trust_threshold,
+        "seeds": seeds,
+        "temperature": temperature,
+        "ece_before": before.reliability.ece,
+        "reliability": dataclasses.asdict(report.reliability),
+        "rejections": [dataclasses.asdict(found) for found in report.rejections],
+        "held_out": {
+            "images": twin_report.count,
+            "error": twin_report.error,
+            "ece": twin_report.reliability.ece,
+            "rejections": [
+                rejected(held_scores, held.labels, found) for found in report.rejections
+            ],
+        },
+    }
+
+
+def rejected(
+    scores: NDArray[np.float32], labels: NDArray[np.int64], found: metrics.Rejection
+) -> dict[str, float | None]:
+    """What a threshold does on other images: share rejected and error of the rest."""
+    if found.threshold is None:
+        return {"target": found.target, "rejected": None, "error": None}
+    kept = metrics.confidence(scores) >= found.threshold
+    wrong = scores.argmax(1)[kept] != labels[kept]
+    return {
+        "target": found.target,
+        "rejected": 1 - float(kept.mean()),
+        "error": float(wrong.mean()) if len(wrong) else 0.0,
+    }
+
+
+def table(cards: dict[str, dict[str, Any]]) -> str:
+    """The networks and their numbers as a Markdown table."""
+    lines = [
+        "| name | recipe | test error, % (all seeds) | temperature | ECE before, after, % "
+        "| rejected, % for 0.5% error | for 0.1% | held out: error of the rest, % |",
+        "|---" * 8 + "|",
+    ]
+    for name, card in cards.items():
+        seed, errors = (
+            str(card["recipe"]["seed"]),
+            {s: percent(e) for s, e in card["seeds"].items()},
+        )
+        errors[seed] = f"**{errors[seed]}**"
+        shares = [percent(found["rejected"]) for found in card["rejections"]]
+        rests = ", ".join(percent(found["error"]) for found in card["held_out"]["rejections"])
+        lines.append(
+            f"| `{name}` | `{card['recipe']['name']}`, seed {seed} | {' '.join(errors.values())} "
+            f"| {card['temperature']:.3f} "
+            f"| {percent(card['ece_before'])}, {percent(card['reliability']['ece'])} "
+            f"| {' | '.join(shares)} | {rests} |"
+        )
+    return "\n".join(lines)
+
+
+def percent(share: float | None) -> str:
+    return "not reached" if share is None else f"{100 * share:.2f}"
+
+
+if __name__ == "__main__":
+    try:
+        tyro.cli(ship)
+    except LenetError as error:
+        raise SystemExit(f"lenet.shipping: {error}") from None

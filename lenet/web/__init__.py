@@ -1,0 +1,12 @@
+"""The page and the REST server: `app` for any ASGI server and for tests, `serve` for people."""
+
+from lenet import errors
+
+with errors.extra("web"):
+    import python_multipart  # noqa: F401 - FastAPI imports it when the first form comes
+
+    from lenet.web.application import app
+    from lenet.web.limits import Limits
+    from lenet.web.server import serve
+
+__all__ = ["Limits", "app", "serve"]

@@ -1,0 +1,189 @@
+"""What stands between the network and the application: who may ask, how much, and for how long."""
+
+import asyncio
+import logging
+from collections.abc import Collection
+from http import HTTPStatus
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from lenet.web import problems
+from lenet.web.limits import Limits
+from lenet.web.problems import Problem, busy
+
+PATIENCE = 4  # times the largest body: what is read only to be refused
+log = logging.getLogger("lenet.web")
+
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+
+class Guard:
+    """ASGI middleware: checks the host, bounds requests in size, time and number, and sets the
+    security headers on every answer.
+
+    Args:
+        app: what is guarded.
+        limits: of size, time and number.
+        hosts: the names by which the server may be called, without ports; None allows all. A
+            server on the loopback interface must name them, or a web site could point its own
+            name at it and read the answers (DNS rebinding).
+    """
+
+    def __init__(self, app: ASGIApp, limits: Limits, hosts: Collection[str] | None) -> None:
+        self.app, self.limits, self.hosts = app, limits, hosts
+        self.requests = 0  # that are being answered
+        self.buffered = 0  # bytes of bodies in memory
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = False
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                headers = MutableHeaders(scope=message)
+                headers.update(HEADERS)
+                headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        try:
+            await self.answer(scope, receive, send_with_headers)
+        except Exception as error:
+            problem = as_problem(error, scope)
+            # What is still to come of the request is not read: the connection must end.
+            problem.headers = {**(problem.headers or {}), "Connection": "close"}
+            if not started:
+                await problems.response(problem)(scope, receive, send_with_headers)
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope)
+        self.check_origin(headers)
+        body = Body(self, receive)
+        try:
+            try:
+                async with asyncio.timeout(self.limits.send_seconds):
+                    received = await body.read(headers)
+            except TimeoutError:
+                raise Problem(
+                    HTTPStatus.REQUEST_TIMEOUT,
+                    f"the request took longer than {self.limits.send_seconds:g} s to arrive",
+                ) from None
+            if self.requests >= self.limits.requests:
+                raise busy("too many requests at one time")
+            self.requests += 1
+            try:
+                async with asyncio.timeout(self.limits.seconds):
+                    await self.app(scope, replay(received, receive), send)
+            except TimeoutError:
+                raise busy(f"the answer took longer than {self.limits.seconds:g} s") from None
+            finally:
+                self.requests -= 1
+        finally:
+            self.buffered -= body.held
+
+    def check_origin(self, headers: Headers) -> None:
+        host = host_name(headers.get("host", ""))
+        if self.hosts is not None and host not in self.hosts:
+            raise Problem(
+                HTTPStatus.MISDIRECTED_REQUEST,
+                f"this server does not answer as {host!r}; its names: {', '.join(self.hosts)}",
+            )
+        if headers.get("sec-fetch-site") == "cross-site":
+            raise Problem(HTTPStatus.FORBIDDEN, "other sites' pages may not ask this server")
+
+
+class Body:
+    """The body of one request while it arrives.
+
+    Args:
+        guard: keeps the sum of all that is held.
+        receive: where it comes from.
+    """
+
+    def __init__(self, guard: Guard, receive: Receive) -> None:
+        self.guard, self.limits, self.receive = guard, guard.limits, receive
+        self.held = 0  # bytes in memory
+
+    async def read(self, headers: Headers) -> bytes:
+        """All of it. Raises Problem if it is too large, alone or with those of others."""
+        most = self.limits.body_bytes
+        too_large = Problem(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            f"a request may have {most:,} bytes; send fewer or smaller pictures",
+        )
+        # A client that is still sending does not see an answer: what is a little too large is
+        # read to its end and dropped. Who expects "100 Continue" waits for the answer.
+        patience = most if "expect" in headers else PATIENCE * most
+        if content_length(headers) > patience:
+            raise too_large
+        chunks, size = [], 0
+        while True:
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                raise ConnectionError("the client left")
+            chunk = message.get("body", b"")
+            size += len(chunk)
+            if size > patience:
+                raise too_large
+            if size <= most:
+                self.hold(len(chunk))
+                chunks.append(chunk)
+            if not message.get("more_body", False):
+                break
+        if size > most:
+            raise too_large
+        return b"".join(chunks)
+
+    def hold(self, size: int) -> None:
+        self.held += size
+        self.guard.buffered += size
+        if self.guard.buffered > self.limits.buffered_bytes:
+            raise busy("too much is being sent at one time")
+
+
+def content_length(headers: Headers) -> int:
+    """What the request says of its size; 0 if nothing or nonsense."""
+    text = headers.get("content-length", "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0
+
+
+def host_name(host: str) -> str:
+    """The Host header without its port: "[::1]:80" -> "[::1]"."""
+    return (host.split("]")[0] + "]" if host.startswith("[") else host.split(":")[0]).lower()
+
+
+def replay(body: bytes, receive: Receive) -> Receive:
+    """The received body as one message, then whatever still comes: the disconnection."""
+    pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive_again() -> Message:
+        return pending.pop() if pending else await receive()
+
+    return receive_again
+
+
+def as_problem(error: Exception, scope: Scope) -> HTTPException:
+    """The problem that an exception tells; those that nobody foresaw are logged."""
+    if isinstance(error, HTTPException):
+        return error
+    if not isinstance(error, ConnectionError):
+        log.error("%s %s failed", scope["method"], scope["path"], exc_info=error)
+    return Problem(
+        HTTPStatus.INTERNAL_SERVER_ERROR, "the server failed at this; its log says where"
+    )

@@ -1,0 +1,66 @@
+"""Errors in one format: problem details for HTTP (RFC 9457)."""
+
+import json
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_SECONDS = 1  # when to come back after "too busy"
+
+
+class Details(BaseModel):
+    """What went wrong with a request."""
+
+    type: str = Field(default="about:blank", description="Always so: the status says it all.")
+    title: str = Field(description="The status in words.")
+    status: int = Field(description="The HTTP status code.", ge=400, le=599)
+    detail: str = Field(description="What was wrong, and what to do about it.")
+
+
+class Problem(HTTPException):
+    """Ends a request with `status` and one sentence that says what to do."""
+
+    def __init__(self, status: HTTPStatus, detail: str) -> None:
+        headers = {}
+        if status == HTTPStatus.SERVICE_UNAVAILABLE:
+            headers["Retry-After"] = str(RETRY_SECONDS)
+        super().__init__(status, detail, headers)
+
+
+def busy(what: str) -> Problem:
+    return Problem(HTTPStatus.SERVICE_UNAVAILABLE, f"{what}; try again in a moment")
+
+
+def body(status: int, detail: str) -> bytes:
+    """The JSON of a problem."""
+    details = Details(title=HTTPStatus(status).phrase, status=status, detail=detail)
+    return json.dumps(details.model_dump()).encode()
+
+
+def response(problem: HTTPException) -> Response:
+    """The answer that tells of a problem."""
+    content = body(problem.status_code, problem.detail)
+    return Response(content, problem.status_code, problem.headers, media_type=MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Lets the application answer in this format wherever the framework has one of its own."""
+
+    async def of_status(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        return response(error)
+
+    async def of_values(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        wrong = "; ".join(
+            f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()
+        )
+        return response(Problem(HTTPStatus.UNPROCESSABLE_ENTITY, wrong))
+
+    app.add_exception_handler(HTTPException, of_status)
+    app.add_exception_handler(RequestValidationError, of_values)

@@ -1,0 +1,226 @@
+"""What programs send and get, as OpenAPI shows it."""
+
+import base64
+from enum import StrEnum
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from lenet.prediction import Prediction
+from lenet.preprocess import Preprocessed
+
+
+class Preprocessing(StrEnum):
+    """What is done to a picture before the network sees it."""
+
+    AUTO = "auto"
+    DIGIT = "digit"
+    PLAIN = "plain"
+    NONE = "none"
+
+
+class Array(BaseModel):
+    """Numbers, packed."""
+
+    shape: list[int]
+    data: str = Field(
+        description="base64 of the numbers as little-endian float32, the last axis fastest."
+    )
+
+    @classmethod
+    def of(cls, values: NDArray[np.float32]) -> "Array":
+        data = np.ascontiguousarray(values, "<f4").tobytes()
+        return cls(shape=list(values.shape), data=base64.b64encode(data).decode())
+
+
+class Pixels(BaseModel):
+    """A grey picture."""
+
+    width: int
+    height: int
+    data: str = Field(description="base64 of the rows, a byte a pixel, 0 black and 255 white.")
+
+    @classmethod
+    def of(cls, picture: NDArray[np.uint8]) -> "Pixels":
+        height, width = picture.shape
+        return cls(width=width, height=height, data=base64.b64encode(picture.tobytes()).decode())
+
+
+class Answer(BaseModel):
+    """What one picture shows."""
+
+    label: str | None = Field(description="Name of the class; null if there is nothing to read.")
+    probabilities: dict[str, float] = Field(description="Class -> 0..1; empty without a label.")
+    rejected: bool = Field(description='Whether not to trust the answer: "not sure".')
+    reason: str | None = Field(description="Why there is no label, or why it is not sure.")
+
+    @classmethod
+    def of(cls, found: Prediction) -> "Answer":
+        return cls(
+            label=found.label,
+            probabilities={name: round(p, 6) for name, p in found.probabilities.items()},
+            rejected=found.rejected,
+            reason=found.reason,
+        )
+
+
+class Predictions(BaseModel):
+    """The answers to a request, in the order of its pictures."""
+
+    model: str
+    answers: list[Answer]
+
+
+class Step(Pixels):
+    """One step of the preprocessor, as a small picture."""
+
+    name: str
+
+
+class Placement(BaseModel):
+    """Which part of the picture became which part of the 28x28 pixels."""
+
+    box: tuple[float, float, float, float] = Field(
+        description="Left, top, right and bottom in the picture, in shares of its width and height."
+    )
+    field: tuple[float, float, float, float] = Field(
+        description="Left, top, right and bottom in the 28x28 pixels."
+    )
+
+
+class Activation(Array):
+    """What one layer answers."""
+
+    name: str = Field(description="As in `lenet.trace`; the first is the prepared input.")
+
+
+class Trace(BaseModel):
+    """One picture on its way through the preprocessor and every layer of the network."""
+
+    model: str
+    answer: Answer
+    image: Pixels | None = Field(description="What the network sees; null if nothing was found.")
+    steps: list[Step] = Field(description="The preprocessor's steps, at most 112 pixels a side.")
+    placement: Placement | None
+    layers: list[Activation] = Field(description="Every layer; empty if nothing was found.")
+
+
+class Images(BaseModel):
+    """Pictures as JSON: PNG, JPEG, GIF, WebP, TIFF, BMP or PPM files."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    images: list[str] = Field(min_length=1, description="base64 of the files.")
+
+
+class Layer(BaseModel):
+    """A layer as the page draws and explains it."""
+
+    name: str = Field(description="As in weights and in a trace: C1, S2, C3 ...")
+    answers: str = Field(description="Name in a trace of what the layer answers, after `squash`.")
+    kind: Literal[
+        "convolution", "subsampling", "average", "maximum", "full connection", "distances"
+    ]
+    shape: list[int] = Field(description="Maps, height, width; or units.")
+    window: int = Field(description="Side of the square of inputs that a unit sees in a map.")
+    stride: int
+    padding: int
+    squash: str | None = Field(description="The function applied to the weighted sum.")
+    connections: list[list[int]] = Field(description="For each map, the maps that it reads.")
+    weights: Array | None = Field(
+        description="Convolution: a kernel for each connection, in their order. Subsampling: a "
+        "coefficient for each map. Full connection: (units, inputs). Distances: the codes."
+    )
+    biases: Array | None
+    scale: float = Field(description="Of the sum of the window's values: average 1/4, sum 1.")
+
+
+class Field28(BaseModel):
+    """Where the 28x28 pixels lie in the network's input: x -> offset + scale * x."""
+
+    shape: list[int]
+    offset: float
+    scale: float
+
+
+class ModelCard(BaseModel):
+    """A network that answers here."""
+
+    name: str
+    network: str
+    classes: list[str]
+    parameters: int
+    preprocessing: Preprocessing
+    data: str | None = Field(description="The data set it was trained on.")
+    recipe: str | None
+    test_error: float | None = Field(description="Share of the test set answered wrong, 0..1.")
+    rejection_threshold: float | None = Field(
+        description="Best minus second-best score below which an answer is not sure."
+    )
+    trusted_error: float | None = Field(
+        description="Share of the sure answers on the test set that are wrong, 0..1."
+    )
+    examples: bool = Field(description="Whether its test set is on this machine.")
+
+
+class Models(BaseModel):
+    """The networks that answer here; the first one does if none is named."""
+
+    models: list[ModelCard]
+
+
+class Model(ModelCard):
+    """A network with all its layers and weights."""
+
+    input: Field28
+    layers: list[Layer]
+
+
+class Example(BaseModel):
+    """An image of the test set."""
+
+    index: int
+    label: str
+    image: Pixels
+
+
+class Mistake(Example):
+    """An image of the test set that the network gets wrong."""
+
+    answer: str
+    margin: float = Field(description="Score of the answer minus score of the right class.")
+
+
+class Mistakes(BaseModel):
+    """The hardest mistakes, the largest margin first."""
+
+    errors: int
+    images: int
+    mistakes: list[Mistake]
+
+
+class Health(BaseModel):
+    """The server answers."""
+
+    status: Literal["ok"] = "ok"
+
+
+def placement_of(found: Preprocessed) -> Placement | None:
+    """Where in the 28x28 pixels the found part of a picture went."""
+    if found.image is None or found.box is None or found.shift is None:
+        return None
+    (left, top, right, bottom), (x, y) = found.box, found.shift
+    picture = found.steps.get("grayscale", found.image)
+    fitted = found.steps.get("20x20")
+    if fitted is None:  # the whole picture fills the field
+        longer = max(right - left, bottom - top)
+        width, height = ((side * 28 / longer) for side in (right - left, bottom - top))
+    else:
+        height, width = fitted.shape
+    rows, columns = picture.shape
+    return Placement(
+        box=(left / columns, top / rows, right / columns, bottom / rows),
+        field=(x, y, x + width, y + height),
+    )

@@ -1,0 +1,399 @@
+// The page: what is drawn goes to the server, and its answer to every part of the page.
+
+import { paintPicture, pixel, readColours } from "./colours.js";
+import { Drawing, UNCHANGED } from "./drawing.js";
+import { explain } from "./explain.js";
+import { Network } from "./network.js";
+import * as service from "./service.js";
+
+const $ = (id) => document.getElementById(id);
+const percent = (share) => (share > 0.9995 && share < 1 ? ">99.9%" : `${(100 * share).toFixed(1)}%`);
+
+let model = null; // what is chosen, with its weights
+let found = null; // the last trace
+let asking = null; // the question that is on its way: { finished }
+let waiting = null; // what to ask next: only the latest
+let pointerUp = null; // when the pen was lifted, until the page shows it
+
+const drawing = new Drawing($("drawing"), changed, lifted);
+export const network = new Network($("layers"), (chosen, said) => showUnit(said));
+
+// Asking
+
+/** Called after every change of what is asked about; finished: the page may speak of it. */
+function changed(finished) {
+  if (finished) pointerUp ??= performance.now();
+  drawing.show();
+  showField();
+  ask(finished);
+}
+
+/** Called when the pen is lifted where it was: nothing has changed, but now it is finished. */
+function lifted() {
+  pointerUp ??= performance.now();
+  if (asking && !waiting) asking.finished = true;
+  else if (waiting) waiting.finished = true;
+  else shown();
+}
+
+/** Asks about the drawing as it is now; while an answer is awaited, only the latest waits. */
+function ask(finished) {
+  waiting = { finished: finished || Boolean(waiting?.finished) };
+  if (!asking) askNext();
+}
+
+async function askNext() {
+  while (waiting && model) {
+    asking = waiting;
+    waiting = null;
+    const { name } = model;
+    try {
+      const trace = drawing.empty ? null : await follow(name);
+      if (name === model.name) show(trace, asking.finished);
+      say("");
+    } catch (error) {
+      say(error.message);
+    }
+  }
+  asking = null;
+}
+
+/** Sends the drawing and gives its trace, with where the sent picture lies on the canvas. */
+async function follow(name) {
+  const prepared = $("prepare").checked;
+  const { frame } = drawing;
+  const trace = await service.trace(name, drawing.sent(prepared), prepared ? "auto" : "none");
+  return { ...trace, frame };
+}
+
+// Showing
+
+function show(trace, finished) {
+  found = trace;
+  showAnswer(trace?.answer);
+  showSteps(trace?.steps ?? []);
+  network.show(trace?.layers.size ? trace.layers : null);
+  if (network.layers && !network.chosen) network.choose(firstUnit());
+  else showUnit(false);
+  if (finished) shown();
+}
+
+/** Tells what is shown, to screen readers and to whoever measures how long it took. */
+function shown() {
+  announce(found?.answer);
+  if (pointerUp === null) return;
+  const start = pointerUp;
+  pointerUp = null;
+  // A message posted from an animation frame comes when the frame has been drawn.
+  requestAnimationFrame(() => {
+    const { port1, port2 } = new MessageChannel();
+    port1.onmessage = () => performance.measure("pointer-up to page", { start });
+    port2.postMessage(null);
+  });
+}
+
+function showAnswer(answer) {
+  const ranked = Object.entries(answer?.probabilities ?? {}).sort((a, b) => b[1] - a[1]);
+  const label = $("label");
+  label.textContent = answer?.label ?? "–";
+  label.classList.toggle("word", label.textContent.length > 2);
+  $("answer").classList.toggle("unsure", Boolean(answer?.rejected));
+  if (!answer) {
+    $("trust").textContent = "Nothing drawn yet.";
+    $("second").textContent = "";
+  } else if (answer.label === null) {
+    $("trust").textContent = capital(answer.reason);
+    $("second").textContent = "";
+  } else {
+    $("trust").replaceChildren(...trustWords(answer));
+    $("second").textContent = `Second guess: ${ranked[1][0]}, ${percent(ranked[1][1])}`;
+  }
+  const { label: truth } = drawing.picture ?? {};
+  $("truth").textContent = truth === undefined ? "" : `The test set says ${truth}.`;
+  $("truth").classList.toggle("wrong", truth !== undefined && answer?.label !== truth);
+  model.classes.forEach((name, i) => {
+    const row = $("bars").children[i];
+    const share = answer?.probabilities[name] ?? 0;
+    row.querySelector("meter").value = share;
+    row.querySelector("output").textContent = answer?.label == null ? "" : percent(share);
+    row.classList.toggle("best", name === answer?.label);
+  });
+}
+
+function trustWords(answer) {
+  const scores = [...found.layers.get("output").values].sort((a, b) => b - a);
+  const margin = (scores[0] - scores[1]).toFixed(1);
+  const strong = document.createElement("b");
+  strong.textContent = answer.rejected ? "Not sure." : "Sure.";
+  const { rejection_threshold: threshold, trusted_error: wrong } = model;
+  if (threshold === null) return [strong, " This model has no measured threshold, so no answer is trusted."];
+  const measured = wrong === null ? "" : ` (on the test set ${(100 * wrong).toFixed(2)}% of those are wrong)`;
+  const words = ` Best and second score are ${margin} apart; from ${threshold.toFixed(1)} on, answers are trusted${measured}.`;
+  return [strong, words];
+}
+
+function showSteps(steps) {
+  const bright = (name) => ["ink", "marks", "cropped", "strokes", "20x20", "28x28"].includes(name);
+  $("steps").replaceChildren(...steps.map((step) => {
+    const item = document.createElement("li");
+    const canvas = document.createElement("canvas");
+    canvas.setAttribute("aria-hidden", "true");
+    paintPicture(canvas, step, bright(step.name));
+    item.append(canvas, step.name.replace("x", "×"));
+    return item;
+  }));
+}
+
+function showUnit(said) {
+  if (!network.chosen) return;
+  network.mark();
+  explain(network, $("unit-words"), $("arithmetic"), said ? $("unit-live") : document.createElement("p"));
+  showField();
+}
+
+/** The chosen unit's receptive field, on the drawing. */
+function showField() {
+  const canvas = $("drawing-marks");
+  const side = $("drawing").clientWidth;
+  const density = window.devicePixelRatio || 1;
+  canvas.width = canvas.height = Math.round(side * density);
+  if (!network.chosen || !found?.placement) return;
+  const context = canvas.getContext("2d");
+  const { top, left, bottom, right } = network.seen()[0];
+  const { offset, scale } = model.input;
+  const { box, field } = found.placement;
+  const across = (x) => box[0] + (((x - offset) / scale - field[0]) / (field[2] - field[0])) * (box[2] - box[0]);
+  const down = (y) => box[1] + (((y - offset) / scale - field[1]) / (field[3] - field[1])) * (box[3] - box[1]);
+  const { frame } = found;
+  const x = (share) => (frame.x + share * frame.width) * canvas.width;
+  const y = (share) => (frame.y + share * frame.height) * canvas.width;
+  context.strokeStyle = getComputedStyle(canvas).getPropertyValue("--accent");
+  context.lineWidth = 2 * density;
+  context.strokeRect(x(across(left)), y(down(top)), x(across(right)) - x(across(left)), y(down(bottom)) - y(down(top)));
+}
+
+/** Something to look at from the beginning: the most active unit of the second convolution. */
+function firstUnit() {
+  const convolutions = network.views.filter((view) => view.layer.kind === "convolution");
+  const { layer, number, form } = convolutions[Math.min(1, convolutions.length - 1)] ?? network.views.at(-1);
+  const { values } = network.layers.get(layer.answers);
+  const best = values.reduce((most, value, i) => (value > values[most] ? i : most), 0);
+  const size = form.width * form.height;
+  const inside = best % size;
+  return { number, map: Math.floor(best / size), y: Math.floor(inside / form.width), x: inside % form.width };
+}
+
+function announce(answer) {
+  if (!answer) $("live").textContent = "Nothing drawn.";
+  else if (answer.label === null) $("live").textContent = answer.reason;
+  else $("live").textContent = `${answer.label}. ${answer.rejected ? "Not sure." : "Sure."} ${$("second").textContent}`;
+}
+
+function say(words) {
+  $("status").textContent = words;
+}
+
+function capital(words) {
+  return `${words[0].toUpperCase()}${words.slice(1)}.`;
+}
+
+function showLegend() {
+  const context = $("legend").getContext("2d");
+  const image = context.createImageData(129, 1);
+  const pixels = new Uint32Array(image.data.buffer);
+  for (let i = 0; i < 129; i++) pixels[i] = pixel(i - 64, 64);
+  context.putImageData(image, 0, 0);
+}
+
+function redraw() {
+  readColours();
+  showLegend();
+  drawing.show();
+  if (model) show(found, false);
+}
+
+// Choosing
+
+async function choose(name) {
+  try {
+    model = await service.model(name);
+  } catch (error) {
+    say(error.message);
+    return;
+  }
+  const error = model.test_error === null ? "" : ` · ${(100 * model.test_error).toFixed(2)}% test error`;
+  $("card").textContent = `${model.network} · ${model.parameters.toLocaleString("en")} parameters${error}` +
+    (model.data ? ` · ${model.data}` : "");
+  document.title = `${name}: watch a network read`;
+  const bars = model.classes.map((label) => {
+    const row = document.createElement("li");
+    const word = document.createElement("span");
+    word.textContent = label;
+    const meter = document.createElement("meter");
+    meter.max = 1;
+    meter.setAttribute("aria-label", `probability of ${label}`);
+    row.append(word, meter, document.createElement("output"));
+    return row;
+  });
+  $("bars").replaceChildren(...bars);
+  $("bars").classList.toggle("words", model.classes.some((label) => label.length > 2));
+  $("prepare").nextElementSibling.textContent =
+    model.preprocessing === "digit" ? "Find, crop and centre it first" : "Fit it into 28×28 first";
+  const separate = model.layers.some((layer) => layer.answers !== layer.name);
+  $("sums").hidden = !separate;
+  network.sums = separate && $("sums").querySelector(":checked").value === "before";
+  network.build(model);
+  $("unit-words").textContent = "Point at a unit, or move to a layer with Tab and to a unit with the arrow keys.";
+  $("arithmetic").replaceChildren();
+  found = null;
+  showField();
+  ask(false);
+}
+
+function takeExample(example) {
+  $("prepare").checked = false;
+  drawing.take(example.image.data, example.label);
+}
+
+async function upload(file) {
+  try {
+    $("prepare").checked = true;
+    await drawing.upload(file);
+  } catch (error) {
+    say(error.message);
+  }
+}
+
+/** Whether the model's test set is at hand; says so if not. */
+function testSet() {
+  if (!model.examples) {
+    say(`The test set is not on this machine. Get it with: lenet data ${model.data ?? "NAME"}; then start the server again.`);
+  }
+  return model.examples;
+}
+
+async function listMistakes() {
+  if (!testSet()) return;
+  try {
+    say("Looking through the test set …");
+    const { errors, images, mistakes } = await service.mistakes(model.name);
+    say("");
+    $("hardest-words").textContent =
+      `${errors} of ${images.toLocaleString("en")} test images are read wrong. The surest of these mistakes, what the test set says → the answer:`;
+    $("hardest-list").replaceChildren(...mistakes.map((mistake) => {
+      const item = document.createElement("li");
+      const button = document.createElement("button");
+      button.type = "button";
+      const canvas = document.createElement("canvas");
+      paintPicture(canvas, mistake.image, true);
+      button.append(canvas, `${mistake.label} → ${mistake.answer}`);
+      button.addEventListener("click", () => {
+        $("hardest").close();
+        takeExample(mistake);
+      });
+      item.append(button);
+      return item;
+    }));
+    $("hardest").showModal();
+  } catch (error) {
+    say(error.message);
+  }
+}
+
+const WORDS = {
+  across: (v) => `${Math.round(100 * v)}%`, down: (v) => `${Math.round(100 * v)}%`,
+  turn: (v) => `${v}°`, size: (v) => `${v.toFixed(2)}×`,
+  thick: (v) => `${Math.round(100 * v)}%`, noise: (v) => `${Math.round(100 * v)}%`,
+};
+
+function slide() {
+  for (const name of Object.keys(UNCHANGED)) {
+    const slider = $(name);
+    drawing.change[name] = slider.valueAsNumber;
+    const words = WORDS[name](slider.valueAsNumber).replace("-", "−");
+    slider.nextElementSibling.textContent = words;
+    slider.setAttribute("aria-valuetext", words);
+  }
+}
+
+// Wiring
+
+for (const name of Object.keys(UNCHANGED)) {
+  $(name).addEventListener("input", () => {
+    slide();
+    changed(false);
+  });
+  $(name).addEventListener("change", () => changed(true));
+}
+$("reset").addEventListener("click", () => {
+  for (const [name, value] of Object.entries(UNCHANGED)) $(name).value = value;
+  slide();
+  changed(true);
+});
+$("undo").addEventListener("click", () => drawing.undo());
+$("clear").addEventListener("click", () => {
+  $("prepare").checked = true;
+  drawing.clear();
+});
+$("prepare").addEventListener("change", () => changed(true));
+$("sums").addEventListener("change", () => {
+  network.sums = $("sums").querySelector(":checked").value === "before";
+  network.show(network.layers);
+});
+$("random").addEventListener("click", async () => {
+  if (!testSet()) return;
+  try {
+    takeExample(await service.randomExample(model.name));
+  } catch (error) {
+    say(error.message);
+  }
+});
+$("mistakes").addEventListener("click", listMistakes);
+$("file").addEventListener("change", () => {
+  if ($("file").files[0]) upload($("file").files[0]);
+  $("file").value = "";
+});
+document.addEventListener("paste", (event) => {
+  const file = [...event.clipboardData.files].find(({ type }) => type.startsWith("image/"));
+  if (file) upload(file);
+  else say("The clipboard holds no picture.");
+});
+document.addEventListener("dragover", (event) => event.preventDefault());
+document.addEventListener("drop", (event) => {
+  event.preventDefault();
+  if (event.dataTransfer.files[0]) upload(event.dataTransfer.files[0]);
+});
+
+const dark = matchMedia("(prefers-color-scheme: dark)");
+function setTheme(theme) {
+  document.documentElement.dataset.theme = theme;
+  $("theme").textContent = theme === "dark" ? "light" : "dark";
+  $("theme").setAttribute("aria-pressed", String(theme === "dark"));
+  redraw();
+}
+dark.addEventListener("change", () => setTheme(dark.matches ? "dark" : "light"));
+$("theme").addEventListener("click", () =>
+  setTheme(document.documentElement.dataset.theme === "dark" ? "light" : "dark"));
+new ResizeObserver(() => {
+  drawing.show();
+  showField();
+}).observe($("drawing").parentElement);
+
+setTheme(dark.matches ? "dark" : "light");
+slide();
+try {
+  const here = await service.models();
+  for (const [i, { name }] of here.entries()) {
+    const label = document.createElement("label");
+    const radio = document.createElement("input");
+    Object.assign(radio, { type: "radio", name: "model", value: name, checked: i === 0 });
+    radio.addEventListener("change", () => choose(name));
+    const word = document.createElement("span");
+    word.textContent = name;
+    label.append(radio, word);
+    $("models").append(label);
+  }
+  await choose(here[0].name);
+} catch (error) {
+  say(error.message);
+}

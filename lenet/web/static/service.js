@@ -1,0 +1,68 @@
+// The REST interface, as the page uses it.
+
+export async function models() {
+  return (await ask("v1/models")).models;
+}
+
+/** A model with its layers; weights and biases become Float32Arrays. */
+export async function model(name) {
+  const found = await ask(`v1/models/${encodeURIComponent(name)}`);
+  for (const layer of found.layers) {
+    layer.weights = layer.weights && { shape: layer.weights.shape, values: floats(layer.weights.data) };
+    layer.biases = layer.biases && floats(layer.biases.data);
+  }
+  return found;
+}
+
+/** Follows one picture (a Blob) through the network: layers by name, pixels as bytes. */
+export async function trace(name, picture, preprocessing) {
+  const body = new FormData();
+  body.append("images", picture, "picture");
+  const query = new URLSearchParams({ model: name, preprocessing });
+  const found = await ask(`v1/trace?${query}`, { method: "POST", body });
+  found.layers = new Map(
+    found.layers.map(({ name, shape, data }) => [name, { shape, values: floats(data) }]),
+  );
+  found.steps = found.steps.map(pixels);
+  return found;
+}
+
+export async function randomExample(name) {
+  const example = await ask(`v1/examples/random?${new URLSearchParams({ model: name })}`);
+  return { ...example, image: pixels(example.image) };
+}
+
+export async function mistakes(name) {
+  const found = await ask(`v1/examples/mistakes?${new URLSearchParams({ model: name })}`);
+  return { ...found, mistakes: found.mistakes.map((m) => ({ ...m, image: pixels(m.image) })) };
+}
+
+async function ask(path, options) {
+  let response;
+  try {
+    response = await fetch(path, options);
+  } catch {
+    throw new Error("The server does not answer. Is `lenet serve` still running?");
+  }
+  if (!response.ok) {
+    const problem = await response.json().catch(() => ({}));
+    throw new Error(problem.detail ?? `${response.status} ${response.statusText}`);
+  }
+  return response.json();
+}
+
+function pixels(picture) {
+  return { ...picture, data: bytes(picture.data) };
+}
+
+function floats(text) {
+  return new Float32Array(bytes(text).buffer);
+}
+
+function bytes(text) {
+  if (Uint8Array.fromBase64) return Uint8Array.fromBase64(text);
+  const characters = atob(text);
+  const found = new Uint8Array(characters.length);
+  for (let i = 0; i < found.length; i++) found[i] = characters.charCodeAt(i);
+  return found;
+}

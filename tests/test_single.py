@@ -1,0 +1,263 @@
+"""One image without PyTorch: scores and every layer against PyTorch in float64."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import needs_kernels
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+import lenet
+from lenet.engine import single
+from lenet.engine.single import SingleImage
+from lenet.errors import LenetError
+from lenet.models import Network, build
+
+pytestmark = needs_kernels
+SETS = single.instruction_sets()
+
+
+def picture(seed: int) -> NDArray[np.uint8]:
+    return np.random.default_rng(seed).integers(0, 256, (28, 28), np.uint8)
+
+
+def arrays(model: Network) -> dict[str, NDArray[np.float32]]:
+    return {name: p.detach().numpy() for name, p in model.named_parameters()}
+
+
+def check(
+    network: str, options: Mapping[str, Any], isa: str, seed: int = 0, scale: float = 1.0
+) -> None:
+    torch.manual_seed(seed)
+    model = build(network, dict(options))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(scale)
+    kernels = SingleImage(network, model.options, arrays(model), isa)
+    image = picture(seed)
+    x = model.prepare(image[None]).double()
+    with torch.no_grad():
+        expected = {"input": x, **lenet.trace(model.double(), x)}
+    found = kernels.trace(image)
+    assert list(found) == list(expected)
+    for name, value in expected.items():
+        want, got = value[0].numpy(), found[name]
+        assert got.shape == want.shape, name
+        error = np.linalg.norm(got - want) / max(float(np.linalg.norm(want)), 1e-30)
+        assert error < 1e-5, f"{name}: relative error {error:.2e}"
+    assert kernels.scores(image).tobytes() == found["output"].tobytes()
+
+
+@pytest.mark.parametrize("isa", SETS)
+@pytest.mark.parametrize("pooling", ["average", "max"])
+@pytest.mark.parametrize("activation", single.ACTIVATIONS)
+def test_lenet(activation: str, pooling: str, isa: str) -> None:
+    knobs = {"activation": activation, "pooling": pooling}
+    check("LeNet", knobs, isa)
+    check("LeNet", {**knobs, "input_size": 32, "padding": 0, "mean": 0.1307, "std": 0.3081}, isa)
+
+
+@pytest.mark.parametrize("isa", SETS)
+@pytest.mark.parametrize("subsampling", ["average", "sum"])
+@pytest.mark.parametrize("head", ["rbf", "softmax"])
+def test_lenet5(head: str, subsampling: str, isa: str) -> None:
+    options = {"head": head, "subsampling": subsampling, "subsampling_start": "random"}
+    check("LeNet5", {**options, "initial": "sqrt"}, isa)
+
+
+@pytest.mark.parametrize("isa", SETS)
+def test_lenet5s(isa: str) -> None:
+    check("LeNet5s", {}, isa)
+
+
+@st.composite
+def lenets(draw: st.DrawFn) -> dict[str, Any]:
+    """Networks of many sizes: 0 to 3 convolution stages, with padding, odd sides and 1x1 maps."""
+    side = draw(st.integers(28, 37))
+    options: dict[str, Any] = {
+        "input_size": side,
+        "activation": draw(st.sampled_from(single.ACTIVATIONS)),
+        "pooling": draw(st.sampled_from(["average", "max"])),
+        "classes": draw(st.integers(1, 40)),
+        "hidden": draw(st.lists(st.integers(1, 150), max_size=3)),
+        "mean": draw(st.floats(-1, 1)),
+        "std": draw(st.floats(0.1, 2)),
+    }
+    channels, kernels, paddings = [], [], []
+    for _ in range(draw(st.integers(0, 3))):
+        padding = draw(st.integers(0, 3))
+        widest = min(side + 2 * padding - 1, 7)
+        if widest < 1:
+            break
+        kernel = draw(st.integers(1, widest))
+        channels.append(draw(st.integers(1, 20)))
+        kernels.append(kernel)
+        paddings.append(padding)
+        side = (side + 2 * padding - kernel + 1) // 2
+    return {**options, "channels": channels, "kernel_sizes": kernels, "padding": paddings}
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(lenets(), st.sampled_from(SETS), st.integers(0, 1000), st.floats(0.1, 3))
+def test_any_lenet(options: dict[str, Any], isa: str, seed: int, scale: float) -> None:
+    check("LeNet", options, isa, seed, scale)
+
+
+@settings(max_examples=10, deadline=None, derandomize=True)
+@given(
+    st.sampled_from(["average", "sum"]),
+    st.sampled_from(["rbf", "softmax"]),
+    st.sampled_from(SETS),
+    st.integers(0, 1000),
+    st.floats(0.1, 3),
+)
+def test_any_lenet5(subsampling: str, head: str, isa: str, seed: int, scale: float) -> None:
+    options = {"subsampling": subsampling, "head": head, "subsampling_start": "random"}
+    check("LeNet5", options, isa, seed, scale)
+
+
+def test_images_one_after_the_other_and_layouts() -> None:
+    model = build("LeNet", {"padding": [2, 1], "input_size": 30})
+    kernels = SingleImage("LeNet", model.options, arrays(model))
+    images = np.stack([picture(seed) for seed in range(20)])
+    together = kernels.batch_scores(images)
+    alone = np.stack([kernels.scores(image) for image in images])
+    assert together.tobytes() == alone.tobytes()  # nothing of an image is left for the next
+    fresh = SingleImage("LeNet", model.options, arrays(model)).scores(images[7])
+    assert fresh.tobytes() == alone[7].tobytes()
+    turned = kernels.batch_scores(images.transpose(0, 2, 1))
+    assert turned.tobytes() == kernels.batch_scores(images.transpose(0, 2, 1).copy()).tobytes()
+    assert kernels.batch_scores(images[:0]).shape == (0, 10)
+
+
+def test_several_threads_at_once() -> None:
+    model = build("LeNet5", {})
+    kernels = SingleImage("LeNet5", model.options, arrays(model))
+    images = [picture(seed) for seed in range(4)]
+    want = [kernels.trace(image) for image in images]
+    failures = []
+
+    def work(number: int) -> None:
+        for _ in range(300):
+            found = kernels.trace(images[number])
+            if any((found[name] != value).any() for name, value in want[number].items()):
+                failures.append(number)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+
+
+def test_a_trace_is_the_callers_own() -> None:
+    model = build("LeNet", {})
+    kernels = SingleImage("LeNet", model.options, arrays(model))
+    first = kernels.trace(picture(0))
+    before = {name: value.copy() for name, value in first.items()}
+    kernels.trace(picture(1))
+    for name, value in first.items():
+        np.testing.assert_array_equal(value, before[name])
+        value[...] = 0  # and writeable
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"C1.weight": None}, "the weights lack C1.weight"),
+        ({"C1.weight": np.zeros((6, 1, 5, 4), np.float32)}, "C1.weight must be float32"),
+        ({"F6.bias": np.zeros(84)}, r"F6.bias must be float32 \(84,\), not float64"),
+        ({"C5.weight": np.zeros((120, 399), np.float32)}, "C5.weight must be float32"),
+        ({"more": np.zeros(1, np.float32)}, "the network has no more"),
+    ],
+)
+def test_weights_that_do_not_fit(change: dict[str, Any], words: str) -> None:
+    model = build("LeNet", {})
+    weights: dict[str, Any] = {**arrays(model), **change}
+    weights = {name: value for name, value in weights.items() if value is not None}
+    with pytest.raises(LenetError, match=words):
+        SingleImage("LeNet", model.options, weights)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [np.zeros((28, 28)), np.zeros((28, 27), np.uint8), np.zeros((1, 28, 28), np.uint8)],
+)
+def test_images_that_do_not_fit(image: Any) -> None:
+    model = build("LeNet", {})
+    kernels = SingleImage("LeNet", model.options, arrays(model))
+    for answer in (kernels.scores, kernels.trace):
+        with pytest.raises(LenetError, match="images must be uint8 of 28x28 pixels"):
+            answer(image)
+
+
+@pytest.mark.parametrize("options", [{"in_channels": 3}, {"input_size": 20, "padding": 2}])
+def test_networks_that_are_left_to_pytorch(options: dict[str, Any]) -> None:
+    model = build("LeNet", options)
+    assert single.unsupported("LeNet", model.options)
+    with pytest.raises(LenetError, match="cannot be served"):
+        SingleImage("LeNet", model.options, {})
+    assert single.unsupported("ResNet", {})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"input_size": 10**6},
+        {"padding": [10**10, 0]},
+        {"std": "x"},
+        {"channels": 3},
+        {"hidden": []},
+    ],
+)
+def test_options_that_describe_no_network(change: dict[str, Any], tmp_path: Path) -> None:
+    model = build("LeNet", {})
+    model.options = {**model.options, **change}
+    with pytest.raises(LenetError):
+        SingleImage("LeNet", model.options, arrays(model))
+    lenet.save(model, tmp_path / "x.safetensors")
+    with pytest.raises(LenetError, match=r"x\.safetensors"):
+        lenet.Predictor(tmp_path / "x.safetensors")
+
+
+def test_the_environment_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = build("LeNet", {})
+    assert SingleImage("LeNet", model.options, arrays(model)).isa == SETS[0]
+    monkeypatch.setenv("LENET_ENGINE", "portable")
+    assert SingleImage("LeNet", model.options, arrays(model)).isa == "portable"
+    monkeypatch.setenv("LENET_ENGINE", "mmx")
+    with pytest.raises(LenetError, match="'mmx' is not available"):
+        SingleImage("LeNet", model.options, arrays(model))
+
+
+@pytest.mark.parametrize("network", ["LeNet", "LeNet5", "LeNet5s"])
+def test_evaluation_prediction_and_trace_without_pytorch(
+    network: str, digit_folder: Path, tmp_path: Path
+) -> None:
+    model = build(network, {})
+    lenet.save(model, tmp_path / "x.safetensors")
+    script = (
+        "import sys, numpy as np, lenet\n"
+        "from lenet import checkpoint, data, evaluation\n"
+        "found = checkpoint.read(sys.argv[1])\n"
+        "test = data.load(sys.argv[2]).test\n"
+        "print(lenet.evaluate(found, test).error)\n"
+        "evaluation.tracer(found)(test.images[0])\n"
+        "lenet.Predictor(sys.argv[1]).predict(test.images[0])\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    line = [sys.executable, "-c", script, str(tmp_path / "x.safetensors"), str(digit_folder)]
+    done = subprocess.run(line, capture_output=True, text=True, check=False, env=os.environ)
+    assert done.returncode == 0, done.stderr
+    expected = lenet.evaluate(model, lenet.data.load(str(digit_folder)).test).error
+    assert float(done.stdout) == pytest.approx(expected, abs=0.011)
