@@ -235,11 +235,11 @@ def test_int8_weights_have_a_scale_for_each_output():
 
 
 def test_int8_refuses_sums_beyond_32_bits():
-    model = lenet.LeNet(channels=(100,), kernel_sizes=1, padding=0, hidden=(3,), activation="tanh")
+    model = lenet.LeNet(channels=(800,), kernel_sizes=1, padding=0, hidden=(1,), activation="tanh")
     with torch.no_grad():
         model.get_submodule("C3").weight[:] = 1
     how, stages = walk(model)
-    with pytest.raises(LenetError, match=r"C3 has 19,600 inputs.*export it in float32"):
+    with pytest.raises(LenetError, match=r"C3 has 156,800 inputs.*export it in float32"):
         quantised.quantise(how, stages, some_images(4))
 
 
@@ -312,8 +312,10 @@ def test_onnx_answers_as_the_network_in_any_batch(name, pixels, tmp_path):
     assert result.size == path.stat().st_size
 
 
-def test_what_answers_otherwise_is_not_written(tmp_path, monkeypatch):
-    found = checkpoint.read("lenet5-1998")
+def test_what_answers_otherwise_is_not_written(tmp_path_factory, tmp_path, monkeypatch):
+    path = tmp_path_factory.mktemp("model") / "small.safetensors"
+    lenet.save(lenet.LeNet(channels=(1,), hidden=()), path)
+    found = checkpoint.read(path)
     trial = agreement.trial(found, "nothing", None)
     wrong = agreement.Trial(trial.images, trial.words, trial.scores + 1)
     with pytest.raises(LenetError, match="other scores than the network, by up to 1 on 1,000 gen"):
@@ -437,4 +439,5 @@ def test_files_are_written_together_or_not_at_all(tmp_path):
     (folder / "b" / "x").write_text("")
     with pytest.raises(LenetError, match="cannot write"):
         c.write(folder, {"a": "new", "b": "new"})
-    assert [file.name for file in folder.iterdir() if file.name.startswith(".")] == []
+    assert (folder / "a").read_text() == "old"
+    assert {file.name for file in folder.iterdir()} == {"a", "b"}
