@@ -57,15 +57,13 @@ def evaluate(
 def scorer(model: Checkpoint, asked: str = "auto", threads: int | None = None) -> Scorer:
     """A function from uint8 images (N, 28, 28) to scores (N, classes), by the engine that serves.
 
-    PyTorch is imported only where our kernels, for batches or for one image, do not serve.
+    PyTorch is imported only where the fused kernels do not serve the network.
 
     Raises:
         LenetError: the engine that was asked for cannot serve, or the weights do not fit.
     """
     weights = list(model.weights.values())
     found = plan(model)
-    if isinstance(found, str) and asked in ("auto", "fused") and (kernels := one_image(model)):
-        return kernels.batch_scores
     name, _ = engine.choose(asked, "cpu", found)
     if name == "fused":
         assert not isinstance(found, str)
