@@ -371,6 +371,8 @@ def all_figures():
     yield plots.confusion_matrix(report)
     yield plots.rejection_curve(report)
     yield plots.worst_mistakes(images, labels, scores, CLOTHES, 8)
+    yield plots.reliability_diagram({"a": report.reliability, "b": report.reliability}, "title")
+    yield plots.corrupted_images({"none": images[:3], "fog": images[3:6]}, {"fog": 0.5}, "title")
     yield plots.contact_sheet(images, labels, CLOTHES, 5)
     yield plots.preprocessing_steps(steps, "boot.png", dict.fromkeys(CLOTHES, 0.1))
 
@@ -461,3 +463,36 @@ def test_other_kinds_of_files_are_refused(tmp_path, name):
     with pytest.raises(LenetError, match=r"\.png or \.svg"):
         plots.save(some_figure(), tmp_path / name)
     assert not list(tmp_path.iterdir())
+
+
+def test_reliability_diagram_has_every_bin_that_is_not_empty():
+    report = some_report(count=400, strength=2.0)
+    found = report.reliability
+    figure = plots.reliability_diagram({"one": found}, "title")
+    upper, lower = figure.axes
+    assert "one" in upper.get_title()
+    assert f"{found.ece:.2%}" in upper.get_title()
+    points = upper.containers[0].lines[0].get_xydata()
+    used = [i for i, count in enumerate(found.count) if count]
+    np.testing.assert_allclose(points, [(found.probability[i], found.accuracy[i]) for i in used])
+    assert [bar.get_height() for bar in lower.patches] == list(found.count)
+    for name, (low, high) in {"low": (0.0, 0.2775), "high": (0.7225, 1.0)}.items():
+        share = float(name == "high")  # none or all of ten: what tables of Wilson's interval say
+        ends = plots.wilson(np.array([share]), np.array([10.0]))
+        np.testing.assert_allclose(np.ravel(ends), (low, high), atol=1e-4)
+    with pytest.raises(LenetError, match="no network is there"):
+        plots.reliability_diagram({}, "title")
+
+
+def test_corrupted_images_stand_in_rows():
+    images, _, _ = some_answers(count=6)
+    rows = {"none": images[:3], "shot_noise": images[3:]}
+    (axes,) = plots.corrupted_images(rows, {"shot_noise": 0.1234}, "title").axes
+    sheet = axes.images[0].get_array()
+    assert sheet.shape == (2 * 32, 3 * 32)
+    np.testing.assert_array_equal(sheet[34:62, 2:30], images[3])
+    np.testing.assert_array_equal(sheet[2:30, 66:94], images[2])
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["none", "shot noise"]
+    assert [text.get_text() for text in axes.texts] == ["12.34%"]
+    with pytest.raises(LenetError, match="no images"):
+        plots.corrupted_images({}, {}, "title")

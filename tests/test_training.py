@@ -148,6 +148,7 @@ def test_run_folder(trained: runs.Run, quick_recipe: Recipe) -> None:
         "curves.png",
         "confusion.png",
         "rejection.png",
+        "reliability.png",
         "mistakes.png",
     }
     for picture in trained.path.glob("*.png"):
