@@ -215,7 +215,7 @@ def reliability_diagram(found: Mapping[str, Reliability], title: str) -> "Figure
     """
     if not found:
         raise LenetError("there is nothing to draw: no network is there")
-    figure = canvas(max(2.9 * len(found), 4.6), 4.6, title)
+    figure = canvas(max(2.9 * len(found), 5.4), 4.6, title)
     rows = figure.subplots(2, len(found), sharex=True, sharey="row", squeeze=False)
     for upper, lower, (name, reliability) in zip(*rows, found.items(), strict=True):
         upper.set_title(f"{name}\nexpected calibration error {reliability.ece:.2%}", **SMALL)

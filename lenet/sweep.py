@@ -276,7 +276,7 @@ class Trainer:
             self.bar.say(result(finished, self.turns).words)
         running = sum(trial.state is TrialState.RUNNING for trial in trials)
         done = sum(trial.state in studies.FINISHED for trial in trials)
-        note = f"{running} trials of other processes are running; {self.best}" if running else None
+        note = f"{running} running elsewhere; {self.best}" if running else self.best
         self.bar.advance(done - self.bar.done, note)
 
 

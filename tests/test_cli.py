@@ -16,8 +16,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import lenet
-from lenet import cli, runs
+from lenet import checkpoint, cli, runs
+from lenet.corruptions import CORRUPTIONS
 from lenet.recipes import RECIPES, Recipe
+
+FIGURES = ("confusion", "rejection", "reliability", "mistakes")
 
 Command = Callable[..., "subprocess.CompletedProcess[bytes]"]
 Digits = tuple[NDArray[np.uint8], NDArray[np.uint8]]
@@ -163,7 +166,7 @@ def test_predict_and_data_need_no_pytorch(
         ("predict", "name at least one picture"),
         ("predict x.png --model nowhere", "no model 'nowhere'"),
         ("predict x.png --model {broken}", "is not a whole safetensors file"),
-        ("predict x.png", "no trained model under runs/"),
+        ("predict x.png --model latest", "no trained model under runs/"),
         ("predict a.png b.png --show x.png --model {model}", "is one file for 2 pictures"),
         ("summary", "Missing from lenet summary"),
         ("summary nowhere", "no model 'nowhere'"),
@@ -296,9 +299,27 @@ def test_evaluate(answer: Answer, trained: runs.Run, tmp_path: Path) -> None:
     assert f"{trained.report.error:.2%}" in out
     assert "per class" in out
     assert "confusions" in out
-    for name in ("report.json", "confusion.png", "rejection.png", "mistakes.png"):
+    assert "expected calibration error" in out
+    assert "corruptions" not in out
+    for name in ("report.json", *(f"{what}.png" for what in FIGURES)):
         assert f"wrote {tmp_path / 'figures' / name}" in out
         assert (tmp_path / "figures" / name).exists()
+
+
+def test_evaluate_under_corruptions(answer: Answer, trained: runs.Run, tmp_path: Path) -> None:
+    words = ("evaluate", trained.path, "--corruptions", "--out", tmp_path)
+    status, out, _ = answer(*words, "--json")
+    assert status == 0
+    errors = json.loads(out)["corruptions"]
+    assert list(errors) == list(CORRUPTIONS)
+    assert (tmp_path / "corruptions.png").stat().st_size > 10_000
+    status, out, _ = answer(*words)
+    table = out.partition("error under corruptions")[2]
+    assert f"{np.mean([*errors.values()]):.2%}" in table
+    for name, error in errors.items():
+        assert name.replace("_", " ") in table
+        assert f"{error:.2%}" in table
+    assert f"wrote {tmp_path / 'corruptions.png'}" in out
 
 
 def test_evaluate_on_other_data(
@@ -313,6 +334,27 @@ def test_evaluate_on_other_data(
     assert status == 0
     assert json.loads(out)["count"] == TRAIN
     assert json.loads(out)["error"] < trained.report.error
+
+
+# models
+
+
+def test_models(answer: Answer) -> None:
+    status, out, err = answer("models")
+    assert (status, err) == (0, "")
+    status, lines, _ = answer("models", "--json")
+    assert status == 0
+    found = [json.loads(line) for line in lines.splitlines()]
+    assert [line["name"] for line in found] == checkpoint.pretrained_names()
+    for line in found:
+        assert checkpoint.read(line["name"]).card.items() <= line.items()
+        file = checkpoint.PRETRAINED / f"{line['name']}.safetensors"
+        assert line["bytes"] == file.stat().st_size
+        assert line["parameters"] in (60_000, 61_706)
+        (row,) = [row for row in out.splitlines() if f"  {line['name']}  " in row]
+        recipe = f"{line['recipe']['name']}, seed {line['recipe']['seed']}"
+        for word in (line["about"], f"{line['error']:.2%}", recipe, line["date"]):
+            assert word in row
 
 
 # predict

@@ -371,6 +371,8 @@ def all_figures():
     yield plots.confusion_matrix(report)
     yield plots.rejection_curve(report)
     yield plots.worst_mistakes(images, labels, scores, CLOTHES, 8)
+    yield plots.reliability_diagram({"a": report.reliability, "b": report.reliability}, "title")
+    yield plots.corrupted_images({"none": images[:3], "fog": images[3:6]}, {"fog": 0.5}, "title")
     yield plots.contact_sheet(images, labels, CLOTHES, 5)
     yield plots.preprocessing_steps(steps, "boot.png", dict.fromkeys(CLOTHES, 0.1))
 
@@ -461,3 +463,80 @@ def test_other_kinds_of_files_are_refused(tmp_path, name):
     with pytest.raises(LenetError, match=r"\.png or \.svg"):
         plots.save(some_figure(), tmp_path / name)
     assert not list(tmp_path.iterdir())
+
+
+def test_reliability_diagram_has_every_bin_that_is_not_empty():
+    report = some_report(count=400, strength=2.0)
+    found = report.reliability
+    figure = plots.reliability_diagram({"one": found}, "title")
+    upper, lower = figure.axes
+    assert "one" in upper.get_title()
+    assert f"{found.ece:.2%}" in upper.get_title()
+    points = upper.containers[0].lines[0].get_xydata()
+    used = [i for i, count in enumerate(found.count) if count]
+    np.testing.assert_allclose(points, [(found.probability[i], found.accuracy[i]) for i in used])
+    assert [bar.get_height() for bar in lower.patches] == list(found.count)
+    for name, (low, high) in {"low": (0.0, 0.2775), "high": (0.7225, 1.0)}.items():
+        share = float(name == "high")  # none or all of ten: what tables of Wilson's interval say
+        ends = plots.wilson(np.array([share]), np.array([10.0]))
+        np.testing.assert_allclose(np.ravel(ends), (low, high), atol=1e-4)
+    with pytest.raises(LenetError, match="no network is there"):
+        plots.reliability_diagram({}, "title")
+
+
+def test_corrupted_images_stand_in_rows():
+    images, _, _ = some_answers(count=6)
+    rows = {"none": images[:3], "shot_noise": images[3:]}
+    (axes,) = plots.corrupted_images(rows, {"shot_noise": 0.1234}, "title").axes
+    sheet = axes.images[0].get_array()
+    assert sheet.shape == (2 * 32, 3 * 32)
+    np.testing.assert_array_equal(sheet[34:62, 2:30], images[3])
+    np.testing.assert_array_equal(sheet[2:30, 66:94], images[2])
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["none", "shot noise"]
+    assert [text.get_text() for text in axes.texts] == ["12.34%"]
+    with pytest.raises(LenetError, match="no images"):
+        plots.corrupted_images({}, {}, "title")
+
+
+# Sweeps
+
+
+def test_importances_are_bars() -> None:
+    figure = plots.importances({"lr": 0.7, "activation": 0.3}, "x")
+    (axes,) = figure.axes
+    assert [bar.get_width() for bar in axes.patches] == [0.7, 0.3]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["lr", "activation"]
+    assert [text.get_text() for text in axes.texts] == ["70%", "30%"]
+
+
+def test_parallel_coordinates() -> None:
+    """Heights on each axis, on linear, logarithmic and word axes; the best on top, in orange."""
+    axes = [
+        plots.Coordinate("epochs", [10, 20, 15, 10]),
+        plots.Coordinate("lr", [1e-4, 1e-3, 1e-2, 1e-4], log=True),
+        plots.Coordinate("pooling", [0, 1, 0, 1], labels=("average", "max")),
+    ]
+    figure = plots.parallel_coordinates(axes, [0.04, 0.01, None, 0.02], "x")
+    (drawn,) = figure.axes
+    lines = [np.asarray(line.get_ydata()) for line in drawn.lines if len(line.get_ydata()) == 4]
+    stopped, worst, middle, best = lines
+    np.testing.assert_allclose(stopped[:2], [0.5, 1])
+    np.testing.assert_allclose(worst[[0, 1, 3]], [0, 0, 1], atol=1e-12)
+    np.testing.assert_allclose(middle[[0, 1, 3]], [0, 0, 0.5], atol=1e-12)
+    np.testing.assert_allclose(best[[0, 1, 3]], [1, 0.5, 0], atol=1e-12)
+    assert np.isnan(stopped[3])
+    assert stopped[2] < 0.5 and worst[2] < 0.5 < middle[2] and best[2] > 0.5
+    colors = [line.get_color() for line in drawn.lines if len(line.get_ydata()) == 4]
+    assert colors[0] == plots.LINE and colors[3] == plots.ORANGE
+    assert sum(colors[1]) > sum(colors[2])  # paler
+    words = [text.get_text() for text in drawn.texts]
+    assert {"10", "20", "0.0001", "0.01", "average", "max", "1", "4"} <= set(words)
+    with pytest.raises(LenetError, match="every axis"):
+        plots.parallel_coordinates(axes, [0.1], "x")
+
+
+def test_parallel_coordinates_of_one_trial() -> None:
+    """Equal values stand in the middle; an error of 0 has no logarithm."""
+    figure = plots.parallel_coordinates([plots.Coordinate("lr", [0.1], log=True)], [0.0], "x")
+    line = next(line for line in figure.axes[0].lines if len(line.get_ydata()) == 2)
+    np.testing.assert_allclose(np.asarray(line.get_ydata()), [0.5, 0.5])

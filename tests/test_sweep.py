@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from lenet.errors import LenetError
 from lenet.recipes import Recipe, find
 
 HELD_OUT = 160
+PATIENCE = 900  # seconds after which a process of a test is taken to hang
 LR = "lr=1e-4..3e-2:log"
 ACTIVATION = "activation=relu,tanh"
 
@@ -297,7 +299,7 @@ def test_processes_that_hurry(server: str) -> None:
     """Three processes begin one study at once: as many trials as asked for, each run once."""
     line = [sys.executable, "-W", "error", "-c", WORKER, server]
     workers = [subprocess.Popen(line, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    printed = [worker.communicate(timeout=120)[0] for worker in workers]
+    printed = [worker.communicate(timeout=PATIENCE)[0] for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0, 0]
     ran = sorted(int(number) for lines in printed for number in lines.split())
     with studies.database(server, 10) as database:
@@ -335,13 +337,15 @@ def test_two_processes_one_killed(server: str, base: Recipe, tmp_path: Path) -> 
     flags += ["--storage", server, "--out", tmp_path / "out"]
     flags += ["--trials", str(trials), "--heartbeat", "1", "--threads", "1"]
     logs = [tmp_path / "killed.txt", tmp_path / "other.txt"]
-    processes = []
-    for log, program in zip(logs, (["-c", VICTIM], ["-m", "lenet"]), strict=True):
-        with log.open("w") as file:
+    with ExitStack() as stack:
+        processes = []
+        for log, program in zip(logs, (["-c", VICTIM], ["-m", "lenet"]), strict=True):
             line = [sys.executable, "-W", "error", *program, *flags]
+            file = stack.enter_context(log.open("w"))
             processes.append(subprocess.Popen(line, stdout=file, stderr=file))
-    assert processes[0].wait(timeout=120) == -signal.SIGKILL, logs[0].read_text()
-    assert processes[1].wait(timeout=120) == 0, logs[1].read_text()
+            stack.callback(processes[-1].kill)
+        assert processes[0].wait(PATIENCE) == -signal.SIGKILL, logs[0].read_text()
+        assert processes[1].wait(PATIENCE) == 0, logs[1].read_text()
     with studies.database(server, 10) as database:
         (name,) = optuna.get_all_study_names(database)
         study = optuna.load_study(study_name=name, storage=database)

@@ -47,8 +47,9 @@ static void pack_transposed_convolution(const Convolution& c, int block, const f
 }
 
 // A strip of `columns` outputs of a block of channels, by the rows of the kernel from `first` to
-// `last`. `packed` are the weights of the block; `input` is its window in the first plane.
-template <int channels, int columns>
+// `last`. `packed` are the weights of the block; `input` is its window in the first plane. The side
+// of the kernel is a multiple of `taps`, which are unrolled.
+template <int taps, int channels, int columns>
 LENET_INLINE void convolve_strip(const Convolution& c, const Vector* input, const float* packed,
                                  const float* bias, int first, int last, Vector* output) {
   Vector sums[channels][columns];
@@ -58,11 +59,13 @@ LENET_INLINE void convolve_strip(const Convolution& c, const Vector* input, cons
     const Vector* row = input + channel * c.input_plane() + first * c.input_side();
     const float* w = packed + (channel * c.kernel + first) * c.kernel * channels;
     for (int ky = first; ky < last; ky++, row += c.input_side())
-      for (int kx = 0; kx < c.kernel; kx++, w += channels)
-        LENET_UNROLL for (int i = 0; i < channels; i++) {
-          const Vector weight = splat(w[i]);
-          LENET_UNROLL for (int j = 0; j < columns; j++) sums[i][j] += weight * row[kx + j];
-        }
+      for (int kx = 0; kx < c.kernel; kx += taps, w += taps * channels)
+        LENET_UNROLL for (int tap = 0; tap < taps; tap++)
+          LENET_UNROLL for (int i = 0; i < channels; i++) {
+            const Vector weight = splat(w[tap * channels + i]);
+            LENET_UNROLL for (int j = 0; j < columns; j++)
+              sums[i][j] += weight * row[kx + tap + j];
+          }
   }
   LENET_UNROLL for (int i = 0; i < channels; i++)
     LENET_UNROLL for (int j = 0; j < columns; j++) output[i * c.plane() + j] = sums[i][j];
@@ -70,27 +73,31 @@ LENET_INLINE void convolve_strip(const Convolution& c, const Vector* input, cons
 
 // One row of all output channels. `input` and `output` point at the row in the first plane; bias
 // has a value for every channel of the blocks.
-template <int channels>
+template <int taps, int channels>
 static void convolve_row(const Convolution& c, const Vector* input, const float* packed,
                          const float* bias, int first, int last, Vector* output) {
   constexpr int columns = many_registers ? 4 : 2;
   for (int o = 0; o < c.outputs; o += channels) {
     int x = 0;
     for (; x + columns <= c.side; x += columns)
-      convolve_strip<channels, columns>(c, input + x, packed, bias + o, first, last, output + x);
+      convolve_strip<taps, channels, columns>(c, input + x, packed, bias + o, first, last, output + x);
     if constexpr (columns > 2)
       for (; x + 2 <= c.side; x += 2)
-        convolve_strip<channels, 2>(c, input + x, packed, bias + o, first, last, output + x);
+        convolve_strip<taps, channels, 2>(c, input + x, packed, bias + o, first, last, output + x);
     for (; x < c.side; x++)
-      convolve_strip<channels, 1>(c, input + x, packed, bias + o, first, last, output + x);
+      convolve_strip<taps, channels, 1>(c, input + x, packed, bias + o, first, last, output + x);
     packed += c.inputs * c.kernel_size() * channels;
     output += channels * c.plane();
   }
 }
 
-using ConvolveRow = decltype(&convolve_row<1>);
-static ConvolveRow convolve_row_in(int block) {
-  return for_block<most_convolved>(block, []<int block>() { return &convolve_row<block>; });
+using ConvolveRow = decltype(&convolve_row<1, 1>);
+static ConvolveRow convolve_row_in(int block, int kernel) {
+  return for_block<most_convolved>(block, [&]<int block>() {
+    return kernel % 5 == 0   ? &convolve_row<5, block>
+           : kernel % 3 == 0 ? &convolve_row<3, block>
+                             : &convolve_row<1, block>;
+  });
 }
 
 // Where the gradient of weight (output, input, row, column) lies in what follows.
