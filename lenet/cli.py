@@ -12,6 +12,7 @@ from lenet.recipes import RECIPES
 # Modules of lenet.commands.
 COMMANDS = (
     "train",
+    "sweep",
     "evaluate",
     "predict",
     "serve",
@@ -29,6 +30,7 @@ lenet {__version__} - LeNet: train it, look inside it, read digits with it.
 usage: lenet COMMAND [arguments]     `lenet COMMAND --help` explains one of them
 
   train [RECIPE]      train a network: {", ".join(RECIPES)}
+  sweep [RECIPE]      train it many times with other values, find the best, on many machines
   evaluate MODEL      measure a trained network on a test set
   predict IMAGE...    read pictures: files, folders, or - for standard input
   serve [MODEL...]    a page that shows every layer at work, and REST for programs
@@ -85,5 +87,7 @@ def run(arguments: list[str]) -> int:
     try:
         return importlib.import_module(f"lenet.commands.{command}").run(flags)
     except LenetError as error:
-        print(f"lenet {command}: {error}", file=sys.stderr)
+        rank = os.environ.get("RANK")  # set by torchrun
+        process = f" (process {rank})" if rank else ""
+        print(f"lenet {command}{process}: {error}", file=sys.stderr)
         return 2

@@ -44,6 +44,9 @@ C3_GROUPS: dict[str, list[list[int]]] = {
 
 GLYPH_HEIGHT, GLYPH_WIDTH = 12, 7
 
+BACKGROUND, FOREGROUND = -0.1, 1.175  # LeNet5: what no ink and full ink become
+MNIST_MEAN, MNIST_STD = 0.1307, 0.3081  # LeNet5s: what pixels in 0..1 are normalised with
+
 
 def c3_table() -> NDArray[np.bool_]:
     """Table I as booleans of shape (16, 6): [map of C3, map of S2]; 60 are true."""

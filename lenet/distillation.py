@@ -33,7 +33,7 @@ class Teachers:
         temperature: float,
         threads: int | None = None,
     ) -> None:
-        self.temperature = temperature
+        self.temperature, self.threads = temperature, threads
         self.scorers = []
         for name in names:
             teacher = checkpoint.read(name)

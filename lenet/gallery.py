@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from lenet import data, portraits
+from lenet.codebook import GLYPH_HEIGHT, GLYPH_WIDTH
 from lenet.engine.steps import SCORE_BATCH
 from lenet.errors import LenetError
 from lenet.evaluation import class_names
@@ -85,8 +86,8 @@ def subject(
     Raises:
         LenetError: the picture cannot be read, or shows no digit.
     """
-    data_name = data_name or (model.card.get("data") or {}).get("name", "mnist")
-    title = title if model.card else f"{title}, untrained"
+    data_name = data_name or str((model.card.get("data") or {}).get("name", "mnist"))
+    title = Path(title).name if model.card else f"{title}, untrained"
     if image.isdecimal() and not Path(image).exists():
         words = f"test image {image} of {data_name}"
         return Subject(model, title, int(image), words, data_name, data_dir)
@@ -111,14 +112,16 @@ def kernels(subject: Subject) -> "Figure":
                 weights[stage.name] = placed
                 pooling = stage.pooling
                 if pooling and pooling.weight is not None and pooling.bias is not None:
-                    weights[pooling.name] = np.stack([pooling.weight, pooling.bias])
+                    weights[f"{pooling.name}\nweight, bias"] = np.stack(
+                        [pooling.weight, pooling.bias]
+                    )
             case Dense():
                 weight = stage.weight
                 weights[stage.name] = weight.reshape(-1, *shape) if len(shape) == 3 else weight
             case Distances():
-                weights[stage.name] = stage.codes
+                weights[stage.name] = stage.codes.reshape(-1, 1, GLYPH_HEIGHT, GLYPH_WIDTH)
         shape = stage.output_shape
-    return portraits.kernels(weights, f"{subject.title}: red excites, blue inhibits")
+    return portraits.kernels(weights, f"Weights of {subject.title}: red excites, blue inhibits")
 
 
 def connections(subject: Subject) -> "Figure":
@@ -141,6 +144,8 @@ def maps(subject: Subject) -> "Figure":
         for name, values in subject.activations.items()
         if name != "flatten"
     }
+    if isinstance(list(subject.model.children())[-1], EuclideanRBF):  # F6 draws a digit
+        activations["F6"] = activations["F6"].reshape(1, GLYPH_HEIGHT, GLYPH_WIDTH)
     name = subject.classes[subject.answer]
     title = f"{subject.title} reads {subject.words} as {name}"
     return portraits.feature_maps(subject.x[0, 0].numpy(), activations, subject.classes, title)

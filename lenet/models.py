@@ -14,7 +14,15 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lenet.codebook import C3_GROUPS, c3_table, digit_codes
+from lenet.codebook import (
+    BACKGROUND,
+    C3_GROUPS,
+    FOREGROUND,
+    MNIST_MEAN,
+    MNIST_STD,
+    c3_table,
+    digit_codes,
+)
 from lenet.errors import LenetError
 from lenet.layers import (
     EuclideanRBF,
@@ -215,8 +223,6 @@ class LeNet5(Network):
         LenetError: an argument is none of these.
     """
 
-    BACKGROUND, FOREGROUND = -0.1, 1.175
-
     def __init__(
         self,
         *,
@@ -263,7 +269,7 @@ class LeNet5(Network):
         28x28 images are padded with background by 2 on all sides, as in the paper.
         """
         x = fit(as_planes(images, 1), 32)
-        return self.BACKGROUND + (self.FOREGROUND - self.BACKGROUND) / 255 * x
+        return BACKGROUND + (FOREGROUND - BACKGROUND) / 255 * x
 
 
 class LeNet5s(Network):
@@ -272,8 +278,6 @@ class LeNet5s(Network):
     59,719 parameters, of them 429 in C3 (the paper's C3 has a kernel set per map: 1,516).
     32x32 input by resizing, normalised with MNIST's mean and standard deviation.
     """
-
-    MEAN, STD = 0.1307, 0.3081
 
     def __init__(self) -> None:
         layers = [
@@ -295,7 +299,7 @@ class LeNet5s(Network):
     def prepare(self, images: Tensor | NDArray[Any]) -> Tensor:
         """uint8 (N, H, W) -> float32 (N, 1, 32, 32), resized bilinearly and normalised."""
         x = resize(as_planes(images, 1), 32)
-        return (x / 255 - self.MEAN) / self.STD
+        return (x / 255 - MNIST_MEAN) / MNIST_STD
 
 
 class GroupConv2d(nn.Module):
@@ -303,7 +307,7 @@ class GroupConv2d(nn.Module):
 
     `three` reads three neighbouring maps (6 positions), `four` four neighbours (6 positions),
     `gap` four with one left out in the middle (3 positions), `all` all six (1 position).
-    Neighbours wrap around. The groups are the columns of the paper's Table I.
+    The groups (`lenet.codebook.C3_GROUPS`) are the columns of the paper's Table I.
     """
 
     window = (5, 1)  # side and stride of what one unit sees
@@ -314,13 +318,15 @@ class GroupConv2d(nn.Module):
         self.four = nn.Conv2d(4, 1, 5)
         self.gap = nn.Conv2d(4, 1, 5)
         self.all = nn.Conv2d(6, 1, 5)
+        for name, groups in C3_GROUPS.items():
+            self.register_buffer(f"{name}_groups", torch.tensor(groups), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 6, H, W) -> (N, 16, H - 4, W - 4)."""
         maps = []
         for name, groups in C3_GROUPS.items():
             # One call for all positions of a kernel set: the groups join the batch axis.
-            inputs = x[:, groups].flatten(0, 1)
+            inputs = x[:, self.get_buffer(f"{name}_groups")].flatten(0, 1)
             maps.append(
                 self.get_submodule(name)(inputs).unflatten(0, (-1, len(groups))).flatten(1, 2)
             )

@@ -6,6 +6,7 @@ Images of a data set are drawn as ink on paper: 0 is white, 255 is black.
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 INK, GREY, LINE = "#1f2933", "#6b7785", "#c3cad2"
 BLUE, ORANGE = "#0072b2", "#d55e00"  # from Okabe and Ito's palette, safe for the colour-blind
 DPI = {".png": 100, ".svg": 300}  # an inch is 100 pixels; pictures inside an SVG are finer
+PALE, DARK = (0.72, 0.84, 0.93), (0.0, 0.2, 0.4)  # red, green, blue of a bad and a good trial
+TICKS = 5  # on an axis of parallel coordinates
 POINTS_PER_EPOCH = 5  # of the training curves
 SMALL: dict[str, Any] = {"color": INK, "size": 9}
 COUNTED_CLASSES = 26  # a larger confusion matrix has no room for numbers
@@ -402,6 +405,118 @@ def preprocessing_steps(
         draw(axes, step, "gray")
         axes.set_anchor("N")
         axes.set_title(literal(name), color=INK, size=9)
+    return figure
+
+
+@dataclass(frozen=True)
+class Coordinate:
+    """An axis of `parallel_coordinates`.
+
+    Attributes:
+        name: what it shows.
+        values: one for each line; with `labels`, the index of its label.
+        log: whether the axis is logarithmic.
+        labels: the words of an axis of choices, from the bottom up.
+    """
+
+    name: str
+    values: Sequence[float]
+    log: bool = False
+    labels: Sequence[str] = ()
+
+    def heights(self) -> NDArray[np.float64]:
+        """Of the values, from 0 at the bottom to 1 at the top; NaN for NaN."""
+        values = np.array(self.values, dtype=np.float64)
+        if self.labels:
+            return (values + 0.5) / len(self.labels)
+        low, high = self.limits()
+        scaled = np.log(values) if self.log else values
+        return (scaled - low) / (high - low) if high > low else 0 * scaled + 0.5
+
+    def limits(self) -> tuple[float, float]:
+        """Of the values or, on a logarithmic axis, of their logarithms."""
+        values = np.array(self.values, dtype=np.float64)
+        scaled = np.log(values) if self.log else values
+        return float(np.nanmin(scaled)), float(np.nanmax(scaled))
+
+    def ticks(self) -> list[tuple[float, str]]:
+        """Heights and the words there."""
+        if self.labels:
+            count = len(self.labels)
+            return [((i + 0.5) / count, label) for i, label in enumerate(self.labels)]
+        low, high = self.limits()
+        if low == high:
+            return [(0.5, f"{math.exp(low) if self.log else low:.3g}")]
+        places = [(height, low + height * (high - low)) for height in np.linspace(0, 1, TICKS)]
+        return [(height, f"{math.exp(x) if self.log else x:.3g}") for height, x in places]
+
+
+def importances(shares: Mapping[str, float], title: str) -> "Figure":
+    """A bar for each knob of a sweep: its share (0..1) in what the knobs explain."""
+    figure = canvas(6.4, 1.2 + 0.36 * len(shares), title)
+    colors = [BLUE] * len(shares)
+    bar_chart(figure.subplots(), shares, [f"{share:.0%}" for share in shares.values()], colors)
+    return figure
+
+
+def parallel_coordinates(
+    axes: Sequence[Coordinate], errors: Sequence[float | None], title: str
+) -> "Figure":
+    """A line for each trial of a sweep, through its value on each axis to its error.
+
+    The best trial is orange and thick, the others are blue, the better the darker; trials that were
+    stopped early are grey and end before the last axis.
+
+    Args:
+        axes: each with a value for each trial.
+        errors: shares of wrong answers, 0..1; None for trials that were stopped early.
+
+    Raises:
+        LenetError: the axes have values for other trials than there are errors.
+    """
+    if any(len(axis.values) != len(errors) for axis in axes):
+        raise LenetError("every axis must have a value for every trial")
+    percents = np.array([math.nan if e is None else 100 * e for e in errors])
+    complete = np.isfinite(percents)
+    last = Coordinate("validation error (%)", percents.tolist(), bool(np.nanmin(percents) > 0))
+    shown = [*axes, last]
+    heights = np.stack([axis.heights() for axis in shown])
+    for row, axis in zip(heights, shown, strict=True):
+        if axis.labels:  # lines through the same choice lie side by side
+            row += np.linspace(-0.3, 0.3, len(errors)) / len(axis.labels)
+    order = np.argsort(np.where(complete, -percents, -np.inf))  # the best is drawn last, on top
+    places = np.arange(complete.sum()) / max(complete.sum() - 1, 1)  # 0 is the worst
+    shades = iter(np.outer(1 - places, PALE) + np.outer(places, DARK))
+
+    figure = canvas(1.6 + 1.7 * len(shown), 4.8, title)
+    drawn = figure.subplots()
+    for trial in order:
+        best = trial == order[-1]
+        color = ORANGE if best else next(shades) if complete[trial] else LINE
+        drawn.plot(heights[:, trial], color=color, linewidth=2.4 if best else 1.1)
+    for number, axis in enumerate(shown):
+        drawn.axvline(number, color=INK, linewidth=0.8)
+        for height, words in axis.ticks():
+            place: dict[str, Any] = {"ha": "right", "va": "center", "zorder": 3}
+            paper = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
+            drawn.text(
+                number - 0.03, height, literal(words), color=GREY, size=8, bbox=paper, **place
+            )
+    above: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1, 1)}
+    for color, words in (
+        (ORANGE, "the best"),
+        (DARK, "better"),
+        (PALE, "worse"),
+        (LINE, "stopped early"),
+    ):
+        drawn.plot([], color=color, label=words)
+    drawn.legend(frameon=False, labelcolor=INK, fontsize=9, ncols=4, **above)
+    drawn.set_xticks(range(len(shown)), [literal(axis.name) for axis in shown], color=INK)
+    drawn.set_yticks([])
+    drawn.set_xlim(-0.45, len(shown) - 0.8)
+    drawn.set_ylim(-0.04, 1.04)
+    drawn.spines[:].set_visible(False)
+    drawn.tick_params(length=0, labelsize=9)
     return figure
 
 

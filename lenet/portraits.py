@@ -24,10 +24,15 @@ if TYPE_CHECKING:
 
 WIDTH = 11.0  # inches of a figure
 LEFT, RIGHT, ABOVE = 1.15, 0.8, 0.55  # inches beside and above the panels
-TITLE, BETWEEN = 0.3, 0.16  # inches above a panel for its words, and below it
+TITLE, BETWEEN, BELOW = (
+    0.3,
+    0.16,
+    0.3,
+)  # inches above a panel for its words, below it, and below all
 STACK = 12  # units above each other where they have no place in a map
 LARGEST_CELL = 0.085  # inches of a weight
 SIGNED, UNSIGNED = "RdBu_r", "Reds"
+PAPER: dict[str, Any] = {"cmap": "gray_r"}
 CLASS_COLORS = (  # ten that can be told apart, after Tableau
     "#4e79a7", "#f28e2b", "#59a14f", "#e15759", "#76b7b2",
     "#edc948", "#b07aa1", "#ff9da7", "#9c755f", "#3d3d3d",
@@ -56,9 +61,9 @@ def kernels(weights: Mapping[str, NDArray[np.floating]], title: str) -> "Figure"
     """All weights of a network, a panel a layer, each with a scale of its own.
 
     Args:
-        weights: name of a layer -> (outputs, inputs, height, width), NaN where there is no
-            connection: a column is an output, a row an input; or (outputs, inputs), where a row is
-            an output.
+        weights: name of a layer -> kernels (outputs, inputs, height, width), NaN where there is no
+            connection: outputs stand beside, inputs below each other; or (outputs, inputs), where a
+            row is an output.
         title: any words.
 
     Raises:
@@ -69,14 +74,27 @@ def kernels(weights: Mapping[str, NDArray[np.floating]], title: str) -> "Figure"
     panels = []
     for name, values in weights.items():
         outputs, inputs = values.shape[:2]
-        picture = mosaic(values.swapaxes(0, 1))[:-1, :-1] if values.ndim == 4 else values
         known = int(np.isfinite(values).sum())
-        how = f"{outputs} columns for outputs, {inputs} rows for inputs"
-        if values.ndim == 2:
-            how = f"{outputs} rows for outputs, {inputs} columns for inputs"
-        cell = min((WIDTH - LEFT - RIGHT) / picture.shape[1], LARGEST_CELL)
-        panels.append((name, Panel(picture, f"{known:,} weights: {how}", cell)))
+        if values.ndim == 4:
+            picture, largest = beside(values, 60), LARGEST_CELL
+            words = f"{known:,} weights; outputs across: {outputs}, inputs down: {inputs}"
+        else:
+            picture, largest = values, max(LARGEST_CELL / 2, 0.35 / outputs)
+            words = f"{known:,} weights; rows: {outputs}, columns: {inputs}"
+        cell = min((WIDTH - LEFT - RIGHT) / picture.shape[1], largest)
+        panels.append((name, Panel(picture, words, cell)))
     return rows_of_panels(panels, title)
+
+
+def beside(kernels: NDArray[np.floating], most: int) -> NDArray[np.float64]:
+    """Kernels (outputs, inputs, H, W) as one picture; after so many outputs a new line begins."""
+    outputs, inputs, height, width = kernels.shape
+    across = min(outputs, most)
+    lines = -(-outputs // across)
+    padded = np.full((lines * across, inputs, height, width), np.nan)
+    padded[:outputs] = kernels
+    table = padded.reshape(lines, across, inputs, height, width).swapaxes(1, 2)
+    return mosaic(table.reshape(lines * inputs, across, height, width))[:-1, :-1]
 
 
 def feature_maps(
@@ -102,15 +120,11 @@ def feature_maps(
     if scores.shape != (len(classes),):
         raise LenetError(f"the last layer has shape {scores.shape}, for {len(classes)} classes")
     room = WIDTH - LEFT - RIGHT
-    panels = [("input", Panel(image, "x".join(map(str, image.shape)), 1.0 / len(image)))]
+    panels = [("input", Panel(image, shape_words((1, *image.shape)), 1.0 / len(image)))]
     for name, values in activations.items():
-        words = "x".join(map(str, values.shape))
+        words = shape_words(values.shape)
         if values.ndim == 3:
-            across = min(len(values), 16)
-            down = -(-len(values) // across)
-            maps = np.full((down * across, *values.shape[1:]), np.nan)
-            maps[: len(values)] = values
-            picture = mosaic(maps.reshape(down, across, *values.shape[1:]))[:-1, :-1]
+            picture = beside(values[:, None], 16)
             cell = min(room / picture.shape[1], 0.95 / values.shape[1])
             panels.append((name, Panel(picture, words, cell)))
         else:
@@ -118,7 +132,8 @@ def feature_maps(
             panels.append((name, Panel(values[None], words, cell, aspect=0.26 / cell)))
     figure = rows_of_panels(panels, title)
     axes = figure.axes[2 * (len(panels) - 1)]
-    axes.set_xticks(range(len(classes)), [literal(name) for name in classes])
+    words = [f"{literal(name)}\n{few_digits(s)}" for name, s in zip(classes, scores, strict=True)]
+    axes.set_xticks(range(len(classes)), words)
     axes.tick_params(length=0, labelcolor=INK, labelsize=8)
     return figure
 
@@ -138,7 +153,7 @@ def connection_table(table: NDArray[np.bool_], groups: Sequence[str], title: str
     if len(groups) != outputs:
         raise LenetError(f"there are {outputs} outputs, but {len(groups)} groups")
     cell = min(0.42, (WIDTH - 2.5) / outputs)
-    figure = canvas(cell * outputs + 2.5, cell * inputs + 1.9, title)
+    figure = canvas(cell * outputs + 2.5, cell * inputs + 2.3, title)
     axes = figure.subplots()
     kinds = list(dict.fromkeys(groups))
     colors = {kind: CLASS_COLORS[i % len(CLASS_COLORS)] for i, kind in enumerate(kinds)}
@@ -163,8 +178,7 @@ def connection_table(table: NDArray[np.bool_], groups: Sequence[str], title: str
     axes.set_xticks(range(outputs), [str(i) for i in range(outputs)], size=8)
     axes.set_yticks(range(inputs), [str(i) for i in range(inputs)], size=8)
     axes.xaxis.tick_top()
-    axes.xaxis.set_label_position("top")
-    axes.set_xlabel("map of the output", color=INK)
+    axes.set_title("map of the output", color=INK, size=10)
     axes.set_ylabel("map of the input", color=INK)
     below: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.02)}
     axes.legend(
@@ -179,7 +193,7 @@ def connection_table(table: NDArray[np.bool_], groups: Sequence[str], title: str
 
 
 def architecture(summary: "Summary") -> "Figure":
-    """The network to scale, as figure 2 of the paper shows it: a unit is the same square everywhere.
+    """The network to scale, as in figure 2 of the paper: a unit is the same square everywhere.
 
     Units without a place in a map stand in columns of twelve. Orange is what one unit sees of the
     layer before. Below each layer are the shape of its output, its trainable parameters, its
@@ -206,8 +220,9 @@ def architecture(summary: "Summary") -> "Figure":
         y = -top - 4 - 6.2 * line
         axes.text(-left + 1, y, words, color=GREY, **style)
         for block in blocks:
-            strong = {"weight": "bold"} if line == 0 else {}
-            axes.text(block.middle, y, count(block.row), color=INK, ha="center", **style, **strong)
+            weight = "bold" if line == 0 else "normal"
+            words = count(block.row)
+            axes.text(block.middle, y, words, color=INK, ha="center", weight=weight, **style)
     return figure
 
 
@@ -358,7 +373,7 @@ def saliency(
         bare(axes)
         axes.set_title(literal(title), color=INK, size=9.5)
         if values is image:
-            drawn = axes.imshow(values, cmap="gray_r", interpolation="nearest")
+            drawn = axes.imshow(values, interpolation="nearest", **PAPER)
         else:
             drawn = axes.imshow(values, interpolation="nearest", **color_scale(values))
             middle = (float(image.min()) + float(image.max())) / 2
@@ -401,17 +416,17 @@ def feature_plane(
     shown: dict[str, Any] = {"linewidths": 0, "alpha": 0.5, "rasterized": True}
     for label, name in enumerate(classes):
         own = points[labels == label]
-        axes.scatter(*own.T, s=7, color=colors[label], label=literal(name), **shown)
+        axes.scatter(*own.T, s=7, color=colors[label], **shown)
+        axes.plot([], [], "o", color=colors[label], markersize=5, label=literal(name))
     wrong = labels != answers
     rings = [colors[answer] for answer in answers[wrong]]
     axes.scatter(*points[wrong].T, s=26, facecolors="none", edgecolors=rings, linewidths=1)
-    axes.scatter(
-        [], [], s=26, facecolors="none", edgecolors=GREY, label=f"{wrong.sum():,} mistakes"
-    )
+    ring: dict[str, Any] = {"markerfacecolor": "none", "color": GREY, "markersize": 6}
+    axes.plot([], [], "o", label=f"{wrong.sum():,} mistakes, in a\nring of the answer", **ring)
     if targets is not None:
         star: dict[str, Any] = {"s": 150, "marker": "*", "edgecolors": INK, "linewidths": 0.8}
         axes.scatter(*targets.T, c=colors, zorder=4, **star)
-        axes.scatter([], [], c="white", label="targets", **star)
+        axes.plot([], [], "*", color="white", markeredgecolor=INK, markersize=10, label="targets")
     for label, name in enumerate(classes):
         own = points[labels == label]
         if len(own):
@@ -440,7 +455,7 @@ def write_over(axes: "Axes", place: NDArray[np.floating], words: str) -> None:
 
 def rows_of_panels(panels: Sequence[tuple[str, Panel]], title: str) -> "Figure":
     """A panel a row: name at the left, words above, and the scale of its colours at the right."""
-    height = ABOVE + sum(TITLE + panel.height + BETWEEN for _, panel in panels)
+    height = ABOVE + sum(TITLE + panel.height + BETWEEN for _, panel in panels) + BELOW
     figure = canvas(WIDTH, height, title)
     figure.set_layout_engine("none")
     top = height - ABOVE
@@ -450,7 +465,7 @@ def rows_of_panels(panels: Sequence[tuple[str, Panel]], title: str) -> "Figure":
         axes = figure.add_axes(place)
         bare(axes)
         values = panel.values
-        colors = color_scale(values) if name != "input" else {"cmap": "gray_r"}
+        colors = color_scale(values) if name != "input" else PAPER
         drawn = axes.imshow(values, aspect=panel.aspect, interpolation="nearest", **colors)
         axes.set_title(literal(panel.words), color=GREY, size=8.5, loc="left", pad=4)
         middle = top + panel.height / 2
@@ -458,7 +473,7 @@ def rows_of_panels(panels: Sequence[tuple[str, Panel]], title: str) -> "Figure":
             (LEFT - 0.15) / WIDTH, middle / height, literal(name),
             color=INK, size=10, ha="right", va="center",
         )  # fmt: skip
-        bar_height = min(panel.height, 1.3)
+        bar_height = min(max(panel.height, 0.25), 1.3)
         place = (
             (LEFT + panel.width + 0.1) / WIDTH,
             (middle - bar_height / 2) / height,
@@ -481,8 +496,15 @@ def color_scale(values: NDArray[np.floating]) -> dict[str, Any]:
 
 def plain_bar(bar: "Colorbar", ends_only: bool = False) -> None:
     """The scale of colours with few numbers."""
-    low, high = bar.vmin, bar.vmax
-    ticks = [low, high] if ends_only or low >= 0 else [low, 0, high]
-    bar.set_ticks(ticks, labels=[f"{tick:.2g}" for tick in ticks])
+    low, high = bar.mappable.get_clim()
+    ticks = [low, high] if ends_only or low != -high else [low, 0.0, high]
+    bar.set_ticks(ticks, labels=[few_digits(tick) for tick in ticks])
     bar.ax.tick_params(length=0, labelsize=7, labelcolor=GREY, pad=2)
+    for label, side in zip(bar.ax.get_yticklabels(), ("bottom", "top"), strict=False):
+        label.set_verticalalignment(side if ends_only else "center")
     bar.outline.set_visible(False)
+
+
+def few_digits(value: float) -> str:
+    digits = f"{value:.0f}" if abs(value) >= 100 else f"{value:.2g}"
+    return digits.replace("-", "−")

@@ -14,16 +14,18 @@ PLAIN_INTERVAL = 5.0  # seconds between lines where the output is no terminal
 class Progress:
     """Shows how far `total` units of work have come, on standard error.
 
-    Use as a context manager; `advance` is cheap enough for every training step.
+    Use as a context manager; `advance` is cheap enough for every training step. A quiet one shows
+    nothing: of many processes, one speaks.
     """
 
-    def __init__(self, title: str, total: int) -> None:
-        self.title, self.total, self.done = title, total, 0
+    def __init__(self, title: str, total: int, quiet: bool = False) -> None:
+        self.title, self.total, self.quiet = title, total, quiet
+        self.done: float = 0
         self.note = ""
         self.started = self.last_line = time.monotonic()
         console = Console(stderr=True)
         self.bar = None
-        if console.is_terminal:
+        if console.is_terminal and not quiet:
             columns = (
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=24),
@@ -47,7 +49,7 @@ class Progress:
         if self.bar:
             self.bar.stop()
 
-    def advance(self, count: int = 1, note: str | None = None) -> None:
+    def advance(self, count: float = 1, note: str | None = None) -> None:
         """Counts `count` more units as done; `note` replaces the words behind the bar."""
         self.done += count
         self.note = note or self.note
@@ -58,7 +60,7 @@ class Progress:
                 self.bar.update(self.task, advance=count, note=note)
             return
         now = time.monotonic()
-        if now - self.last_line >= PLAIN_INTERVAL and self.done:
+        if now - self.last_line >= PLAIN_INTERVAL and self.done and not self.quiet:
             self.last_line = now
             left = (now - self.started) * (self.total - self.done) / self.done
             words = f"{self.title}: {self.done / max(self.total, 1):4.0%}, {left:.0f} s left"
@@ -68,7 +70,7 @@ class Progress:
         """Prints a line that stays, above the bar."""
         if self.bar:
             self.bar.console.print(line, highlight=False)
-        else:
+        elif not self.quiet:
             print(line, file=sys.stderr, flush=True)
 
 

@@ -62,7 +62,7 @@ class Run:
 class Settings:
     """Where and how a run is executed, as `train` takes it; device and threads are definite.
 
-    Relative paths of teachers start in `working_dir`.
+    threads are those of each of the processes. Relative paths of teachers start in `working_dir`.
     """
 
     device: str
@@ -71,6 +71,7 @@ class Settings:
     data_dir: str | None
     tensorboard: bool
     working_dir: str
+    processes: int = 1
 
 
 def new_folder(name: str) -> Path:

@@ -13,7 +13,7 @@ import torch
 
 from lenet import checkpoint, data, evaluation, metrics, runs
 from lenet.distillation import Teachers
-from lenet.engine.fused import usable_cores
+from lenet.distributed import LostProcessError, World, connected
 from lenet.engine.steps import cpu_threads
 from lenet.epochs import Epochs, Watch, make_epochs
 from lenet.errors import LenetError, extra
@@ -42,7 +42,8 @@ def train(
         recipe: a name in `lenet.RECIPES`, the path of a .json file, or a `lenet.Recipe`.
         out: the run folder, new or empty; runs/NAME-TIME by default.
         device: "auto" (CUDA, else MPS, else CPU), or a device as PyTorch names it.
-        engine: "auto", "fused" (our CPU kernels) or "autograd" (PyTorch).
+        engine: "auto", "fused" (our CPU kernels), "autograd" (PyTorch) or "graph" (PyTorch's step
+            as one CUDA graph).
         threads: CPU threads; None for as many as this process may use.
         data_dir: folder of the public data sets; None for the usual one.
         tensorboard: also write TensorBoard logs into the run folder.
@@ -54,38 +55,59 @@ def train(
     if isinstance(recipe, str):
         recipe = find(recipe)
     folder = Path(out) if out else None
-    if folder and any((folder / file).exists() for file in (runs.RECIPE, checkpoint.STATE)):
-        raise LenetError(f"{folder} already holds a run; go on with it by --resume {folder}")
     if recipe.optimizer == "sdlm" and device == "auto":
         device = "cpu"  # one pattern at a time is no work for a GPU
+    recipe = with_full_path(recipe)
+    with connected() as world:
+        if folder and world.first and is_run(folder):
+            raise LenetError(f"{folder} already holds a run; go on with it by --resume {folder}")
+        settings = Settings(
+            str(choose_device(device)),
+            engine,
+            world.threads if threads is None else threads,
+            str(Path(data_dir).expanduser().resolve()) if data_dir else None,
+            tensorboard,
+            str(Path.cwd()),
+            world.size,
+        )
+        return proceed(world, folder, recipe, settings)
+
+
+def with_full_path(recipe: Recipe) -> Recipe:
+    """The recipe with a path to data of one's own that holds from anywhere."""
     own = Path(recipe.data).expanduser()
-    if recipe.data not in data.SOURCES and own.is_dir():  # the run can be resumed from anywhere
+    if recipe.data not in data.SOURCES and own.is_dir():
         recipe = dataclasses.replace(recipe, data=str(own.resolve()))
-    settings = Settings(
-        str(choose_device(device)),
-        engine,
-        usable_cores() if threads is None else threads,
-        str(Path(data_dir).expanduser().resolve()) if data_dir else None,
-        tensorboard,
-        str(Path.cwd()),
-    )
-    return proceed(folder, recipe, settings)
+    return recipe
+
+
+def is_run(folder: Path) -> bool:
+    return any((folder / file).exists() for file in (runs.RECIPE, checkpoint.STATE))
 
 
 def resume(folder: str | Path) -> Run:
     """Goes on with a run that was stopped, and ends with the weights it would have had.
 
-    Bit for bit on one machine: each epoch depends on the state after the one before, on the
-    recipe's seed and on nothing else.
+    Bit for bit on one machine with as many processes: each epoch depends on the state after the
+    one before, on the recipe's seed and on nothing else. With another number of processes, up to
+    rounding.
 
     Raises:
         LenetError: the folder holds no run, or it cannot be gone on with here.
     """
     folder = Path(folder)
-    if not (folder / runs.RECIPE).is_file():
-        raise LenetError(f"{folder} holds no run: there is no {runs.RECIPE}")
-    settings, _ = runs.read_environment(folder)
-    return proceed(folder, Recipe.from_file(folder / runs.RECIPE), settings)
+
+    def begun() -> tuple[Recipe, Settings]:
+        if not (folder / runs.RECIPE).is_file():
+            raise LenetError(f"{folder} holds no run: there is no {runs.RECIPE}")
+        settings, _ = runs.read_environment(folder)
+        return Recipe.from_file(folder / runs.RECIPE), settings
+
+    with connected() as world:
+        recipe, settings = world.from_first(begun)
+        if settings.processes != world.size:
+            settings = dataclasses.replace(settings, processes=world.size, threads=world.threads)
+        return proceed(world, folder, recipe, settings)
 
 
 @dataclass(frozen=True)
@@ -93,12 +115,14 @@ class Session:
     """A run that is under way.
 
     Attributes:
+        world: the processes that share it; the first one writes and prints.
         part: what is measured after each epoch, "test" or "validation".
         networks: what the state holds: the "model" that is trained and, where the recipe averages
             its weights, the "average".
         progress: epochs, seconds and examples so far, and the length of metrics.jsonl.
     """
 
+    world: World
     folder: Path
     recipe: Recipe
     dataset: data.Dataset
@@ -110,26 +134,31 @@ class Session:
     board: Any
 
 
-def proceed(folder: Path | None, recipe: Recipe, settings: Settings) -> Run:
+def proceed(world: World, folder: Path | None, recipe: Recipe, settings: Settings) -> Run:
     """Trains from the folder's state, or from the start in a new folder, to the end."""
-    dataset = data.load(recipe.data, settings.data_dir)
+    with world.in_turn():
+        dataset = data.load(recipe.data, settings.data_dir)
     if recipe.validation:
         dataset = dataset.hold_out(recipe.validation)
-    device = choose_device(settings.device)
+    device = world.device(choose_device(settings.device))
     model = initial_network(recipe, len(dataset.classes)).to(device)
     optimizer = make_optimizer(recipe, model)
     with cpu_threads(settings.threads):
         epochs, reason = make_epochs(
             *(recipe, device, settings.engine, settings.threads, model, optimizer, dataset.train),
             make_teachers(recipe, dataset.classes, settings),
+            world,
         )
         settings = dataclasses.replace(settings, engine=epochs.engine)
         record = runs.environment(settings, reason, dataset)
-        folder = folder or runs.new_folder(recipe.name)  # only now: nothing is wrong with the rest
         networks = {"model": model}
         if epochs.network is not model:
             networks["average"] = epochs.network
+        # Only now: nothing is wrong with the rest.
+        folder = world.from_first(lambda: folder or runs.new_folder(recipe.name))
+        progress = runs.begin(folder, recipe, record, networks, optimizer) if world.first else {}
         session = Session(
+            world=world,
             folder=folder,
             recipe=recipe,
             dataset=dataset,
@@ -137,23 +166,31 @@ def proceed(folder: Path | None, recipe: Recipe, settings: Settings) -> Run:
             networks=networks,
             optimizer=optimizer,
             epochs=epochs,
-            board=tensorboard_writer(folder) if settings.tensorboard else None,
-            progress=runs.begin(folder, recipe, record, networks, optimizer),
+            board=tensorboard_writer(folder) if settings.tensorboard and world.first else None,
+            progress=world.share_state(networks, optimizer, progress),
         )
-        print(
-            f"{recipe.name}: {recipe.model} on {recipe.data}, {device}, "
-            f"engine {epochs.engine} ({reason}); into {folder}",
-            file=sys.stderr,
-        )
+        if world.first:
+            processes = f", {world.size} processes" if world.size > 1 else ""
+            print(
+                f"{recipe.name}: {recipe.model} on {recipe.data}, {device}{processes}, "
+                f"engine {epochs.engine} ({reason}); into {folder}",
+                file=sys.stderr,
+            )
         try:
             run_epochs(session)
         except KeyboardInterrupt:
-            print(
-                f"\nStopped. Epochs up to {session.progress['epoch']} of {recipe.epochs} are kept; "
-                f"go on with: lenet train --resume {folder}",
-                file=sys.stderr,
-            )
+            if world.first:
+                print(
+                    f"\nStopped. Epochs up to {session.progress['epoch']} of {recipe.epochs} are "
+                    f"kept; go on with: lenet train --resume {folder}",
+                    file=sys.stderr,
+                )
             raise
+        except LostProcessError as error:
+            raise LenetError(
+                f"{error}. The run is kept as it was after its last whole epoch; go on, alone or "
+                f"under torchrun with any number of processes, with: lenet train --resume {folder}"
+            ) from None
         return finish(session, settings.device)
 
 
@@ -162,7 +199,8 @@ def run_epochs(session: Session) -> None:
     recipe, test, progress = session.recipe, session.dataset.test, session.progress
     drawn = time.perf_counter()
     left = range(progress["epoch"] + 1, recipe.epochs + 1)
-    with Progress(recipe.name, len(left) * len(session.dataset.train)) as bar:
+    total = len(left) * len(session.dataset.train)
+    with Progress(recipe.name, total, quiet=not session.world.first) as bar:
         for epoch in left:
             started = time.perf_counter()
             steps = session.epochs.run(epoch, Watch(bar, recipe, epoch))
@@ -173,7 +211,7 @@ def run_epochs(session: Session) -> None:
             report = metrics.report(scores, test.labels, session.dataset.classes)
             save_epoch(session, epoch, steps, seconds, report)
             bar.say(f"epoch {epoch}/{recipe.epochs}  {result_words(session)}")
-            if time.perf_counter() - drawn > REDRAW_INTERVAL:
+            if session.world.first and time.perf_counter() - drawn > REDRAW_INTERVAL:
                 runs.draw_curves(session.folder, recipe)
                 drawn = time.perf_counter()
     if session.board:
@@ -198,11 +236,13 @@ def save_epoch(
         "lr": steps[-1]["lr"],
         "seconds": seconds,
     }
-    length = runs.append_metrics(session.folder, [*steps, record])
     progress = session.progress
-    progress["epoch"], progress["metrics_bytes"], progress["last"] = epoch, length, record
+    progress["epoch"], progress["last"] = epoch, record
     progress["seconds"] += seconds
     progress["examples"] += examples
+    if not session.world.first:
+        return
+    progress["metrics_bytes"] = runs.append_metrics(session.folder, [*steps, record])
     state = session.folder / checkpoint.STATE
     checkpoint.save_state(state, session.networks, session.optimizer, progress)
     if session.board:
@@ -233,10 +273,11 @@ def finish(session: Session, device: str) -> Run:
         "error": report.error,
         "rejection_threshold": report.trust_threshold,
     }
-    runs.draw_curves(session.folder, recipe)
-    evaluation.write(session.folder, report, scores, dataset.test)
-    # Last: weights mark a run as finished.
-    checkpoint.save(network, session.folder / checkpoint.WEIGHTS)
+    if session.world.first:
+        runs.draw_curves(session.folder, recipe)
+        evaluation.write(session.folder, report, scores, dataset.test)
+        # Last: weights mark a run as finished.
+        checkpoint.save(network, session.folder / checkpoint.WEIGHTS)
     rate = progress["examples"] / max(progress["seconds"], 1e-9)
     return Run(session.folder, recipe, network.eval(), report, result_words(session), rate, device)
 

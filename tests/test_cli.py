@@ -166,7 +166,7 @@ def test_predict_and_data_need_no_pytorch(
         ("predict", "name at least one picture"),
         ("predict x.png --model nowhere", "no model 'nowhere'"),
         ("predict x.png --model {broken}", "is not a whole safetensors file"),
-        ("predict x.png", "no trained model under runs/"),
+        ("predict x.png --model latest", "no trained model under runs/"),
         ("predict a.png b.png --show x.png --model {model}", "is one file for 2 pictures"),
         ("summary", "Missing from lenet summary"),
         ("summary nowhere", "no model 'nowhere'"),

@@ -63,7 +63,7 @@ def test_networks_that_kernels_for_one_image_serve(
 
 
 def test_networks_that_pytorch_serves(split: data.Split, tmp_path: Path) -> None:
-    model = lenet.LeNet(input_size=20)
+    model = lenet.LeNet(channels=())
     lenet.save(model, tmp_path / "x.safetensors")
     found = checkpoint.read(tmp_path / "x.safetensors")
     np.testing.assert_allclose(

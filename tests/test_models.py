@@ -10,6 +10,7 @@ from PIL import Image
 from torch import nn
 
 import lenet
+from lenet.codebook import C3_GROUPS, c3_table
 from lenet.errors import LenetError
 from lenet.models import ACTIVATIONS, INITIALISATIONS, POOLINGS, GroupConv2d, LeNet, LeNet5s
 
@@ -217,7 +218,6 @@ def test_group_convolution_is_the_articles_loop():
 
 
 def test_group_convolution_reads_the_papers_maps():
-    from lenet.codebook import C3_GROUPS, c3_table
 
     groups = [set(g) for groups in C3_GROUPS.values() for g in groups]
     rows = [set(np.flatnonzero(row).tolist()) for row in c3_table()]

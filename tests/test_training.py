@@ -148,6 +148,7 @@ def test_run_folder(trained: runs.Run, quick_recipe: Recipe) -> None:
         "curves.png",
         "confusion.png",
         "rejection.png",
+        "reliability.png",
         "mistakes.png",
     }
     for picture in trained.path.glob("*.png"):
@@ -626,7 +627,7 @@ def test_failures_leave_no_folder(
         (dataclasses.replace(quick_recipe, validation=TRAIN), {}, "cannot hold out"),
         (dataclasses.replace(quick_recipe, kernel_sizes=(40,)), {}, "does not fit"),
         (dataclasses.replace(quick_recipe, hidden=(10**12,)), {}, "cannot be built"),
-        (dataclasses.replace(quick_recipe, channels=(4, 8)), {"engine": "fused"}, "cannot serve"),
+        (dataclasses.replace(quick_recipe, channels=()), {"engine": "fused"}, "cannot serve"),
     ]
     for recipe, options, words in cases:
         with pytest.raises(LenetError, match=words):

@@ -18,7 +18,8 @@ class TrainFlags:
 
     RECIPE comes first: a name (default: mnist) or a .json file. Every field of a recipe is a
     flag. Examples: `lenet train d2l`, `lenet train mnist --epochs 3 --activation tanh`,
-    `lenet train --resume runs/mnist-20260101-120000`.
+    `lenet train --resume runs/mnist-20260101-120000`. On many cores, GPUs or machines:
+    `torchrun --nproc-per-node=N -m lenet train ...` shares every batch among N processes.
     """
 
     recipe: OmitArgPrefixes[Recipe]
@@ -28,10 +29,11 @@ class TrainFlags:
     """Go on with this run folder where it stopped; takes no other flags."""
     device: str = "auto"
     """auto, cpu, cuda, mps ..."""
-    engine: Literal["auto", "fused", "autograd"] = "auto"
-    """What executes the steps: our fused CPU kernels, or PyTorch's autograd."""
+    engine: Literal["auto", "fused", "graph", "autograd"] = "auto"
+    """What executes the steps: our fused CPU kernels, PyTorch's autograd, or the same as a CUDA
+    graph."""
     threads: int | None = None
-    """CPU threads; as many as this process may use by default."""
+    """CPU threads; as many as this process may use by default, shared among torchrun's."""
     data_dir: str | None = None
     """Folder of the public data sets; $LENET_DATA or the cache folder by default."""
     tensorboard: bool = False
@@ -52,7 +54,7 @@ def run(flags: list[str]) -> int:
             "--resume goes on with the run as it was begun: give no recipe and no flags but --json"
         )
 
-    from lenet import training
+    from lenet import distributed, training
 
     if asked.resume:
         run = training.resume(asked.resume)
@@ -66,6 +68,8 @@ def run(flags: list[str]) -> int:
             data_dir=asked.data_dir,
             tensorboard=asked.tensorboard,
         )
+    if not distributed.find_world().first:
+        return 0
     if asked.json:
         summary = {"accuracy": run.report.accuracy, "error": run.report.error}
         rate = run.examples_per_second

@@ -1,16 +1,19 @@
 """Engines: what executes training steps and gives scores, and which one serves a network.
 
-"fused" is our own CPU kernel (a whole step in one call); "autograd" is PyTorch. This module
-decides; it does not import PyTorch, so that a trained network can answer without it.
+"fused" is our own CPU kernel (a whole step in one call); "graph" is PyTorch with the whole step
+captured as one CUDA graph; "autograd" is PyTorch step by step. This module decides; it does not
+import PyTorch, so that a trained network can answer without it.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from lenet.engine import fused
+from lenet.engine import fused, plans
 from lenet.errors import LenetError
 
-ENGINES = ("auto", "fused", "autograd")
+IMAGE_SIZE = 28  # of the images that networks are given, whatever they make of them
+ENGINES = ("auto", "fused", "graph", "autograd")
 
 
 def plan(
@@ -18,48 +21,38 @@ def plan(
     options: Mapping[str, Any],
     loss: str = "cross-entropy",
     label_smoothing: float = 0.0,
+    j: float = 10.0,
     distillation: float = 0.0,
     temperature: float = 1.0,
-) -> fused.Plan | str:
+) -> plans.Plan | str:
     """What the fused kernels need to know of a network, or one sentence why they cannot serve.
 
     Args:
         network: class name in `lenet.models`.
         options: arguments of its constructor, as `Network.options` gives them.
-        loss, label_smoothing, distillation, temperature: as in a recipe.
+        loss, label_smoothing, j, distillation, temperature: as in a recipe.
     """
-    if network != "LeNet":
+    if network not in plans.NETWORKS:
         return f"there are no fused kernels for {network}"
-    if options["in_channels"] != 1:
-        return f"the fused kernels read 1 input channel, not {options['in_channels']}"
-    if len(options["channels"]) != 2 or len(options["hidden"]) != 2:
-        return "the fused kernels serve two convolution and two hidden layers"
-    if options["padding"][1] != 0:
-        return "the fused kernels pad the first convolution only"
-    candidate = fused.Plan(
-        input_size=options["input_size"],
-        padding=options["padding"][0],
-        channels=tuple(options["channels"]),
-        kernel_sizes=tuple(options["kernel_sizes"]),
-        hidden=tuple(options["hidden"]),
-        classes=options["classes"],
-        activation=options["activation"],
-        pooling=options["pooling"],
-        mean=options["mean"],
-        std=options["std"],
+    found = plans.NETWORKS[network](options, IMAGE_SIZE)
+    if isinstance(found, str):
+        return found
+    found = replace(
+        found,
         loss=loss,
         label_smoothing=label_smoothing,
+        j=j,
         distillation=distillation,
         temperature=temperature,
     )
-    return fused.unsupported(candidate) or candidate
+    return fused.unsupported(found) or found
 
 
-def choose(asked: str, device: str, found: fused.Plan | str) -> tuple[str, str]:
-    """(engine, reason) for what was asked for ("auto", "fused" or "autograd").
+def choose(asked: str, device: str, found: plans.Plan | str) -> tuple[str, str]:
+    """(engine, reason) for what was asked for, one of `ENGINES`.
 
     Raises:
-        LenetError: "fused" was asked for and cannot serve.
+        LenetError: "fused" or "graph" was asked for and cannot serve.
     """
     if asked not in ENGINES:
         raise LenetError(f"engine must be one of {', '.join(ENGINES)}, not {asked!r}")
@@ -68,6 +61,11 @@ def choose(asked: str, device: str, found: fused.Plan | str) -> tuple[str, str]:
         obstacle = f"the fused kernels run on the CPU, not on {device}"
     if asked == "autograd":
         return "autograd", "asked for"
+    on_cuda = device.startswith("cuda")
+    if asked == "graph" and not on_cuda:
+        raise LenetError(f"the engine graph needs a CUDA device, not {device}")
+    if asked == "graph" or (asked == "auto" and on_cuda):
+        return "graph", "asked for" if asked == "graph" else "CUDA devices run whole steps fastest"
     if asked == "fused" and obstacle:
         raise LenetError(f"the fused engine cannot serve here: {obstacle}")
     if obstacle:

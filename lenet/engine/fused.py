@@ -1,18 +1,17 @@
-"""The fused CPU kernels: a whole training step of a LeNet-shaped network in one call.
+"""The fused CPU kernels: a whole training step of a planned network in one call, in float32.
 
-The network is convolution, activation, 2x2 pooling, twice, then three fully connected layers with
-activations between them, in float32. docs/engine.md describes the kernels. Nothing here imports
-PyTorch.
+docs/engine.md describes the kernels. Nothing here imports PyTorch.
 """
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lenet.codebook import digit_codes
+from lenet.engine.plans import Plan, Stage, obstacle
 from lenet.errors import LenetError
 
 try:
@@ -20,93 +19,10 @@ try:
 except ImportError:  # pure Python installation
     _fused = None
 
-ACTIVATIONS = ("sigmoid", "tanh", "scaled-tanh", "relu", "gelu")
-POOLINGS = ("average", "max")
-LOSSES = ("cross-entropy", "mse")
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Everything the kernels must know of a network, its input and its loss.
-
-    An image is enlarged from image_size to input_size by pixels of value 0 on all sides, becomes
-    (x / 255 - mean) / std, and is padded by `padding` zeros at the first convolution.
-
-    activation: "sigmoid", "tanh", "scaled-tanh" (1.7159 tanh(2x / 3)), "relu" or "gelu"
-    (x sigmoid(1.702 x)); it comes before the pooling. loss: "cross-entropy", or "mse", the mean of
-    (scores - one_hot)^2 over examples and classes. distillation: share w of the loss that comes
-    from given targets p, (1 - w) loss + w T^2 cross_entropy(p, softmax(scores / T)), T the
-    temperature.
-    """
-
-    image_size: int = 28
-    input_size: int = 28
-    padding: int = 2
-    channels: tuple[int, int] = (6, 16)
-    kernel_sizes: tuple[int, int] = (5, 5)
-    hidden: tuple[int, int] = (120, 84)
-    classes: int = 10
-    activation: str = "sigmoid"
-    pooling: str = "average"
-    mean: float = 0.0
-    std: float = 1.0
-    loss: str = "cross-entropy"
-    label_smoothing: float = 0.0
-    distillation: float = 0.0
-    temperature: float = 1.0
-
-    @property
-    def shapes(self) -> tuple[tuple[int, ...], ...]:
-        """Shapes of C1.weight, C1.bias, C3.weight, ..., output.bias."""
-        (c1, c3), (k1, k3), (c5, f6) = self.channels, self.kernel_sizes, self.hidden
-        pooled = (self.input_size + 2 * self.padding - k1 + 1) // 2
-        pooled = (pooled - k3 + 1) // 2
-        weights = (
-            (c1, 1, k1, k1),
-            (c3, c1, k3, k3),
-            (c5, c3 * pooled**2),
-            (f6, c5),
-            (self.classes, f6),
-        )
-        return tuple(shape for weight in weights for shape in (weight, weight[:1]))
-
 
 def unsupported(plan: Plan) -> str | None:
     """None if the kernels serve this plan, else one sentence why not."""
-    if _fused is None:
-        return "the compiled kernels are not installed"
-    for field, choices in (
-        ("activation", ACTIVATIONS),
-        ("pooling", POOLINGS),
-        ("loss", LOSSES),
-    ):
-        if getattr(plan, field) not in choices:
-            return f"the {field} {getattr(plan, field)!r} is not one of {', '.join(choices)}"
-    standard = Plan()
-    for field in ("channels", "kernel_sizes", "hidden", "classes"):
-        served = getattr(standard, field)
-        if getattr(plan, field) != served:
-            return f"the fused kernels serve {field} {served}, not {getattr(plan, field)}"
-    border, odd = divmod(plan.input_size - plan.image_size, 2)
-    if odd or border < 0 or plan.padding < 0 or plan.input_size + 2 * plan.padding != 32:
-        return (
-            "the fused kernels serve 28x28 inputs with padding 2 and 32x32 inputs without, not "
-            f"{plan.image_size}x{plan.image_size} images in {plan.input_size}x{plan.input_size} "
-            f"inputs with padding {plan.padding}"
-        )
-    if plan.image_size < 16:
-        return "the fused kernels read images of 16x16 pixels or more"
-    if not (np.isfinite(plan.mean) and np.isfinite(plan.std) and plan.std > 0):
-        return f"mean {plan.mean} and std {plan.std} must be finite, and std positive"
-    if not 0 <= plan.label_smoothing <= 1:
-        return f"label smoothing must be from 0 to 1, not {plan.label_smoothing}"
-    if plan.label_smoothing and plan.loss != "cross-entropy":
-        return "label smoothing belongs to the loss cross-entropy"
-    if not 0 <= plan.distillation <= 1:
-        return f"distillation must be from 0 to 1, not {plan.distillation}"
-    if not (np.isfinite(plan.temperature) and plan.temperature > 0):
-        return f"the temperature must be finite and positive, not {plan.temperature}"
-    return None
+    return "the compiled kernels are not installed" if _fused is None else obstacle(plan)
 
 
 def instruction_sets() -> tuple[str, ...]:
@@ -149,7 +65,7 @@ class Kernels:
             )
         self.plan, self.threads, self.isa = plan, threads, isa
         assert _fused is not None
-        self._kernels = _fused.FusedStep(plan, threads, isa)
+        self._kernels = _fused.FusedStep(describe(plan), threads, isa)
 
     def step(
         self,
@@ -229,6 +145,108 @@ class Kernels:
             raise LenetError(f"{name} must be {len(shapes)} arrays, not {len(arrays)}")
         for i, (array, shape) in enumerate(zip(arrays, shapes, strict=True)):
             _check(f"{name}[{i}]", array, np.float32, shape)
+
+
+def describe(plan: Plan) -> dict[str, Any]:
+    """The plan as the compiled module reads it: every size worked out, and where in the arrays of
+    parameters everything lies."""
+    # Pooling leaves a last odd row and column out: nothing is computed for them, and what only they
+    # would read is not computed either. So the sides are found from the last stage to the first.
+    stages: list[dict[str, Any]] = []
+    pooled = plan.sides[-1]
+    for stage, inputs, side in zip(
+        plan.stages[::-1], plan.maps[-2::-1], plan.sides[-2::-1], strict=True
+    ):
+        read = min(side, 2 * pooled + stage.kernel - 1 - stage.padding)
+        stages.insert(
+            0,
+            {
+                "inputs": inputs,
+                "outputs": stage.outputs,
+                "kernel": stage.kernel,
+                "padding": stage.padding,
+                "input_side": read,
+                "side": 2 * pooled,
+                "activation": stage.activation,
+                "pooling": stage.pooling,
+                "subsampling": stage.subsampling,
+                "shared": stage.groups is not None and any(len(g) > 1 for g in stage.groups),
+            },
+        )
+        pooled = read
+    array = 0
+    for stage, fields in zip(plan.stages, stages, strict=True):
+        fields["kernels"], fields["biases"], used = places(stage, fields["inputs"], array)
+        array += used
+        fields["coefficients"], fields["shifts"] = array, array + 1
+        array += 2 if stage.subsampling else 0
+    layers = []
+    for number, (inputs, outputs) in enumerate(plan.layers):
+        hidden = number < len(plan.hidden)
+        layers.append(
+            {
+                "inputs": inputs,
+                "outputs": outputs,
+                "activation": plan.activation if hidden else None,
+                "weight": array,
+                "bias": array + 1,
+            }
+        )
+        array += 2
+    return {
+        "image_size": plan.image_size,
+        "input_size": plan.input_size,
+        "resampling": resampling(plan.image_size, plan.input_size) if plan.resize else None,
+        "mean": plan.mean,
+        "std": plan.std,
+        "stages": stages,
+        "layers": layers,
+        "codes": digit_codes() if plan.head == "rbf" else None,
+        "classes": plan.classes,
+        "loss": plan.loss,
+        "label_smoothing": plan.label_smoothing,
+        "j": plan.j,
+        "distillation": plan.distillation,
+        "temperature": plan.temperature,
+        "sizes": [int(np.prod(shape)) for shape in plan.shapes],
+    }
+
+
+def places(
+    stage: Stage, inputs: int, array: int
+) -> tuple[NDArray[np.int32], NDArray[np.int32], int]:
+    """Where the kernels of a stage lie (outputs, inputs, 2) and its biases (outputs, 2), each as
+    the number of an array and an offset in it, -1 where maps are not connected; and how many
+    arrays they take, from number `array` on."""
+    kernels = np.full((stage.outputs, inputs, 2), -1, np.int32)
+    biases = np.empty((stage.outputs, 2), np.int32)
+    size = stage.kernel**2
+    if stage.groups is None:
+        connections = np.arange(stage.outputs * inputs).reshape(stage.outputs, inputs)
+        kernels[..., 0], kernels[..., 1] = array, connections * size
+        biases[:, 0], biases[:, 1] = array + 1, np.arange(stage.outputs)
+        return kernels, biases, 2
+    output = first = 0
+    for number, group in enumerate(stage.groups):
+        own, start, bias = (array + 2 * number, 0, 0) if stage.separate else (array, first, number)
+        for maps in group:
+            for position, read in enumerate(maps):
+                kernels[output, read] = own, (start + position) * size
+            biases[output] = own + 1, bias
+            output += 1
+        first += len(group[0])
+    return kernels, biases, 2 * len(stage.groups) if stage.separate else 2
+
+
+def resampling(size: int, wanted: int) -> NDArray[np.float32]:
+    """Weights (wanted, size) that resize rows of pixels as PyTorch does: bilinearly, and with the
+    triangle widened to the pixels that one new pixel covers where it shrinks them."""
+    scale = size / wanted
+    width = max(scale, 1.0)
+    centres = (np.arange(wanted) + 0.5) * scale
+    distances = np.abs(np.arange(size) + 0.5 - centres[:, None]) / width
+    weights = np.maximum(1 - distances, 0)
+    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
 def warp(

@@ -5,7 +5,7 @@ RBF head in float32 on the CPU; everywhere else, and where the module was not bu
 the same slowly. Both give the same numbers but for rounding.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -123,24 +123,6 @@ def curvature(
         arrays(model.parameters()), arrays(h.values()), images, labels, order
     )
     return {name: value / len(order) for name, value in h.items()}
-
-
-def scores(model: LeNet5, images: Images) -> NDArray[np.float32]:
-    """The network's answers to images (N, 28, 28): (N, 10), the largest wins."""
-    if not is_native(model):
-        with torch.no_grad():
-            return np.concatenate(
-                [model(presented(model, part)).cpu().numpy() for part in sliced(images)]
-            )
-    out = np.empty((len(images), 10), np.float32)
-    network, every = native_network(model, Options()), np.arange(len(images))
-    network.scores(arrays(model.parameters()), np.ascontiguousarray(images), every, out)
-    return out
-
-
-def sliced(images: Images) -> Iterator[Images]:
-    for start in range(0, len(images), SLICE):
-        yield images[start : start + SLICE]
 
 
 def check(images: Images, labels: Numbers, order: Numbers) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet.checkpoint import Checkpoint
-from lenet.codebook import c3_table, digit_codes
+from lenet.codebook import C3_GROUPS, c3_table, digit_codes
 from lenet.errors import LenetError
 from lenet.web.schemas import Array, Field28, Layer
 
@@ -60,15 +60,12 @@ def lenet5(model: Checkpoint) -> list[Layer]:
 
 def lenet5s(weights: Weights) -> list[Layer]:
     """LeNet5s: the maps of a group in C3 share one kernel set."""
-    from lenet.models import GroupConv2d
-
-    groups = GroupConv2d.GROUPS
-    kernels = [
-        np.tile(weights[f"C3.{name}.weight"][0], (len(groups[name]), 1, 1)) for name in groups
-    ]
-    biases = [np.tile(weights[f"C3.{name}.bias"], len(groups[name])) for name in groups]
+    kernels, biases = [], []
+    for name, groups in C3_GROUPS.items():
+        kernels += [weights[f"C3.{name}.weight"][0]] * len(groups)
+        biases += [weights[f"C3.{name}.bias"]] * len(groups)
     shared = {"C3.weight": np.concatenate(kernels), "C3.bias": np.concatenate(biases)}
-    connections = [inputs for maps in groups.values() for inputs in maps]
+    connections = [inputs for groups in C3_GROUPS.values() for inputs in groups]
     return [
         convolution("C1", weights, full(1, 6), 28, "relu", "C1_relu"),
         pooling("S2", "average", 6, 14),

@@ -167,7 +167,16 @@ def app(
     async def health() -> schemas.Health:
         return schemas.Health()
 
-    service.mount("/", StaticFiles(directory=STATIC, html=True))
+    files = StaticFiles(directory=STATIC)
+
+    async def page(request: Request) -> Response:
+        file = request.path_params.get("file", "index.html")
+        answer = await files.get_response(file, request.scope)
+        answer.headers["Cache-Control"] = "no-cache"  # asked for again, and sent if it has changed
+        return answer
+
+    service.add_route("/", page)
+    service.add_route("/{file}", page)
     return service
 
 

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet import data, metrics
-from lenet.checkpoint import Checkpoint
 from lenet.errors import LenetError
 from lenet.evaluation import Scorer
 from lenet.web.schemas import Example, Mistake, Mistakes, Pixels
@@ -18,14 +17,13 @@ class Examples:
     """The test set that a network was trained for, if it is on this machine; read when asked for.
 
     Args:
-        model: says what it was trained on.
+        name: of the data set, None if the network does not say.
         scores: gives its scores for uint8 images (N, 28, 28).
         classes: their names.
     """
 
-    def __init__(self, model: Checkpoint, scores: Scorer, classes: list[str]) -> None:
-        self.name: str | None = (model.card.get("data") or {}).get("name")
-        self.scores, self.classes = scores, classes
+    def __init__(self, name: str | None, scores: Scorer, classes: list[str]) -> None:
+        self.name, self.scores, self.classes = name, scores, classes
         self.split: data.Split | None = None
         self.hardest: Mistakes | None = None
 

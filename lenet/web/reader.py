@@ -5,13 +5,14 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet import checkpoint, pictures
+from lenet import checkpoint, data, pictures
 from lenet.errors import LenetError
-from lenet.evaluation import Tracer, class_names, tracer
+from lenet.evaluation import Tracer, class_names, scorer, tracer
 from lenet.prediction import Predictor
 from lenet.preprocess import Preprocessed, preprocess, preprocess_none, preprocess_plain
 from lenet.web import anatomy, schemas
@@ -82,11 +83,10 @@ class Reader:
         self.name = name_of(model)
         self.workers = workers
         self.predictor = Predictor(model)
-        self.scores = Batcher(self.predictor.scores, workers.engine, workers.limits.batch)
+        scores = scorer(self.predictor.checkpoint, threads=1)
+        self.scores = Batcher(scores, workers.engine, workers.limits.batch)
         self.model = self.describe()
-        self.examples = Examples(
-            self.predictor.checkpoint, self.predictor.scores, self.model.classes
-        )
+        self.examples = Examples(self.model.data, scores, self.model.classes)
 
     @cached_property
     def layers_of(self) -> Tracer:
@@ -96,6 +96,7 @@ class Reader:
     def describe(self) -> schemas.Model:
         model = self.predictor.checkpoint
         card, recipe = model.card, model.card.get("recipe")
+        data_name = (card.get("data") or {}).get("name")
         layers = anatomy.layers_of(model)
         return schemas.Model(
             name=self.name,
@@ -105,10 +106,12 @@ class Reader:
             preprocessing=Preprocessing.PLAIN
             if self.predictor.preprocess is preprocess_plain
             else Preprocessing.DIGIT,
-            data=(card.get("data") or {}).get("name"),
+            data=data_name,
+            examples=data_name is not None and data.is_here(data_name),
             recipe=recipe["name"] if isinstance(recipe, dict) and "name" in recipe else None,
             test_error=card.get("error") if card.get("measured_on") == "test" else None,
             rejection_threshold=card.get("rejection_threshold"),
+            trusted_error=trusted_error(card),
             input=anatomy.input_of(model),
             layers=layers,
         )
@@ -168,6 +171,14 @@ def name_of(model: str | Path) -> str:
     """A run folder's name, a file's without its ending, or the pretrained name itself."""
     file = checkpoint.locate(model)
     return file.parent.name if file.name == checkpoint.WEIGHTS else file.stem
+
+
+def trusted_error(card: dict[str, Any]) -> float | None:
+    """The error that was measured on the answers that are not rejected, if the card knows."""
+    for point in card.get("rejections") or []:
+        if point["threshold"] == card.get("rejection_threshold"):
+            return point["error"]
+    return None
 
 
 def step(name: str, picture: NDArray[np.uint8]) -> schemas.Step:

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from lenet.prediction import Prediction
 from lenet.preprocess import Preprocessed
@@ -110,6 +110,8 @@ class Trace(BaseModel):
 class Images(BaseModel):
     """Pictures as JSON: PNG, JPEG, GIF, WebP, TIFF, BMP or PPM files."""
 
+    model_config = ConfigDict(extra="forbid")
+
     images: list[str] = Field(min_length=1, description="base64 of the files.")
 
 
@@ -157,6 +159,10 @@ class ModelCard(BaseModel):
     rejection_threshold: float | None = Field(
         description="Best minus second-best score below which an answer is not sure."
     )
+    trusted_error: float | None = Field(
+        description="Share of the sure answers on the test set that are wrong, 0..1."
+    )
+    examples: bool = Field(description="Whether its test set is on this machine.")
 
 
 class Models(BaseModel):

@@ -2,40 +2,48 @@
 // matrix product over the batch.
 #pragma once
 
+#include "activation.h"
+#include "blocks.h"
+#include "fused.h"
+#include "memory.h"
 #include "vector.h"
 
 namespace lenet::LENET_ISA {
 
-// weights (outputs, inputs) -> [output block][input][output of block], for some of the outputs
-template <int block>
-static void pack_dense(const float* weights, int inputs, int first, int last, float* packed) {
-  for (int o = first; o < last; o += block)
+constexpr int most_units = many_registers ? 28 : 12;  // in a block
+
+// weights (outputs, inputs) -> [output block][input][output of block], for some of the blocks
+static void pack_dense(const float* weights, int outputs, int inputs, int block, int first,
+                       int last, float* packed) {
+  for (int o = first * block; o < last * block; o += block)
     for (int i = 0; i < inputs; i++)
       for (int j = 0; j < block; j++)
-        packed[o * inputs + i * block + j] = weights[(o + j) * inputs + i];
+        packed[o * inputs + i * block + j] =
+            o + j < outputs ? weights[(o + j) * inputs + i] : 0.0f;
 }
 
-// weights (outputs, inputs) -> [input block][output][input of block], for some of the inputs
-template <int block>
-static void pack_transposed_dense(const float* weights, int outputs, int inputs, int first,
-                                  int last, float* packed) {
-  for (int i = first; i < last; i += block)
+// weights (outputs, inputs) -> [input block][output][input of block], for some of the blocks
+static void pack_transposed_dense(const float* weights, int outputs, int inputs, int block,
+                                  int first, int last, float* packed) {
+  for (int i = first * block; i < last * block; i += block)
     for (int o = 0; o < outputs; o++) {
       float* to = packed + i * outputs + o * block;
-      for (int j = 0; j < block; j++) to[j] = weights[o * inputs + i + j];
+      for (int j = 0; j < block; j++) to[j] = i + j < inputs ? weights[o * inputs + i + j] : 0.0f;
     }
 }
 
 // z[o] = start[o] + sum over i of packed weight (i, o) * x[i], in blocks of outputs. With
 // transposed weights and no start it is the input gradient.
 template <int block>
-LENET_INLINE void multiply_dense(const float* packed, const float* start, const Vector* x,
-                                 int inputs, int outputs, Vector* z) {
+static void multiply_dense(const float* packed, const float* start, const Vector* x, int inputs,
+                           int outputs, Vector* z) {
   for (int o = 0; o < outputs; o += block) {
     Vector sums[block];
     LENET_UNROLL for (int j = 0; j < block; j++) sums[j] = start ? splat(start[o + j]) : Vector{};
     for (int i = 0; i < inputs; i++, packed += block) {
       const Vector v = x[i];
+      // Weights are too many for the first-level cache.
+      LENET_UNROLL for (int j = 0; j < block; j += 16) __builtin_prefetch(packed + 512 + j);
       LENET_UNROLL for (int j = 0; j < block; j++) sums[j] += v * splat(packed[j]);
     }
     LENET_UNROLL for (int j = 0; j < block; j++) z[o + j] = sums[j];
@@ -57,9 +65,8 @@ static void to_rows(const Vector* vectors, int count, float* rows, int stride) {
 // from `first` to `last`. deltas [tile][delta_stride] are vectors, rows (examples, stride) floats.
 // 64 examples at a time, so that a block of columns of their rows stays in the first-level cache.
 template <int outputs, int vectors>
-LENET_INLINE void dense_weight_gradient(const Vector* deltas, int delta_stride, const float* rows,
-                                        int stride, int tiles, int first, int last,
-                                        float* gradient) {
+static void dense_weight_gradient(const Vector* deltas, int delta_stride, const float* rows,
+                                  int stride, int tiles, int first, int last, float* gradient) {
   constexpr int chunk = 64 / lanes;
   for (int start = 0; start < tiles; start += chunk) {
     const int end = start + chunk < tiles ? start + chunk : tiles;
@@ -88,5 +95,130 @@ LENET_INLINE void dense_weight_gradient(const Vector* deltas, int delta_stride, 
       }
   }
 }
+
+using MultiplyDense = decltype(&multiply_dense<1>);
+static MultiplyDense multiply_dense_in(int block) {
+  return for_block<most_units>(block, []<int block>() { return &multiply_dense<block>; });
+}
+
+// Register blocks of the weight gradient: units and vectors of inputs.
+struct DenseBlock {
+  int outputs, vectors;
+  decltype(&dense_weight_gradient<1, 1>) gradient;
+
+  constexpr int columns() const { return vectors * lanes; }
+  constexpr long products(int units, int inputs) const {
+    return static_cast<long>(round_up(units, outputs)) * round_up(inputs, columns());
+  }
+};
+
+// The block that computes the fewest products beyond those that are asked for.
+static DenseBlock dense_block(int units, int inputs) {
+  constexpr int rows = many_registers ? 4 : 2;
+  constexpr DenseBlock candidates[] = {
+      {rows, 5, dense_weight_gradient<rows, 5>},
+      {rows, 4, dense_weight_gradient<rows, 4>},
+#if LENET_ISA_AVX512
+      {2, 6, dense_weight_gradient<2, 6>},
+#endif
+  };
+  DenseBlock best = candidates[0];
+  for (const DenseBlock& block : candidates)
+    if (block.products(units, inputs) < best.products(units, inputs)) best = block;
+  return best;
+}
+
+// A fully connected layer. It keeps the inputs of the whole batch, in rows as the matrix product
+// of the weight gradient wants them, and the deltas of its units.
+class DenseLayer {
+ public:
+  explicit DenseLayer(const DensePlan& plan)
+      : plan(plan),
+        output_block_(best_block(plan.outputs, most_units)),
+        input_block_(best_block(plan.inputs, most_units)),
+        gradient_(dense_block(plan.outputs, plan.inputs)),
+        stride_(round_up(plan.inputs, gradient_.columns())),
+        delta_stride_(room() > round_up(plan.outputs, gradient_.outputs)
+                          ? room()
+                          : round_up(plan.outputs, gradient_.outputs)),
+        multiply_(multiply_dense_in(output_block_)),
+        multiply_back_(multiply_dense_in(input_block_)),
+        activate_(activation_kernels(plan.activation).activate),
+        packed_(static_cast<long>(room()) * plan.inputs),
+        transposed_(static_cast<long>(input_room()) * plan.outputs),
+        bias_(room()),
+        product_(static_cast<long>(round_up(plan.outputs, gradient_.outputs)) * stride_) {}
+
+  // Vectors that the outputs of a tile need, and the gradients of its inputs.
+  int room() const { return round_up(plan.outputs, output_block_); }
+  int input_room() const { return round_up(plan.inputs, input_block_); }
+
+  void reserve(int tiles) {
+    rows_.grow(static_cast<long>(tiles) * lanes * stride_);
+    deltas_.grow(static_cast<long>(tiles) * delta_stride_);
+  }
+  Vector* deltas(int tile) const { return deltas_ + static_cast<long>(tile) * delta_stride_; }
+
+  // Thread `thread` of `threads` packs its share of the weights.
+  template <bool training>
+  void pack(const float* const* weights, int thread, int threads) {
+    const auto share = [&](int count, int number) { return count * number / threads; };
+    const int outputs = blocks(plan.outputs, output_block_);
+    const int inputs = blocks(plan.inputs, input_block_);
+    pack_dense(weights[plan.weight], plan.outputs, plan.inputs, output_block_,
+               share(outputs, thread), share(outputs, thread + 1), packed_);
+    if (thread == 0) memcpy(bias_, weights[plan.bias], plan.outputs * sizeof(float));
+    if (training)
+      pack_transposed_dense(weights[plan.weight], plan.outputs, plan.inputs, input_block_,
+                            share(inputs, thread), share(inputs, thread + 1), transposed_);
+  }
+
+  // What the units answer to x, and the derivatives of their activations.
+  void forward(const Vector* x, Vector* values, Vector* slopes) const {
+    multiply_(packed_, bias_, x, plan.inputs, plan.outputs, values);
+    if (activate_) activate_(values, slopes, plan.outputs);
+  }
+
+  // Deltas from the gradient of the values, which they overwrite.
+  void backward_activation(int tile, const Vector* slopes) const {
+    if (activate_)
+      for (int i = 0; i < plan.outputs; i++) deltas(tile)[i] *= slopes[i];
+  }
+
+  // Keeps x for the weight gradient, and gives the gradient with respect to x.
+  void backward(int tile, const Vector* x, Vector* gradient) const {
+    to_rows(x, plan.inputs, rows_ + static_cast<long>(tile) * lanes * stride_, stride_);
+    multiply_back_(transposed_, nullptr, deltas(tile), plan.outputs, plan.inputs, gradient);
+  }
+
+  // Thread `thread` of `threads` writes its share of both gradients.
+  void reduce(int tiles, int thread, int threads, float* const* gradients) {
+    const int count = blocks(plan.outputs, gradient_.outputs);
+    const int first = thread * count / threads * gradient_.outputs;
+    const int last = (thread + 1) * count / threads * gradient_.outputs;
+    gradient_.gradient(deltas_, delta_stride_, rows_, stride_, tiles, first, last, product_);
+    float *weight = gradients[plan.weight], *bias = gradients[plan.bias];
+    for (int o = first; o < last && o < plan.outputs; o++) {
+      memcpy(weight + static_cast<long>(o) * plan.inputs, product_ + static_cast<long>(o) * stride_,
+             plan.inputs * sizeof(float));
+      Vector total = {};
+      for (int tile = 0; tile < tiles; tile++) total += deltas(tile)[o];
+      bias[o] = sum(total);
+    }
+  }
+
+  const DensePlan plan;
+
+ private:
+  const int output_block_, input_block_;
+  const DenseBlock gradient_;
+  const int stride_, delta_stride_;
+  const MultiplyDense multiply_, multiply_back_;
+  void (*const activate_)(Vector* x, Vector* slopes, int count);
+  Floats packed_, transposed_, bias_;
+  Floats rows_;
+  Vectors deltas_;
+  Floats product_;
+};
 
 }  // namespace lenet::LENET_ISA

@@ -1,4 +1,5 @@
-// What the Python module and the kernels of the fused training step know of each other.
+// What the Python module and the kernels of the fused training step know of each other: the
+// description of a network, which the kernels walk through layer by layer.
 #pragma once
 
 #include <cstdint>
@@ -7,23 +8,59 @@
 
 namespace lenet {
 
-enum class Activation { sigmoid, tanh, scaled_tanh, relu, gelu, silu };
-enum class Pooling { average, max };
-enum class Loss { cross_entropy, squared_error };
+enum class Activation { none, sigmoid, tanh, scaled_tanh, relu, gelu, silu };
+enum class Pooling { average, sum, max };
+enum class Loss { cross_entropy, squared_error, penalty, map };
 
-// See lenet.engine.fused.Plan, which has the same fields.
-struct Plan {
-  int image_size, input_size, padding;
-  int channels[2], kernel_sizes[2], hidden[2], classes;
-  Activation activation;
-  Pooling pooling;
-  float mean, std;
-  Loss loss;
-  float label_smoothing;
-  float distillation, temperature;
+// Where something begins in the caller's arrays of weights, and of gradients: in array number
+// `array`, after `offset` floats.
+struct Place {
+  int array, offset;
 };
 
-constexpr int parameter_arrays = 10;  // weight and bias of C1, C3, C5, F6 and output
+// A convolution with stride 1, its activation and a 2x2 pooling, which leaves a last odd row and
+// column out: for these nothing is computed.
+struct StagePlan {
+  bool first;             // its input is the image
+  int inputs, outputs;    // channels
+  int kernel;             // side
+  int padding;            // zeros around the input
+  int input_side;         // what is read of it, the padding left out
+  int side;               // of the computed output planes: even
+  Activation activation;  // before the pooling
+  Pooling pooling;
+  Activation subsampling;    // f in f(coefficient * pooled + bias), or none: no such units
+  const Place* kernels;      // (outputs, inputs) connections; array -1: not connected
+  const Place* biases;       // (outputs)
+  bool shared;               // whether several connections have the same kernel
+  int coefficients, shifts;  // arrays (outputs) of the subsampling
+};
+
+// A fully connected layer and its activation.
+struct DensePlan {
+  int inputs, outputs;
+  Activation activation;
+  int weight, bias;  // arrays
+};
+
+constexpr int most_stages = 8, most_layers = 8;
+
+// See lenet.engine.fused.Plan. The network is stages, then layers; its scores are what the last
+// layer gives, or the negative squared distances of that from the codes. What is pointed to must
+// live as long as the kernels.
+struct Plan {
+  int image_size, input_size;
+  const float* resampling;  // (input_size, image_size): resizes rows and columns; null: pads
+  float mean, std;
+  int stages, layers;
+  StagePlan stage[most_stages];
+  DensePlan layer[most_layers];
+  const float* codes;  // (classes, outputs of the last layer), or null
+  int classes;
+  Loss loss;
+  float label_smoothing, j;
+  float distillation, temperature;
+};
 
 struct Batch {
   const std::uint8_t* images;  // (anything, image_size, image_size)
@@ -47,8 +84,8 @@ class Network {
   virtual void scores(const Batch& batch, const float* const* weights, float* scores) = 0;
 };
 
-// The kernels of one instruction set. `create` returns null for a plan that they do not serve and
-// throws std::bad_alloc; `threads` is the number of threads that share each step.
+// The kernels of one instruction set. `create` throws std::bad_alloc; `threads` is the number of
+// threads that share each step.
 namespace portable {
 Network* create(const Plan& plan, int threads);
 }

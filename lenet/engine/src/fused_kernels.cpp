@@ -1,192 +1,64 @@
-// The training step and the inference of a LeNet-shaped network, for one instruction set.
+// The training step and the inference of a network, for one instruction set.
 //
 // A tile, as many examples as a vector has lanes, goes through the whole network and back while
 // its activations stay in the second-level cache. Tiles are shared out among the threads in a
 // fixed way, so that sums always run in the same order.
 #include <math.h>
-#include <stdlib.h>
 
-#include <new>
-
-#include "activation.h"
-#include "convolution.h"
 #include "dense.h"
 #include "fused.h"
 #include "loss.h"
+#include "memory.h"
+#include "rbf.h"
+#include "stage.h"
 #include "thread_pool.h"
+#include "tile_loader.h"
 #include "vector.h"
-#include "winograd.h"
 
 namespace lenet::LENET_ISA {
 namespace {
 
-// Register blocks: accumulators and their operands fill the registers, and the sizes of LeNet
-// divide into them without a rest.
-constexpr bool many_registers = registers >= 32;
-constexpr int kernel = 5;
-constexpr int c1_channels = 6, c1_columns = many_registers ? 4 : 2;
-constexpr int c1_gradient_channels = many_registers ? 3 : 2;
-constexpr int c3_columns = 5, c3_tiles = 2;  // F(5, 5)
-constexpr int c3_channels = many_registers ? 4 : 2, c3_block = 5, c3_back_channels = 6;
-
-// The largest divisor of n that leaves registers for operands, the number of accumulators of a
-// fully connected layer.
-constexpr int dense_block(int n) {
-  int block = many_registers ? 28 : 12;
-  while (n % block) block--;
-  return block;
-}
-
-struct Shape {
-  Convolution C1, C3;
-  int S4, C5, F6, classes;  // values of an example
-
-  constexpr int S2_side() const { return C1.side / 2; }
-  constexpr int S4_side() const { return C3.side / 2; }
-};
-
-constexpr Shape lenet = {
-    .C1 = {.inputs = 1, .outputs = 6, .kernel = kernel, .side = 28},
-    .C3 = {.inputs = 6, .outputs = 16, .kernel = kernel, .side = 10},
-    .S4 = 400,
-    .C5 = 120,
-    .F6 = 84,
-    .classes = 10,
-};
-static_assert(lenet.C3.input_side() == lenet.S2_side() && lenet.C3.side == c3_columns * c3_tiles);
-constexpr int points = filter<c3_columns>.points;
-constexpr int c3_points = points * lenet.C3.inputs * lenet.C3.outputs * kernel;
-
-enum Parameter {
-  C1_weight, C1_bias, C3_weight, C3_bias, C5_weight, C5_bias, F6_weight, F6_bias,
-  output_weight, output_bias
-};
-
-// Memory aligned for vectors, zero at first.
-class Memory {
+// Things made one after the other, up to a fixed number of them.
+template <class T, int most>
+class Sequence {
  public:
-  Memory(const Memory&) = delete;
-  Memory& operator=(const Memory&) = delete;
-
- protected:
-  Memory() = default;
-  ~Memory() { free(data_); }
-
-  // Makes room; what was there is lost.
-  void grow(long bytes) {
-    bytes = (bytes + 63) / 64 * 64;
-    if (bytes <= bytes_) return;
-    void* data = aligned_alloc(64, bytes);
-    if (!data) throw std::bad_alloc();
-    memset(data, 0, bytes);
-    free(data_);
-    data_ = data;
-    bytes_ = bytes;
+  Sequence() = default;
+  ~Sequence() {
+    for (T* item : *this) delete item;
   }
+  Sequence(const Sequence&) = delete;
+  Sequence& operator=(const Sequence&) = delete;
 
-  void* data_ = nullptr;
-  long bytes_ = 0;
-};
+  void add(T* item) { items_[size_++] = item; }
+  int size() const { return size_; }
+  T& operator[](int i) const { return *items_[i]; }
+  T* const* begin() const { return items_; }
+  T* const* end() const { return items_ + size_; }
 
-struct Floats : Memory {
-  Floats() = default;
-  explicit Floats(long count) { grow(count); }
-  void grow(long count) { Memory::grow(count * sizeof(float)); }
-  operator float*() const { return static_cast<float*>(data_); }
-};
-
-struct Vectors : Memory {
-  Vectors() = default;
-  explicit Vectors(long count) { grow(count); }
-  void grow(long count) { Memory::grow(count * sizeof(Vector)); }
-  operator Vector*() const { return static_cast<Vector*>(data_); }
-};
-
-// Weights in the order in which the kernels read them.
-struct Packed {
-  Floats C1{lenet.C1.weights()}, C3{c3_points}, C3_transposed{c3_points};
-  Floats C5{lenet.C5 * lenet.S4}, C5_transposed{lenet.C5 * lenet.S4};
-  Floats F6{lenet.F6 * lenet.C5}, F6_transposed{lenet.F6 * lenet.C5};
-  Floats output{lenet.classes * lenet.F6}, output_transposed{lenet.classes * lenet.F6};
-};
-
-// What a thread needs for one tile, and its sums over its tiles. C1 and C3 hold pre-activations,
-// then slopes; C3 holds deltas in the end.
-struct Workspace {
-  Vectors input{lenet.C1.input_plane()};
-  Vectors C1{lenet.C1.outputs * lenet.C1.plane()};
-  Vectors S2{lenet.C3.inputs * lenet.C3.input_plane()};
-  Vectors S2_gradient{lenet.C3.inputs * lenet.C3.input_plane()};
-  Vectors C3{lenet.C3.outputs * lenet.C3.plane()};
-  Vectors S4{lenet.S4}, S4_gradient{lenet.S4};
-  Vectors C5{lenet.C5}, C5_slopes{lenet.C5};
-  Vectors F6{lenet.F6}, F6_slopes{lenet.F6};
-  Vectors scores{lenet.classes};
-  Vectors C3_inputs{points * lenet.C3.inputs * lenet.C3.input_side() * c3_tiles};
-  Vectors C3_points{points * lenet.C3.outputs * lenet.C3.side * c3_tiles};
-  Vectors C1_row_deltas{lenet.C1.outputs * 2 * lenet.C1.side};
-  Floats warp_memory{lenet::warp_memory(lenet.C1.input_side())};
-  Floats warped{lanes * lenet.C1.input_side() * lenet.C1.input_side() / 4};  // uint8 images
-
-  Vectors C1_weight_gradient{lenet.C1.weights()}, C1_bias_gradient{lenet.C1.outputs};
-  Vectors C3_point_gradient{c3_points}, C3_bias_gradient{lenet.C3.outputs};
-  double loss = 0.0;
-  int right = 0;
-};
-
-// The activations of the fully connected layers for the whole batch in rows, as the matrix
-// product of the weight gradient wants them, their deltas in vectors, and the product.
-template <int outputs, int inputs, int block_outputs, int block_vectors>
-struct DenseGradient {
-  static constexpr int block_columns = block_vectors * lanes;
-  static constexpr int stride = (inputs + block_columns - 1) / block_columns * block_columns;
-  Floats rows;
-  Vectors deltas;
-  Floats product{outputs * stride};
-
-  void reserve(int tiles) {
-    rows.grow(static_cast<long>(tiles) * lanes * stride);
-    deltas.grow(static_cast<long>(tiles) * outputs);
-  }
-  float* tile_rows(int tile) { return rows + static_cast<long>(tile) * lanes * stride; }
-  Vector* tile_deltas(int tile) { return deltas + static_cast<long>(tile) * outputs; }
-
-  // Thread `thread` of `threads` writes its share of both gradients.
-  void reduce(int tiles, int thread, int threads, float* weight, float* bias) {
-    constexpr int blocks = outputs / block_outputs;
-    const int first = thread * blocks / threads * block_outputs;
-    const int last = (thread + 1) * blocks / threads * block_outputs;
-    dense_weight_gradient<block_outputs, block_vectors>(deltas, outputs, rows, stride, tiles,
-                                                            first, last, product);
-    for (int o = first; o < last; o++) {
-      memcpy(weight + o * inputs, product + o * stride, inputs * sizeof(float));
-      Vector total = {};
-      for (int tile = 0; tile < tiles; tile++) total += deltas[tile * outputs + o];
-      bias[o] = sum(total);
-    }
-  }
+ private:
+  T* items_[most] = {};
+  int size_ = 0;
 };
 
 class LeNet final : public Network {
  public:
   LeNet(const Plan& plan, int threads)
       : plan_(plan),
-        activations_(activation_kernels(plan.activation, plan.pooling)),
         threads_(threads),
-        workspaces_(new Workspace[threads]) {
+        stages_(plan_, threads),
+        loader_(plan_, stages_[0].input_pitch()),
+        layers_(plan_),
+        workspaces_(threads, *this) {
     for (int thread = 0; thread < threads; thread++) {
-      fill_border(workspaces_[thread]);
-      prepare_warp(plan.image_size, workspaces_[thread].warp_memory);
+      loader_.fill_border(stages_[0].input(thread));
+      prepare_warp(plan_.image_size, workspaces_[thread].warp_memory);
     }
   }
-  ~LeNet() override { delete[] workspaces_; }
 
   Result step(const Batch& batch, const float* const* weights, float* const* gradients) override {
     begin(batch, weights);
     gradients_ = gradients;
-    C5_.reserve(tiles_);
-    F6_.reserve(tiles_);
-    output_.reserve(tiles_);
+    for (DenseLayer* layer : layers_) layer->reserve(tiles_);
     parallel<&LeNet::pack<true>>();
     parallel<&LeNet::train_tiles>();
     parallel<&LeNet::reduce>();
@@ -206,6 +78,42 @@ class LeNet final : public Network {
   }
 
  private:
+  struct Stages : Sequence<Stage, most_stages> {
+    Stages(const Plan& plan, int threads) {
+      for (int s = 0; s < plan.stages; s++) add(make_stage(plan.stage[s], threads));
+    }
+  };
+  struct Layers : Sequence<DenseLayer, most_layers> {
+    explicit Layers(const Plan& plan) {
+      for (int l = 0; l < plan.layers; l++) add(new DenseLayer(plan.layer[l]));
+    }
+  };
+
+  // What a thread needs besides the stages' own memory.
+  struct Workspace {
+    explicit Workspace(const LeNet& network)
+        : warp_memory(lenet::warp_memory(network.plan_.image_size)),
+          warped(static_cast<long>(lanes) * network.image_bytes() / 4),
+          image_rows(network.loader_.scratch_size()),
+          maps(network.layers_[0].plan.inputs),
+          maps_gradient(network.layers_[0].input_room()),
+          scores(network.plan_.classes),
+          score_deltas(network.plan_.classes) {
+      for (int l = 0; l < network.layers_.size(); l++) {
+        values[l].grow(network.layers_[l].room());
+        slopes[l].grow(network.layers_[l].room());
+      }
+    }
+
+    Floats warp_memory, warped;  // distorted images, uint8
+    Vectors image_rows;
+    Vectors maps, maps_gradient;  // the last stage's, as the first layer reads them
+    Vectors values[most_layers], slopes[most_layers];
+    Vectors scores, score_deltas;  // of the RBF units
+    double loss = 0.0;
+    int right = 0;
+  };
+
   void begin(const Batch& batch, const float* const* weights) {
     batch_ = batch;
     weights_ = weights;
@@ -219,42 +127,11 @@ class LeNet final : public Network {
         team_, [](int thread, void* self) { (static_cast<LeNet*>(self)->*phase)(thread); }, this);
   }
 
-  // The padding of the first convolution is zero; between it and the picture lie the pixels of
-  // value 0 that enlarge the picture to input_size, after normalisation.
-  void fill_border(Workspace& w) {
-    const int side = lenet.C1.input_side();
-    for (int y = 0; y < side; y++)
-      for (int x = 0; x < side; x++) {
-        const int last = side - plan_.padding;
-        const bool inside = y >= plan_.padding && y < last && x >= plan_.padding && x < last;
-        w.input[y * side + x] = splat(inside ? -plan_.mean / plan_.std : 0.0f);
-      }
-  }
-
-  // First phase: weights into the order of the kernels. The fully connected C5 has most of them.
+  // First phase: weights into the order of the kernels.
   template <bool training>
   void pack(int thread) {
-    constexpr int c5 = dense_block(lenet.C5), f6 = dense_block(lenet.F6);
-    constexpr int s4 = dense_block(lenet.S4), out = dense_block(lenet.classes);
-    if (thread == 0) {
-      pack_convolution<c1_channels>(lenet.C1, weights_[C1_weight], packed_.C1);
-      pack_winograd<c3_columns, c3_channels, c3_back_channels>(lenet.C3, weights_[C3_weight], packed_.C3,
-                                                   packed_.C3_transposed);
-      pack_dense<f6>(weights_[F6_weight], lenet.C5, 0, lenet.F6, packed_.F6);
-      pack_dense<out>(weights_[output_weight], lenet.F6, 0, lenet.classes, packed_.output);
-    }
-    pack_dense<c5>(weights_[C5_weight], lenet.S4, share(lenet.C5 / c5, thread) * c5,
-                   share(lenet.C5 / c5, thread + 1) * c5, packed_.C5);
-    if (!training) return;
-    if (thread == team_ - 1) {
-      pack_transposed_dense<c5>(weights_[F6_weight], lenet.F6, lenet.C5, 0, lenet.C5,
-                                packed_.F6_transposed);
-      pack_transposed_dense<f6>(weights_[output_weight], lenet.classes, lenet.F6, 0, lenet.F6,
-                                packed_.output_transposed);
-    }
-    pack_transposed_dense<s4>(weights_[C5_weight], lenet.C5, lenet.S4,
-                              share(lenet.S4 / s4, thread) * s4,
-                              share(lenet.S4 / s4, thread + 1) * s4, packed_.C5_transposed);
+    for (int s = thread; s < stages_.size(); s += team_) stages_[s].pack(weights_);
+    for (DenseLayer* layer : layers_) layer->pack<training>(weights_, thread, team_);
   }
 
   // Where the part of `count` things that is a thread's begins.
@@ -270,137 +147,101 @@ class LeNet final : public Network {
     return batch_.index ? batch_.index[example] : example;
   }
 
-  // Gathers, distorts, normalises and transposes. Lanes without an example repeat the first.
-  void load_tile(int tile, Workspace& w) const {
-    const int side = plan_.image_size;
-    const int border = (lenet.C1.input_side() - side) / 2;
-    const float scale = 1.0f / (255.0f * plan_.std), shift = -plan_.mean / plan_.std;
+  int image_bytes() const { return plan_.image_size * plan_.image_size; }
+
+  // Gathers, distorts and loads. Lanes without an example repeat the first.
+  void load_tile(int tile, int thread) const {
+    const Workspace& w = workspaces_[thread];
     const std::uint8_t* images[lanes];
     for (int lane = 0; lane < lanes; lane++) {
       const int example = tile * lanes + (lane < count(tile) ? lane : 0);
-      images[lane] = batch_.images + image_number(example) * side * side;
-      if (batch_.distortions.maps) {
-        auto* warped = reinterpret_cast<std::uint8_t*>(static_cast<float*>(w.warped)) +
-                       lane * side * side;
-        warp(images[lane], batch_.distortions, example, side, w.warp_memory, warped);
-        images[lane] = warped;
-      }
+      images[lane] = batch_.images + image_number(example) * image_bytes();
+      if (!batch_.distortions.maps) continue;
+      auto* warped = reinterpret_cast<std::uint8_t*>(static_cast<float*>(w.warped)) +
+                     lane * image_bytes();
+      warp(images[lane], batch_.distortions, example, plan_.image_size, w.warp_memory, warped);
+      images[lane] = warped;
     }
-    for (int y = 0; y < side; y++)
-      for (int start = 0; start < side; start += lanes) {
-        const int x = start + lanes < side ? start : side - lanes;
-        Vector square[lanes];
-        for (int lane = 0; lane < lanes; lane++) {
-          const auto bytes = *reinterpret_cast<const Bytes*>(images[lane] + y * side + x);
-          const auto integers = __builtin_convertvector(bytes, Integers);
-          square[lane] = __builtin_convertvector(integers, Vector) * scale + shift;
-        }
-        transpose(square);
-        Vector* row = w.input + (y + border) * lenet.C1.input_side() + border + x;
-        for (int i = 0; i < lanes; i++) row[i] = square[i];
-      }
+    loader_.load(images, w.image_rows, stages_[0].input(thread));
   }
 
-  template <bool training>
-  void forward(int tile, Workspace& w) const {
-    const auto pool = training ? activations_.pool_training : activations_.pool_inference;
-    load_tile(tile, w);
-
-    constexpr Convolution C1 = lenet.C1, C3 = lenet.C3;
-    for (int y = 0; y < C1.side; y++) {
-      convolve_row<kernel, c1_channels, c1_columns>(C1, w.input + y * C1.input_side(), packed_.C1,
-                                                    weights_[C1_bias], w.C1 + y * C1.side);
-      if (y % 2)
-        for (int c = 0; c < C1.outputs; c++) {
-          Vector* lower = w.C1 + c * C1.plane() + y * C1.side;
-          pool(lower - C1.side, lower, w.S2 + c * C3.input_plane() + y / 2 * C3.input_side(),
-               lenet.S2_side());
-        }
-    }
-    transform_inputs<c3_columns, c3_tiles>(w.S2, C3.inputs * C3.input_side(), w.C3_inputs);
-    winograd_products<c3_columns, c3_tiles, c3_channels, c3_block>(C3, w.C3_inputs, packed_.C3, w.C3_points);
-    for (int c = 0; c < C3.outputs; c++) {
-      Vector* plane = w.C3 + c * C3.plane();
-      transform_products<c3_columns>(w.C3_points + c * C3.side * c3_tiles,
-                                     C3.outputs * C3.side * c3_tiles, C3.side * c3_tiles,
-                                     weights_[C3_bias][c], plane);
-      for (int y = 0; y < lenet.S4_side(); y++)
-        pool(plane + 2 * y * C3.side, plane + (2 * y + 1) * C3.side,
-             w.S4 + (c * lenet.S4_side() + y) * lenet.S4_side(), lenet.S4_side());
-    }
-    multiply_dense<dense_block(lenet.C5)>(packed_.C5, weights_[C5_bias], w.S4, lenet.S4, lenet.C5,
-                                          w.C5);
-    activations_.activate(w.C5, w.C5_slopes, lenet.C5);
-    multiply_dense<dense_block(lenet.F6)>(packed_.F6, weights_[F6_bias], w.C5, lenet.C5, lenet.F6,
-                                          w.F6);
-    activations_.activate(w.F6, w.F6_slopes, lenet.F6);
-    multiply_dense<dense_block(lenet.classes)>(packed_.output, weights_[output_bias], w.F6,
-                                               lenet.F6, lenet.classes, w.scores);
+  // The maps of the last stage, one after the other.
+  Planes maps(Vector* of) const {
+    const int side = plan_.stage[plan_.stages - 1].side / 2;
+    return {of, side, side * side};
   }
 
-  void score(int tile, Workspace& w) {
+  void forward(int tile, int thread, bool training) {
+    Workspace& w = workspaces_[thread];
+    load_tile(tile, thread);
+    const int last = stages_.size() - 1;
+    for (int s = 0; s <= last; s++)
+      stages_[s].forward(thread, training, s < last ? stages_[s + 1].inside(thread) : maps(w.maps));
+    const Vector* x = w.maps;
+    for (int l = 0; l < layers_.size(); l++) {
+      layers_[l].forward(x, w.values[l], w.slopes[l]);
+      x = w.values[l];
+    }
+    if (plan_.codes)
+      rbf_scores(x, plan_.codes, layers_[layers_.size() - 1].plan.outputs, plan_.classes, w.scores);
+  }
+
+  const Vector* tile_scores(const Workspace& w) const {
+    return plan_.codes ? w.scores : w.values[layers_.size() - 1];
+  }
+
+  // Sum of the losses of the first `count` lanes.
+  double labelled_loss(const Vector* scores, const std::int64_t* labels, int count, Vector weight,
+                       Vector* deltas) const {
+    const int classes = plan_.classes;
+    switch (plan_.loss) {
+      case Loss::map:
+        return cross_entropy(scores, classes, labels, count, 0.0f, -plan_.j, weight, deltas);
+      case Loss::penalty:
+        return penalty(scores, classes, labels, count, weight, deltas);
+      case Loss::squared_error:
+        return squared_error(scores, classes, labels, count, weight, deltas);
+      default:
+        return cross_entropy(scores, classes, labels, count, plan_.label_smoothing, -INFINITY,
+                             weight, deltas);
+    }
+  }
+
+  // The loss, and the deltas of the last layer.
+  void score(int tile, int thread) {
+    Workspace& w = workspaces_[thread];
+    const Vector* scores = tile_scores(w);
+    const int last = layers_.size() - 1, classes = plan_.classes, examples = count(tile);
+    Vector* deltas = plan_.codes ? w.score_deltas : layers_[last].deltas(tile);
     std::int64_t labels[lanes];
-    for (int lane = 0; lane < count(tile); lane++)
+    for (int lane = 0; lane < examples; lane++)
       labels[lane] = batch_.labels[image_number(tile * lanes + lane)];
     Vector weight = {};
-    for (int lane = 0; lane < count(tile); lane++)
+    for (int lane = 0; lane < examples; lane++)
       weight[lane] = 1.0f / static_cast<float>(batch_.size);
     const float taught = batch_.targets ? plan_.distillation : 0.0f, labelled = 1.0f - taught;
-    Vector* deltas = output_.tile_deltas(tile);
-    w.loss += labelled *
-              (plan_.loss == Loss::squared_error
-                   ? squared_error(w.scores, lenet.classes, labels, count(tile),
-                                   weight * labelled, deltas)
-                   : cross_entropy(w.scores, lenet.classes, labels, count(tile),
-                                   plan_.label_smoothing, weight * labelled, deltas));
+    w.loss += labelled * labelled_loss(scores, labels, examples, weight * labelled, deltas);
     if (batch_.targets)
-      w.loss += taught * distillation(w.scores, lenet.classes,
-                                      batch_.targets + static_cast<long>(tile) * lanes * lenet.classes,
-                                      count(tile), plan_.temperature, weight * taught, deltas);
-    w.right += count_right(w.scores, lenet.classes, labels, count(tile));
+      w.loss += taught * distillation(scores, classes,
+                                      batch_.targets + static_cast<long>(tile) * lanes * classes,
+                                      examples, plan_.temperature, weight * taught, deltas);
+    w.right += count_right(scores, classes, labels, examples);
+    if (plan_.codes)
+      rbf_gradient(w.values[last], plan_.codes, layers_[last].plan.outputs, classes, deltas,
+                   layers_[last].deltas(tile));
   }
 
-  void backward(int tile, Workspace& w) {
-    Vector* F6_deltas = F6_.tile_deltas(tile);
-    Vector* C5_deltas = C5_.tile_deltas(tile);
-    multiply_dense<dense_block(lenet.F6)>(packed_.output_transposed, nullptr,
-                                          output_.tile_deltas(tile), lenet.classes, lenet.F6,
-                                          F6_deltas);
-    for (int i = 0; i < lenet.F6; i++) F6_deltas[i] *= w.F6_slopes[i];
-    multiply_dense<dense_block(lenet.C5)>(packed_.F6_transposed, nullptr, F6_deltas, lenet.F6,
-                                          lenet.C5, C5_deltas);
-    for (int i = 0; i < lenet.C5; i++) C5_deltas[i] *= w.C5_slopes[i];
-    multiply_dense<dense_block(lenet.S4)>(packed_.C5_transposed, nullptr, C5_deltas, lenet.C5,
-                                          lenet.S4, w.S4_gradient);
-    to_rows(w.S4, lenet.S4, C5_.tile_rows(tile), C5_.stride);
-    to_rows(w.C5, lenet.C5, F6_.tile_rows(tile), F6_.stride);
-    to_rows(w.F6, lenet.F6, output_.tile_rows(tile), output_.stride);
-
-    constexpr Convolution C1 = lenet.C1, C3 = lenet.C3;
-    for (int c = 0; c < C3.outputs; c++) {
-      Vector* plane = w.C3 + c * C3.plane();
-      for (int y = 0; y < lenet.S4_side(); y++)
-        w.C3_bias_gradient[c] +=
-            unpool_rows(C3, w.S4_gradient + (c * lenet.S4_side() + y) * lenet.S4_side(),
-                        plane + 2 * y * C3.side, plane + 2 * y * C3.side);
-      for (int i = 0; i < C3.side * c3_tiles; i++)
-        transform_deltas<c3_columns>(plane + c3_columns * i, C3.outputs * C3.side * c3_tiles,
-                                     w.C3_points + c * C3.side * c3_tiles + i);
+  void backward(int tile, int thread) {
+    Workspace& w = workspaces_[thread];
+    for (int l = layers_.size() - 1; l >= 0; l--) {
+      layers_[l].backward_activation(tile, w.slopes[l]);
+      layers_[l].backward(tile, l ? w.values[l - 1] : w.maps,
+                          l ? layers_[l - 1].deltas(tile) : w.maps_gradient);
     }
-    add_winograd_gradient<c3_columns, c3_tiles, c3_channels>(C3, w.C3_inputs, w.C3_points,
-                                                 w.C3_point_gradient);
-    winograd_input_gradient<c3_columns, c3_tiles, c3_back_channels>(C3, w.C3_points, packed_.C3_transposed,
-                                                        w.C3_inputs);
-    transform_inputs_back<c3_columns, c3_tiles>(w.C3_inputs, C3.inputs * C3.input_side(), w.S2_gradient);
-    for (int y = 0; y < lenet.S2_side(); y++) {
-      for (int c = 0; c < C1.outputs; c++)
-        w.C1_bias_gradient[c] += unpool_rows(
-            C1, w.S2_gradient + c * C3.input_plane() + y * C3.input_side(),
-            w.C1 + c * C1.plane() + 2 * y * C1.side, w.C1_row_deltas + c * 2 * C1.side);
-      add_weight_gradient<kernel, c1_gradient_channels>(
-          C1, 2, w.input + 2 * y * C1.input_side(), w.C1_row_deltas, 2 * C1.side,
-          w.C1_weight_gradient);
-    }
+    const int last = stages_.size() - 1;
+    for (int s = last; s >= 0; s--)
+      stages_[s].backward(
+          thread, s < last ? stages_[s + 1].inside_gradient(thread) : maps(w.maps_gradient));
   }
 
   // Second phase: tiles there and back.
@@ -408,77 +249,37 @@ class LeNet final : public Network {
     Workspace& w = workspaces_[thread];
     w.loss = 0.0;
     w.right = 0;
-    memset(w.C1_weight_gradient, 0, lenet.C1.weights() * sizeof(Vector));
-    memset(w.C1_bias_gradient, 0, lenet.C1.outputs * sizeof(Vector));
-    memset(w.C3_point_gradient, 0, c3_points * sizeof(Vector));
-    memset(w.C3_bias_gradient, 0, lenet.C3.outputs * sizeof(Vector));
+    for (Stage* stage : stages_) stage->begin(thread);
     for (int tile = share(tiles_, thread); tile < share(tiles_, thread + 1); tile++) {
-      forward<true>(tile, w);
-      score(tile, w);
-      backward(tile, w);
+      forward(tile, thread, true);
+      score(tile, thread);
+      backward(tile, thread);
     }
   }
 
   void infer_tiles(int thread) {
-    Workspace& w = workspaces_[thread];
+    const int classes = plan_.classes;
     for (int tile = share(tiles_, thread); tile < share(tiles_, thread + 1); tile++) {
-      forward<false>(tile, w);
+      forward(tile, thread, false);
+      const Vector* scores = tile_scores(workspaces_[thread]);
+      float* to = scores_ + static_cast<long>(tile) * lanes * classes;
       for (int lane = 0; lane < count(tile); lane++)
-        for (int k = 0; k < lenet.classes; k++)
-          scores_[(static_cast<long>(tile) * lanes + lane) * lenet.classes + k] = w.scores[k][lane];
-    }
-  }
-
-  float reduced(Vectors Workspace::*gradient, int i) const {
-    Vector total = (workspaces_[0].*gradient)[i];
-    for (int thread = 1; thread < team_; thread++) total += (workspaces_[thread].*gradient)[i];
-    return sum(total);
-  }
-
-  void reduce_C1(float* weight, float* bias) const {
-    constexpr Convolution c = lenet.C1;
-    for (int o = 0; o < c.outputs; o++) {
-      bias[o] = reduced(&Workspace::C1_bias_gradient, o);
-      for (int y = 0; y < kernel; y++)
-        for (int x = 0; x < kernel; x++)
-          *weight++ = reduced(&Workspace::C1_weight_gradient,
-                              gradient_offset<c1_gradient_channels>(c, o, 0, y, x));
-    }
-  }
-
-  void reduce_C3(int first, int last, float* weight, float* bias) const {
-    constexpr Convolution c = lenet.C3;
-    for (int o = first; o < last; o++) {
-      bias[o] = reduced(&Workspace::C3_bias_gradient, o);
-      for (int i = 0; i < c.inputs; i++)
-        for (int y = 0; y < kernel; y++) {
-          float transformed[points];
-          for (int p = 0; p < points; p++)
-            transformed[p] = reduced(&Workspace::C3_point_gradient,
-                                     winograd_offset<c3_channels>(c, p, o, i, y));
-          transform_weights_back<c3_columns>(transformed, weight + ((o * c.inputs + i) * kernel + y) * kernel);
-        }
+        for (int k = 0; k < classes; k++) *to++ = scores[k][lane];
     }
   }
 
   // Third phase: sums over the batch into the caller's gradients.
   void reduce(int thread) {
-    C5_.reduce(tiles_, thread, team_, gradients_[C5_weight], gradients_[C5_bias]);
-    F6_.reduce(tiles_, thread, team_, gradients_[F6_weight], gradients_[F6_bias]);
-    output_.reduce(tiles_, thread, team_, gradients_[output_weight], gradients_[output_bias]);
-    if (thread == 0) reduce_C1(gradients_[C1_weight], gradients_[C1_bias]);
-    reduce_C3(share(lenet.C3.outputs, thread), share(lenet.C3.outputs, thread + 1),
-              gradients_[C3_weight], gradients_[C3_bias]);
+    for (DenseLayer* layer : layers_) layer->reduce(tiles_, thread, team_, gradients_);
+    for (Stage* stage : stages_) stage->reduce(thread, team_, gradients_);
   }
 
   const Plan plan_;
-  const ActivationKernels activations_;
   const int threads_;
-  Packed packed_;
-  Workspace* workspaces_;
-  DenseGradient<lenet.C5, lenet.S4, many_registers ? 4 : 2, 5> C5_;
-  DenseGradient<lenet.F6, lenet.C5, many_registers ? 4 : 2, 4> F6_;
-  DenseGradient<lenet.classes, lenet.F6, 2, many_registers ? 6 : 4> output_;
+  const Stages stages_;
+  const TileLoader loader_;
+  const Layers layers_;
+  const PerThread<Workspace> workspaces_;
 
   // Of the call under way.
   Batch batch_{};
@@ -489,19 +290,8 @@ class LeNet final : public Network {
   float* scores_ = nullptr;
 };
 
-bool same_geometry(const Plan& plan) {
-  return plan.input_size + 2 * plan.padding == lenet.C1.input_side() && plan.padding >= 0 &&
-         plan.image_size >= 16 && plan.image_size <= plan.input_size &&
-         (plan.input_size - plan.image_size) % 2 == 0 &&
-         plan.channels[0] == lenet.C1.outputs && plan.channels[1] == lenet.C3.outputs &&
-         plan.kernel_sizes[0] == kernel && plan.kernel_sizes[1] == kernel &&
-         plan.hidden[0] == lenet.C5 && plan.hidden[1] == lenet.F6 && plan.classes == lenet.classes;
-}
-
 }  // namespace
 
-Network* create(const Plan& plan, int threads) {
-  return same_geometry(plan) ? new LeNet(plan, threads) : nullptr;
-}
+Network* create(const Plan& plan, int threads) { return new LeNet(plan, threads); }
 
 }  // namespace lenet::LENET_ISA

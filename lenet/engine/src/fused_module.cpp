@@ -97,54 +97,128 @@ void check_index(const Numbers& index, const Images& images) {
                              std::to_string(images.shape(0)) + " images").c_str());
 }
 
-// The names of fields and choices are those of lenet.engine.fused.Plan.
 template <class Choice>
-Choice choose(nb::handle plan, const char* field, std::vector<std::pair<std::string, Choice>> from) {
-  const auto name = nb::cast<std::string>(plan.attr(field));
+Choice choose(nb::handle name, std::vector<std::pair<std::string, Choice>> from) {
   for (const auto& [known, choice] : from)
-    if (name == known) return choice;
-  throw nb::value_error((std::string(field) + " cannot be '" + name + "'").c_str());
+    if (nb::cast<std::string>(name) == known) return choice;
+  throw nb::value_error(("there is no choice '" + nb::cast<std::string>(name) + "'").c_str());
 }
 
-Plan read_plan(nb::handle plan) {
-  const auto integer = [&](const char* field) { return nb::cast<int>(plan.attr(field)); };
-  const auto real = [&](const char* field) { return nb::cast<float>(plan.attr(field)); };
-  const auto two = [&](const char* field, int(&to)[2]) {
-    for (int i = 0; i < 2; i++) to[i] = nb::cast<int>(plan.attr(field)[i]);
-  };
-  Plan result{};
-  result.image_size = integer("image_size");
-  result.input_size = integer("input_size");
-  result.padding = integer("padding");
-  two("channels", result.channels);
-  two("kernel_sizes", result.kernel_sizes);
-  two("hidden", result.hidden);
-  result.classes = integer("classes");
-  result.activation = choose<Activation>(plan, "activation",
-                                         {{"sigmoid", Activation::sigmoid},
-                                          {"tanh", Activation::tanh},
-                                          {"scaled-tanh", Activation::scaled_tanh},
-                                          {"relu", Activation::relu},
-                                          {"gelu", Activation::gelu}});
-  result.pooling = choose<Pooling>(plan, "pooling",
-                                   {{"average", Pooling::average}, {"max", Pooling::max}});
-  result.mean = real("mean");
-  result.std = real("std");
-  result.loss = choose<Loss>(plan, "loss",
-                             {{"cross-entropy", Loss::cross_entropy}, {"mse", Loss::squared_error}});
-  result.label_smoothing = real("label_smoothing");
-  result.distillation = real("distillation");
-  result.temperature = real("temperature");
-  return result;
+Activation activation(nb::handle name) {
+  if (name.is_none()) return Activation::none;
+  return choose<Activation>(name, {{"sigmoid", Activation::sigmoid},
+                                   {"tanh", Activation::tanh},
+                                   {"scaled-tanh", Activation::scaled_tanh},
+                                   {"relu", Activation::relu},
+                                   {"gelu", Activation::gelu},
+                                   {"silu", Activation::silu}});
 }
+
+using Floats = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
+using Places = nb::ndarray<const std::int32_t, nb::c_contig, nb::device::cpu>;
+
+// A plan, all that it points to, and the sizes of the arrays of weights.
+class Description {
+ public:
+  // The fields are those of lenet.engine.fused.describe.
+  explicit Description(nb::dict fields) {
+    plan.image_size = nb::cast<int>(fields["image_size"]);
+    plan.input_size = nb::cast<int>(fields["input_size"]);
+    plan.resampling = floats(fields["resampling"], resampling_);
+    plan.mean = nb::cast<float>(fields["mean"]);
+    plan.std = nb::cast<float>(fields["std"]);
+    sizes = nb::cast<std::vector<std::size_t>>(fields["sizes"]);
+    for (nb::handle stage : nb::cast<nb::list>(fields["stages"]))
+      add_stage(nb::cast<nb::dict>(stage));
+    for (nb::handle layer : nb::cast<nb::list>(fields["layers"]))
+      add_layer(nb::cast<nb::dict>(layer));
+    plan.codes = floats(fields["codes"], codes_);
+    plan.classes = nb::cast<int>(fields["classes"]);
+    plan.loss = choose<Loss>(fields["loss"], {{"cross-entropy", Loss::cross_entropy},
+                                              {"mse", Loss::squared_error},
+                                              {"penalty", Loss::penalty},
+                                              {"map", Loss::map}});
+    plan.label_smoothing = nb::cast<float>(fields["label_smoothing"]);
+    plan.j = nb::cast<float>(fields["j"]);
+    plan.distillation = nb::cast<float>(fields["distillation"]);
+    plan.temperature = nb::cast<float>(fields["temperature"]);
+  }
+  Description(const Description&) = delete;
+  Description& operator=(const Description&) = delete;
+
+  Plan plan{};
+  std::vector<std::size_t> sizes;
+
+ private:
+  void add_stage(nb::dict fields) {
+    const auto integer = [&](const char* name) { return nb::cast<int>(fields[name]); };
+    if (plan.stages == most_stages) throw nb::value_error("there are too many stages");
+    StagePlan& stage = plan.stage[plan.stages];
+    stage.first = plan.stages == 0;
+    stage.inputs = integer("inputs");
+    stage.outputs = integer("outputs");
+    stage.kernel = integer("kernel");
+    stage.padding = integer("padding");
+    stage.input_side = integer("input_side");
+    stage.side = integer("side");
+    stage.activation = activation(fields["activation"]);
+    stage.pooling = choose<Pooling>(
+        fields["pooling"],
+        {{"average", Pooling::average}, {"sum", Pooling::sum}, {"max", Pooling::max}});
+    stage.subsampling = activation(fields["subsampling"]);
+    stage.kernels = places(fields["kernels"], kernels_[plan.stages], stage.kernel * stage.kernel);
+    stage.biases = places(fields["biases"], biases_[plan.stages], 1);
+    stage.shared = nb::cast<bool>(fields["shared"]);
+    stage.coefficients = integer("coefficients");
+    stage.shifts = integer("shifts");
+    plan.stages++;
+  }
+
+  void add_layer(nb::dict fields) {
+    if (plan.layers == most_layers) throw nb::value_error("there are too many layers");
+    DensePlan& layer = plan.layer[plan.layers++];
+    layer.inputs = nb::cast<int>(fields["inputs"]);
+    layer.outputs = nb::cast<int>(fields["outputs"]);
+    layer.activation = activation(fields["activation"]);
+    layer.weight = nb::cast<int>(fields["weight"]);
+    layer.bias = nb::cast<int>(fields["bias"]);
+  }
+
+  // A copy in `to`; null for None.
+  static const float* floats(nb::handle from, std::vector<float>& to) {
+    if (from.is_none()) return nullptr;
+    const auto array = nb::cast<Floats>(from);
+    to.assign(array.data(), array.data() + array.size());
+    return to.data();
+  }
+
+  // A copy in `to` of pairs of numbers, behind each of which there is room for `size` floats.
+  const Place* places(nb::handle from, std::vector<Place>& to, std::size_t size) const {
+    const auto array = nb::cast<Places>(from);
+    for (std::size_t i = 0; i + 1 < array.size(); i += 2) {
+      const Place place = {array.data()[i], array.data()[i + 1]};
+      if (place.array >= 0 && (place.array >= static_cast<int>(sizes.size()) || place.offset < 0 ||
+                               place.offset + size > sizes[place.array]))
+        throw nb::value_error("a kernel or a bias lies outside its array");
+      to.push_back(place);
+    }
+    return to.data();
+  }
+
+  std::vector<float> resampling_, codes_;
+  std::vector<Place> kernels_[most_stages], biases_[most_stages];
+};
 
 class FusedStep {
  public:
-  FusedStep(nb::handle plan, int threads, const std::string& isa) : plan_(read_plan(plan)) {
+  FusedStep(nb::dict fields, int threads, const std::string& isa)
+      : description_(fields), plan_(description_.plan) {
     if (threads < 1 || threads > 256) throw nb::value_error("threads must be from 1 to 256");
     for (const auto& set : instruction_sets())
       if (isa == set.name && set.available) network_.reset(set.create(plan_, threads));
-    if (!network_) throw nb::value_error("the plan or the instruction set is not supported");
+    if (!network_) throw nb::value_error("the instruction set is not available");
+    weights_.resize(description_.sizes.size());
+    gradients_.resize(description_.sizes.size());
   }
 
   std::pair<double, int> step(const Images& images, const Numbers& labels, const Numbers& index,
@@ -173,17 +247,17 @@ class FusedStep {
                                std::to_string(plan_.classes - 1)).c_str());
     }
     const Distortions distortions = read_distortions(maps, knots, shades, size, plan_.image_size);
-    const float* weight[parameter_arrays];
-    float* gradient[parameter_arrays];
-    pointers(weights, "weights", weight);
-    pointers(gradients, "gradients", gradient);
+    check_arrays(weights, "weights");
+    check_arrays(gradients, "gradients");
 
     const nb::gil_scoped_release release;
     const std::lock_guard lock(mutex_);
-    const Result result = network_->step(
-        {images.data(), index.data(), labels.data(), static_cast<int>(size), distortions,
-         targets ? targets->data() : nullptr},
-        weight, gradient);
+    collect(weights, weights_);
+    collect(gradients, gradients_);
+    const Result result =
+        network_->step({images.data(), index.data(), labels.data(), static_cast<int>(size),
+                        distortions, targets ? targets->data() : nullptr},
+                       weights_.data(), gradients_.data());
     return {result.loss, result.right};
   }
 
@@ -192,11 +266,11 @@ class FusedStep {
     if (scores.ndim() != 2 || scores.shape(0) != images.shape(0) ||
         scores.shape(1) != static_cast<std::size_t>(plan_.classes))
       throw nb::value_error("scores must have the shape (images, classes)");
-    const float* weight[parameter_arrays];
-    pointers(weights, "weights", weight);
+    check_arrays(weights, "weights");
 
     const nb::gil_scoped_release release;
     const std::lock_guard lock(mutex_);
+    collect(weights, weights_);
     // In parts, so that numbers of examples and tiles fit an int.
     constexpr std::size_t part = 1 << 20;
     const std::size_t pixels = plan_.image_size * plan_.image_size;
@@ -204,7 +278,7 @@ class FusedStep {
       const std::size_t size = std::min(part, images.shape(0) - start);
       network_->scores(
           {images.data() + start * pixels, nullptr, nullptr, static_cast<int>(size), {}, nullptr},
-          weight, scores.data() + start * plan_.classes);
+          weights_.data(), scores.data() + start * plan_.classes);
     }
   }
 
@@ -215,31 +289,30 @@ class FusedStep {
       throw nb::value_error("images must have the shape (N, image_size, image_size)");
   }
 
-  // The data pointers of one array for each parameter, after a look at their sizes.
-  template <class Arrays, class Pointer>
-  void pointers(const Arrays& arrays, const char* what, Pointer (&to)[parameter_arrays]) const {
-    const int convolved = plan_.input_size + 2 * plan_.padding - plan_.kernel_sizes[0] + 1;
-    const int side = (convolved / 2 - plan_.kernel_sizes[1] + 1) / 2;
-    const int widths[] = {plan_.channels[0], plan_.channels[1], plan_.hidden[0], plan_.hidden[1],
-                          plan_.classes};
-    const int fan_in[] = {plan_.kernel_sizes[0] * plan_.kernel_sizes[0],
-                          plan_.channels[0] * plan_.kernel_sizes[1] * plan_.kernel_sizes[1],
-                          plan_.channels[1] * side * side, plan_.hidden[0], plan_.hidden[1]};
-    if (arrays.size() != parameter_arrays)
-      throw nb::value_error((std::string(what) + " must be 10 arrays").c_str());
-    for (int i = 0; i < parameter_arrays; i++) {
-      const int size = i % 2 ? widths[i / 2] : widths[i / 2] * fan_in[i / 2];
-      if (arrays[i].size() != static_cast<std::size_t>(size))
+  template <class Array>
+  void check_arrays(const std::vector<Array>& arrays, const char* what) const {
+    const auto& sizes = description_.sizes;
+    if (arrays.size() != sizes.size())
+      throw nb::value_error(
+          (std::string(what) + " must be " + std::to_string(sizes.size()) + " arrays").c_str());
+    for (std::size_t i = 0; i < sizes.size(); i++)
+      if (arrays[i].size() != sizes[i])
         throw nb::value_error((std::string(what) + "[" + std::to_string(i) + "] must have " +
-                               std::to_string(size) + " elements, not " +
+                               std::to_string(sizes[i]) + " elements, not " +
                                std::to_string(arrays[i].size())).c_str());
-      to[i] = arrays[i].data();
-    }
   }
 
-  const Plan plan_;
+  template <class Array, class Pointer>
+  static void collect(const std::vector<Array>& arrays, std::vector<Pointer>& pointers) {
+    for (std::size_t i = 0; i < arrays.size(); i++) pointers[i] = arrays[i].data();
+  }
+
+  const Description description_;
+  const Plan& plan_;
   std::unique_ptr<Network> network_;
   ForkSafeMutex mutex_;
+  std::vector<const float*> weights_;  // of the call that holds the mutex
+  std::vector<float*> gradients_;
 };
 
 using Pictures = nb::ndarray<std::uint8_t, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
@@ -295,7 +368,7 @@ NB_MODULE(_fused, m) {
         nb::arg("maps").noconvert(), nb::arg("knots").noconvert().none(),
         nb::arg("shades").noconvert().none(), nb::arg("out").noconvert(), nb::arg("threads"));
   nb::class_<lenet::FusedStep>(m, "FusedStep")
-      .def(nb::init<nb::handle, int, const std::string&>())
+      .def(nb::init<nb::dict, int, const std::string&>())
       .def("step", &lenet::FusedStep::step, nb::arg("images").noconvert(),
            nb::arg("labels").noconvert(), nb::arg("index").noconvert(), nb::arg("weights").noconvert(),
            nb::arg("gradients").noconvert(), nb::arg("maps").noconvert().none(),

@@ -9,24 +9,50 @@
 namespace lenet::LENET_ISA {
 
 // Sum over the first `count` lanes of -sum_k t_k log softmax(scores)_k, where the target t is
-// 1 - smoothing at the label plus smoothing / classes everywhere. deltas = weight * derivative.
+// 1 - smoothing at the label plus smoothing / classes everywhere. One more class, that is never
+// right, has the score `rubbish` everywhere; -INFINITY for none. deltas = weight * derivative.
+//
+// Where the label is nearly certain, loss and derivative come from the other classes alone, as
+// 1 - p would cancel.
 static double cross_entropy(const Vector* scores, int classes, const std::int64_t* labels,
-                            int count, float smoothing, Vector weight, Vector* deltas) {
+                            int count, float smoothing, float rubbish, Vector weight,
+                            Vector* deltas) {
   const float everywhere = smoothing / static_cast<float>(classes), at_label = 1.0f - smoothing;
-  Vector best = scores[0], total = {}, below_best = {};
-  for (int k = 1; k < classes; k++) best = maximum(best, scores[k]);
+  Vector best = splat(rubbish), below_best = {};
+  for (int k = 0; k < classes; k++) best = maximum(best, scores[k]);
+  const Vector of_rubbish = rubbish > -INFINITY ? exp(rubbish - best) : Vector{};
+  Vector total = of_rubbish;
   for (int k = 0; k < classes; k++) {
     deltas[k] = exp(scores[k] - best);
     total += deltas[k];
     below_best += best - scores[k];
   }
-  for (int k = 0; k < classes; k++) deltas[k] = (deltas[k] / total - everywhere) * weight;
   double loss = 0.0;
+  float at_labels[lanes];
   for (int lane = 0; lane < count; lane++) {
     const auto label = labels[lane];
-    deltas[label][lane] -= at_label * weight[lane];
-    loss += logf(total[lane]) + at_label * (best[lane] - scores[label][lane]) +
+    float others = of_rubbish[lane];
+    for (int k = 0; k < classes; k++)
+      if (k != label) others += deltas[k][lane];
+    const float below = best[lane] - scores[label][lane];
+    at_labels[lane] = smoothing - everywhere - others / total[lane];
+    loss += (below == 0.0f ? log1pf(others) : logf(total[lane]) + at_label * below) +
             everywhere * below_best[lane];
+  }
+  for (int k = 0; k < classes; k++) deltas[k] = (deltas[k] / total - everywhere) * weight;
+  for (int lane = 0; lane < count; lane++)
+    deltas[labels[lane]][lane] = at_labels[lane] * weight[lane];
+  return loss;
+}
+
+// Sum over the first `count` lanes of the negative score of the label.
+static double penalty(const Vector* scores, int classes, const std::int64_t* labels, int count,
+                      Vector weight, Vector* deltas) {
+  for (int k = 0; k < classes; k++) deltas[k] = Vector{};
+  double loss = 0.0;
+  for (int lane = 0; lane < count; lane++) {
+    deltas[labels[lane]][lane] = -weight[lane];
+    loss -= scores[labels[lane]][lane];
   }
   return loss;
 }

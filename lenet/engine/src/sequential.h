@@ -29,7 +29,7 @@ struct Settings {
 
 struct Patterns {
   const std::uint8_t* images;      // (anything, image_size, image_size)
-  const std::int64_t* labels;      // labels[number of the image]; null for scores
+  const std::int64_t* labels;      // labels[number of the image]
   const std::int64_t* order;       // numbers of the images
   std::int64_t count;              // of them
 };
@@ -39,7 +39,7 @@ struct Result {
   std::int64_t errors;
 };
 
-// The three entry points, once for each instruction set. `parameters` and the like are
+// The two entry points, once for each instruction set. `parameters` and the like are
 // `parameter_arrays` pointers; what is not const is changed in place.
 struct Kernels {
   // Forward, backward and w -= step * gradient, pattern by pattern.
@@ -48,8 +48,6 @@ struct Kernels {
   // Adds the Gauss-Newton diagonal of every pattern to h.
   void (*curvature)(const Patterns&, const Settings&, const float* const* parameters,
                     float* const* h);
-  // Writes (count, classes) scores: penalties with their sign changed.
-  void (*scores)(const Patterns&, const Settings&, const float* const* parameters, float* scores);
 };
 
 namespace portable {

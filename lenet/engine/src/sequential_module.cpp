@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "cpu.h"
 #include "sequential.h"
 
 namespace nb = nanobind;
@@ -27,7 +28,6 @@ using Codes = nb::ndarray<const float, nb::shape<lenet::classes, lenet::features
                           nb::device::cpu>;
 using Table = nb::ndarray<const bool, nb::shape<lenet::c3_maps, lenet::c1_maps>, nb::c_contig,
                           nb::device::cpu>;
-using Scores = nb::ndarray<float, nb::shape<-1, lenet::classes>, nb::c_contig, nb::device::cpu>;
 
 struct Choice {
   const char* name;
@@ -37,13 +37,10 @@ struct Choice {
 std::vector<Choice> choices() {  // best first
   std::vector<Choice> usable;
 #if LENET_HAS_AVX512
-  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
-    usable.push_back({"avx512", &lenet::avx512::kernels});
+  if (lenet::has_avx512()) usable.push_back({"avx512", &lenet::avx512::kernels});
 #endif
 #if LENET_HAS_AVX2
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-    usable.push_back({"avx2", &lenet::avx2::kernels});
+  if (lenet::has_avx2()) usable.push_back({"avx2", &lenet::avx2::kernels});
 #endif
   usable.push_back({"portable", &lenet::portable::kernels});
   return usable;
@@ -97,23 +94,23 @@ struct Network {
   }
 };
 
-Patterns patterns(const Images& images, const Numbers* labels, const Numbers& order) {
+Patterns patterns(const Images& images, const Numbers& labels, const Numbers& order) {
   const auto count = static_cast<std::int64_t>(images.shape(0));
-  if (labels && labels->shape(0) != images.shape(0))
+  if (labels.shape(0) != images.shape(0))
     throw nb::value_error("images and labels differ in number");
   for (std::size_t k = 0; k < order.size(); k++)
     if (order.data()[k] < 0 || order.data()[k] >= count)
       throw nb::value_error("order names an image that does not exist");
-  for (std::int64_t i = 0; labels && i < count; i++)
-    if (labels->data()[i] < 0 || labels->data()[i] >= lenet::classes)
+  for (std::int64_t i = 0; i < count; i++)
+    if (labels.data()[i] < 0 || labels.data()[i] >= lenet::classes)
       throw nb::value_error("labels must be 0..9");
-  return {images.data(), labels ? labels->data() : nullptr, order.data(),
+  return {images.data(), labels.data(), order.data(),
           static_cast<std::int64_t>(order.size())};
 }
 
 nb::tuple train(const Network& network, const std::vector<Floats>& parameters,
                 const std::vector<Floats>& steps, Images images, Numbers labels, Numbers order) {
-  const auto given = patterns(images, &labels, order);
+  const auto given = patterns(images, labels, order);
   const auto weights = network.pointers(parameters), sizes = network.pointers(steps);
   lenet::Result result;
   {
@@ -125,19 +122,10 @@ nb::tuple train(const Network& network, const std::vector<Floats>& parameters,
 
 void curvature(const Network& network, const std::vector<Floats>& parameters,
                const std::vector<Floats>& h, Images images, Numbers labels, Numbers order) {
-  const auto given = patterns(images, &labels, order);
+  const auto given = patterns(images, labels, order);
   const auto weights = network.pointers(parameters), sums = network.pointers(h);
   nb::gil_scoped_release release;
   network.kernels->curvature(given, network.settings, weights.data(), sums.data());
-}
-
-void scores(const Network& network, const std::vector<Floats>& parameters, Images images,
-            Numbers order, Scores out) {
-  const auto given = patterns(images, nullptr, order);
-  const auto weights = network.pointers(parameters);
-  if (out.shape(0) != order.size()) throw nb::value_error("one row of scores for each image");
-  nb::gil_scoped_release release;
-  network.kernels->scores(given, network.settings, weights.data(), out.data());
 }
 
 }  // namespace
@@ -149,8 +137,7 @@ NB_MODULE(_sequential, m) {
            nb::arg("codes"), nb::arg("table"), nb::arg("pooling_scale"), nb::arg("competitive"),
            nb::arg("j"), nb::arg("exact"), nb::arg("instruction_set"))
       .def("train", &train)
-      .def("curvature", &curvature)
-      .def("scores", &scores);
+      .def("curvature", &curvature);
   m.def("instruction_sets", [] {
     std::vector<std::string> names;
     for (const Choice& choice : choices()) names.push_back(choice.name);

@@ -19,11 +19,14 @@
 // separate, which halves the work of the transformations. The points, few bits each, are those of
 // all eighths that let the least rounding error through.
 //
-// Below, a tile is m neighbouring outputs. Whatever is transformed lies as
-// [point][channel][row][tile], so that the middle of each pass streams through one point after
-// the other, which fits the first-level cache.
+// Below, a tile is m neighbouring outputs; the last tile of a row may hang over. Whatever is
+// transformed lies as [point][channel][row][tile], so that the middle of each pass streams through
+// one point after the other, which fits the first-level cache. As rows of tiles follow each other
+// without a gap, a row of the kernel is a shift, and products are computed in strips of a fixed
+// number of tiles, whatever the length of a row.
 #pragma once
 
+#include "blocks.h"
 #include "convolution.h"
 #include "vector.h"
 
@@ -83,13 +86,41 @@ struct Filter {
 template <int m>
 constexpr Filter<m> filter;
 
+// Tiles that are computed at once, forward (4, 5 or 7) and backward.
+constexpr int most_strip = 7, back_strip = 2;
+// Vectors between planes, as the last strip may hang over.
+constexpr int guard = most_strip - 1;
+// Channels in a block, forward and backward.
+constexpr int most_winograd = many_registers ? 4 : 2, most_winograd_back = 6;
+
+// The convolution, and how tiles and channels lie.
+struct Winograd : Convolution {
+  int points, tiles;  // tiles of a row
+  int rows;           // of outputs that are computed at once
+  int output_block, input_block;
+
+  constexpr int output_tiles() const { return rows * tiles; }
+  constexpr int input_tiles() const { return input_side() * tiles; }
+  // From one transformed plane to the next, and from one point to the next.
+  constexpr int output_stride() const { return output_tiles() + guard; }
+  constexpr int input_stride() const { return input_tiles() + guard; }
+  constexpr int output_point() const { return round_up(outputs, output_block) * output_stride(); }
+  constexpr int input_point() const { return round_up(inputs, input_block) * input_stride(); }
+  // Transformed weights of one point, for the forward pass and for the backward pass.
+  constexpr int weight_point() const { return round_up(outputs, output_block) * inputs * kernel; }
+  constexpr int transposed_point() const {
+    return round_up(inputs, input_block) * outputs * kernel;
+  }
+};
+
 // weights (outputs, inputs, 5, 5) -> packed    [point][output block][input][row][output of block]
 //                                and transposed [point][input block][row][output][input of block]
-template <int m, int output_block, int input_block>
-static void pack_winograd(const Convolution& c, const float* weights, float* packed,
+// if there is one. Weights of channels that are made up stay zero.
+template <int m>
+static void pack_winograd(const Winograd& c, const float* weights, float* packed,
                           float* transposed) {
   constexpr Filter<m> f = filter<m>;
-  const int point_size = c.outputs * c.inputs * c.kernel;
+  const int output_block = c.output_block, input_block = c.input_block;
   for (int o = 0; o < c.outputs; o++)
     for (int i = 0; i < c.inputs; i++)
       for (int row = 0; row < c.kernel; row++, weights += c.kernel) {
@@ -100,30 +131,30 @@ static void pack_winograd(const Convolution& c, const float* weights, float* pac
         LENET_UNROLL for (int p = 0; p < f.points; p++) {
           double sum = 0.0;
           LENET_UNROLL for (int j = 0; j < f.kernel; j++) sum += f.weights[p][j] * weights[j];
-          packed[p * point_size + forward] = transposed[p * point_size + back] =
-              static_cast<float>(sum);
+          packed[p * c.weight_point() + forward] = static_cast<float>(sum);
+          if (transposed) transposed[p * c.transposed_point() + back] = static_cast<float>(sum);
         }
       }
 }
 
-// G transposed: points -> five weights.
+// Adds G transposed: points -> five weights.
 template <int m>
-LENET_INLINE void transform_weights_back(const float* t, float* g) {
+LENET_INLINE void add_transformed_back(const float* t, float* g) {
   constexpr Filter<m> f = filter<m>;
   LENET_UNROLL for (int j = 0; j < f.kernel; j++) {
     double sum = 0.0;
     LENET_UNROLL for (int p = 0; p < f.points; p++) sum += f.weights[p][j] * t[p];
-    g[j] = static_cast<float>(sum);
+    g[j] += static_cast<float>(sum);
   }
 }
 
-// B: every row of inputs -> [point][row][tile].
-template <int m, int tiles>
-LENET_INLINE void transform_inputs(const Vector* input, int rows, Vector* to) {
+// B: the rows of inputs of one channel -> [point][row][tile].
+template <int m>
+LENET_INLINE void transform_inputs(const Vector* input, int rows, int tiles, int point_size,
+                                   Vector* to) {
   constexpr Filter<m> f = filter<m>;
-  const int point_size = rows * tiles;
   for (int row = 0; row < rows; row++, input += m * tiles + f.kernel - 1)
-    LENET_UNROLL for (int tile = 0; tile < tiles; tile++, to++) {
+    for (int tile = 0; tile < tiles; tile++, to++) {
       const Vector* d = input + m * tile;
       LENET_UNROLL for (int k = 0; k < f.pairs; k++) {
         constexpr int last = f.zero + 2 * (f.pairs - 1);
@@ -144,15 +175,15 @@ LENET_INLINE void transform_inputs(const Vector* input, int rows, Vector* to) {
     }
 }
 
-// B transposed: [point][row][tile] -> the gradient of every row of inputs. Neighbouring tiles
-// share four inputs.
-template <int m, int tiles>
-LENET_INLINE void transform_inputs_back(const Vector* transformed, int rows, Vector* gradient) {
+// B transposed: [point][row][tile] -> the gradient of the rows of inputs of one channel.
+// Neighbouring tiles share four inputs.
+template <int m>
+LENET_INLINE void transform_inputs_back(const Vector* transformed, int rows, int tiles,
+                                        int point_size, Vector* gradient) {
   constexpr Filter<m> f = filter<m>;
-  const int point_size = rows * tiles;
   for (int row = 0; row < rows; row++) {
     Vector carry[f.kernel - 1] = {};
-    LENET_UNROLL for (int tile = 0; tile < tiles; tile++, gradient += m, transformed++) {
+    for (int tile = 0; tile < tiles; tile++, gradient += m, transformed++) {
       Vector d[f.points] = {};
       LENET_UNROLL for (int i = 0; i < f.kernel - 1; i++) d[i] = carry[i];
       LENET_UNROLL for (int k = 0; k < f.pairs; k++) {
@@ -199,7 +230,7 @@ LENET_INLINE void transform_products(const Vector* products, int point_size, int
 
 // A transposed: a tile of deltas -> its points.
 template <int m>
-LENET_INLINE void transform_deltas(const Vector* d, int point_size, Vector* to) {
+LENET_INLINE void transform_deltas(const Vector (&d)[m], int point_size, Vector* to) {
   constexpr Filter<m> f = filter<m>;
   LENET_UNROLL for (int k = 0; k < f.pairs; k++) {
     Vector even = d[0], odd = d[1];
@@ -212,50 +243,99 @@ LENET_INLINE void transform_deltas(const Vector* d, int point_size, Vector* to) 
   to[f.at_infinity * point_size] = d[m - 1];
 }
 
-// G weights * B inputs, summed over the input channels: [point][output][row][tile]. `block`
-// positions at a time, which are (row, tile) in order.
-template <int m, int tiles, int channels, int block>
-LENET_INLINE void winograd_products(const Convolution& c, const Vector* inputs, const float* packed,
-                                    Vector* products) {
+// Tile number `tile` of a row of deltas of one channel, transformed, from the gradients of the
+// row's pooled values and the slopes that the forward pass left. `count` deltas are in the row, and
+// zeros behind them. Adds to `total`. Whether the tile begins within a pair is `odd`.
+template <int m, bool odd>
+LENET_INLINE void unpool_tile(const Vector* pooled_gradient, const Vector* slopes, int tile,
+                              int count, int point_size, Vector* to, Vector& total) {
+  pooled_gradient += m * tile / 2;
+  slopes += m * tile;
+  const int rest = count - m * tile;
+  Vector d[m];
+  if (rest >= m)
+    LENET_UNROLL for (int i = 0; i < m; i++) d[i] = pooled_gradient[(i + odd) / 2] * slopes[i];
+  else
+    for (int i = 0; i < m; i++)
+      d[i] = i < rest ? pooled_gradient[(i + odd) / 2] * slopes[i] : Vector{};
+  LENET_UNROLL for (int i = 0; i < m; i++) total += d[i];
+  transform_deltas<m>(d, point_size, to + tile);
+}
+
+// A row of deltas of one channel, transformed. Returns the sum of the deltas.
+template <int m>
+LENET_INLINE Vector unpool_row(const Vector* pooled_gradient, const Vector* slopes, int tiles,
+                               int count, int point_size, Vector* to) {
+  Vector total = {};
+  for (int tile = 0; tile < tiles; tile += 2) {
+    unpool_tile<m, false>(pooled_gradient, slopes, tile, count, point_size, to, total);
+    if (tile + 1 < tiles)
+      unpool_tile<m, m % 2>(pooled_gradient, slopes, tile + 1, count, point_size, to, total);
+  }
+  return total;
+}
+
+// Zeros around a plane of deltas, where a strip of the backward pass may hang over.
+LENET_INLINE void clear_guard(const Winograd& c, Vector* plane) {
+  for (int p = 0; p < c.points; p++, plane += c.output_point())
+    for (int i = 0; i < back_strip - 1; i++) plane[-1 - i] = plane[c.output_tiles() + i] = Vector{};
+}
+
+// G weights * B inputs, summed over the input channels: [point][output][row][tile].
+template <int strip, int channels>
+static void winograd_products(const Winograd& c, const Vector* inputs, const float* packed,
+                              Vector* products) {
   constexpr int kernel = 5;
-  const int input_plane = c.input_side() * tiles, plane = c.side * tiles;
-  for (int p = 0; p < filter<m>.points; p++, inputs += c.inputs * input_plane)
+  const int tiles = c.tiles, input_plane = c.input_stride(), plane = c.output_stride();
+  for (int p = 0; p < c.points; p++, inputs += c.input_point())
     for (int o = 0; o < c.outputs; o += channels, products += channels * plane) {
-      for (int position = 0; position < plane; position += block) {
+      for (int position = 0; position < c.output_tiles(); position += strip) {
         const float* weights = packed;
-        Vector sums[channels][block] = {};
+        Vector sums[channels][strip] = {};
         for (int i = 0; i < c.inputs; i++) {
           const Vector* rows = inputs + i * input_plane + position;
           LENET_UNROLL for (int ky = 0; ky < kernel; ky++, weights += channels)
             LENET_UNROLL for (int j = 0; j < channels; j++) {
               const Vector weight = splat(weights[j]);
-              LENET_UNROLL for (int t = 0; t < block; t++)
+              LENET_UNROLL for (int t = 0; t < strip; t++)
                 sums[j][t] += weight * rows[ky * tiles + t];
             }
         }
         LENET_UNROLL for (int j = 0; j < channels; j++)
-          LENET_UNROLL for (int t = 0; t < block; t++)
+          LENET_UNROLL for (int t = 0; t < strip; t++)
             products[j * plane + position + t] = sums[j][t];
       }
       packed += c.inputs * kernel * channels;
     }
 }
 
+// In the strips that fit the number of tiles.
+using WinogradProducts = decltype(&winograd_products<1, 1>);
+static WinogradProducts winograd_products_of(const Winograd& c) {
+  const int tiles = c.output_tiles();
+  return for_block<most_winograd>(c.output_block, [&]<int block>() {
+    if (block < most_winograd || !many_registers)  // more do not fit the registers
+      if (tiles % 7 == 0) return &winograd_products<7, block>;
+    return round_up(tiles, 4) < round_up(tiles, 5) ? &winograd_products<4, block>
+                                                   : &winograd_products<5, block>;
+  });
+}
+
 // Adds A^T deltas * B inputs, lane by lane: gradient [point][output block][input][output of
 // block][row].
-template <int m, int tiles, int channels>
-LENET_INLINE void add_winograd_gradient(const Convolution& c, const Vector* inputs,
-                                        const Vector* deltas, Vector* gradient) {
+template <int channels>
+static void add_winograd_gradient(const Winograd& c, const Vector* inputs, const Vector* deltas,
+                                  Vector* gradient) {
   constexpr int kernel = 5;
-  const int input_plane = c.input_side() * tiles, plane = c.side * tiles;
-  for (int p = 0; p < filter<m>.points; p++, inputs += c.inputs * input_plane)
+  const int tiles = c.tiles, input_plane = c.input_stride(), plane = c.output_stride();
+  for (int p = 0; p < c.points; p++, inputs += c.input_point())
     for (int o = 0; o < c.outputs; o += channels, deltas += channels * plane)
       for (int i = 0; i < c.inputs; i++, gradient += channels * kernel) {
         const Vector* rows = inputs + i * input_plane;
         Vector sums[channels][kernel];
         LENET_UNROLL for (int j = 0; j < channels; j++)
           LENET_UNROLL for (int ky = 0; ky < kernel; ky++) sums[j][ky] = gradient[j * kernel + ky];
-        for (int position = 0; position < plane; position++) {
+        for (int position = 0; position < c.output_tiles(); position++) {
           Vector d[channels];
           LENET_UNROLL for (int j = 0; j < channels; j++) d[j] = deltas[j * plane + position];
           LENET_UNROLL for (int ky = 0; ky < kernel; ky++) {
@@ -268,42 +348,56 @@ LENET_INLINE void add_winograd_gradient(const Convolution& c, const Vector* inpu
       }
 }
 
+using AddWinogradGradient = decltype(&add_winograd_gradient<1>);
+static AddWinogradGradient add_winograd_gradient_in(int block) {
+  return for_block<most_winograd>(block, []<int block>() { return &add_winograd_gradient<block>; });
+}
+
 // Where the gradient of a point of (output, input, row) lies in what add_winograd_gradient adds.
-template <int channels>
-LENET_INLINE int winograd_offset(const Convolution& c, int p, int output, int input, int row) {
-  const int block = (p * c.outputs + output) / channels * c.inputs + input;
-  return (block * channels + output % channels) * c.kernel + row;
+LENET_INLINE int winograd_offset(const Winograd& c, int p, int output, int input, int row) {
+  const int block = c.output_block;
+  const int group = (p * blocks(c.outputs, block) + output / block) * c.inputs + input;
+  return (group * block + output % block) * c.kernel + row;
 }
 
 // The gradient with respect to the transformed inputs, laid out like them.
-template <int m, int tiles, int channels>
-LENET_INLINE void winograd_input_gradient(const Convolution& c, const Vector* deltas,
-                                          const float* transposed, Vector* gradient) {
-  constexpr int kernel = 5;
-  const int plane = c.side * tiles, input_plane = c.input_side() * tiles;
-  for (int p = 0; p < filter<m>.points; p++, deltas += c.outputs * plane)
+template <int channels>
+static void winograd_input_gradient(const Winograd& c, const Vector* deltas,
+                                    const float* transposed, Vector* gradient) {
+  constexpr int kernel = 5, strip = back_strip;
+  const int tiles = c.tiles, plane = c.output_stride(), input_plane = c.input_stride();
+  for (int p = 0; p < c.points; p++, deltas += c.output_point())
     for (int i = 0; i < c.inputs; i += channels, gradient += channels * input_plane) {
-      for (int y = 0; y < c.input_side(); y++) {
-        const int first = y < c.side ? 0 : y - c.side + 1, last = y < kernel ? y : kernel - 1;
-        Vector sums[channels][tiles] = {};
+      for (int position = 0; position < c.input_tiles(); position += strip) {
+        // The rows of the kernel that meet deltas in any tile of the strip.
+        const int above = position - c.output_tiles(), below = (position + strip - 1) / tiles;
+        const int first = above < 0 ? 0 : above / tiles + 1;
+        const int last = below < kernel ? below : kernel - 1;
+        Vector sums[channels][strip] = {};
         for (int ky = first; ky <= last; ky++) {
-          const Vector* row = deltas + (y - ky) * tiles;
+          const Vector* row = deltas + position - ky * tiles;
           const float* weights = transposed + ky * c.outputs * channels;
           for (int o = 0; o < c.outputs; o++, row += plane, weights += channels) {
-            Vector d[tiles];
-            LENET_UNROLL for (int t = 0; t < tiles; t++) d[t] = in_register(row[t]);
+            Vector d[strip];
+            LENET_UNROLL for (int t = 0; t < strip; t++) d[t] = in_register(row[t]);
             LENET_UNROLL for (int j = 0; j < channels; j++) {
               const Vector weight = in_register(splat(weights[j]));
-              LENET_UNROLL for (int t = 0; t < tiles; t++) sums[j][t] += weight * d[t];
+              LENET_UNROLL for (int t = 0; t < strip; t++) sums[j][t] += weight * d[t];
             }
           }
         }
         LENET_UNROLL for (int j = 0; j < channels; j++)
-          LENET_UNROLL for (int t = 0; t < tiles; t++)
-            gradient[j * input_plane + y * tiles + t] = sums[j][t];
+          LENET_UNROLL for (int t = 0; t < strip; t++)
+            gradient[j * input_plane + position + t] = sums[j][t];
       }
       transposed += kernel * c.outputs * channels;
     }
+}
+
+using WinogradInputGradient = decltype(&winograd_input_gradient<1>);
+static WinogradInputGradient winograd_input_gradient_in(int block) {
+  return for_block<most_winograd_back>(block,
+                                       []<int block>() { return &winograd_input_gradient<block>; });
 }
 
 }  // namespace lenet::LENET_ISA

@@ -16,7 +16,7 @@ let waiting = null; // what to ask next: only the latest
 let pointerUp = null; // when the pen was lifted, until the page shows it
 
 const drawing = new Drawing($("drawing"), changed, lifted);
-const network = new Network($("layers"), (chosen, said) => showUnit(said));
+export const network = new Network($("layers"), (chosen, said) => showUnit(said));
 
 // Asking
 
@@ -125,10 +125,12 @@ function trustWords(answer) {
   const margin = (scores[0] - scores[1]).toFixed(1);
   const strong = document.createElement("b");
   strong.textContent = answer.rejected ? "Not sure." : "Sure.";
-  const threshold = model.rejection_threshold;
-  const words = threshold === null
-    ? " This model has no measured threshold, so no answer is trusted."
-    : ` Best and second score are ${margin} apart; from ${threshold.toFixed(1)} on, answers are trusted.`;
+  const { rejection_threshold: threshold, trusted_error: wrong } = model;
+  if (threshold === null) return [strong, " This model has no measured threshold, so no answer is trusted."];
+  const measured = wrong === null
+    ? "answers are trusted"
+    : `${(100 * wrong).toFixed(2)}% of the test set’s answers are wrong`;
+  const words = ` Best and second score are ${margin} apart; from ${threshold.toFixed(1)} on, ${measured}.`;
   return [strong, words];
 }
 
@@ -264,7 +266,16 @@ async function upload(file) {
   }
 }
 
+/** Whether the model's test set is at hand; says so if not. */
+function testSet() {
+  if (!model.examples) {
+    say(`The test set is not on this machine. Get it with: lenet data ${model.data ?? "NAME"}; then start the server again.`);
+  }
+  return model.examples;
+}
+
 async function listMistakes() {
+  if (!testSet()) return;
   try {
     say("Looking through the test set …");
     const { errors, images, mistakes } = await service.mistakes(model.name);
@@ -332,6 +343,7 @@ $("sums").addEventListener("change", () => {
   network.show(network.layers);
 });
 $("random").addEventListener("click", async () => {
+  if (!testSet()) return;
   try {
     takeExample(await service.randomExample(model.name));
   } catch (error) {

@@ -1,0 +1,125 @@
+"""Many trainings of one recipe with its knobs turned."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from tyro.conf import OmitArgPrefixes, UseAppendAction
+
+from lenet.commands import parse, print_rows
+from lenet.errors import LenetError
+from lenet.recipes import RECIPES, Recipe, find
+
+if TYPE_CHECKING:
+    from lenet.sweep import Result
+
+SHOWN = 10  # trials in the printed table
+
+
+@dataclass(frozen=True)
+class SweepFlags:
+    """Trains a recipe many times with other values of its fields and finds the best.
+
+    RECIPE comes first: a name (default: mnist) or a .json file. Every field of a recipe is a flag,
+    which fixes it; --vary names the fields to vary, each once:
+
+      --vary lr=1e-4..1e-2:log         numbers from 1e-4 to 1e-2, evenly over the logarithm
+      --vary momentum=0..0.9           numbers, evenly
+      --vary epochs=5..30              whole numbers, for a field of whole numbers
+      --vary activation=relu,tanh      one of a list, of words, numbers, or true,false
+      --vary channels=6+16,12+32       fields of several numbers have them joined by +
+
+    Values are drawn by Optuna (tree-structured Parzen estimator, by --seed); trials that are worse
+    than the median of the others are stopped early. The last 10,000 training images (or
+    --validation) are held out and measured on; the test set is not touched. The folder
+    sweeps/NAME, or --out, gets trials.csv, figures, and best.json, which `lenet train` takes.
+
+    The same command again goes on where a sweep stopped, and adds a worker to one that runs: more
+    processes on one machine with the default SQLite file, more machines with --storage. A trial
+    whose process dies is run again. Example:
+
+      lenet sweep mnist --epochs 10 --vary lr=1e-3..2e-2:log --vary activation=relu,gelu
+    """
+
+    recipe: OmitArgPrefixes[Recipe]
+    vary: UseAppendAction[tuple[str, ...]] = ()
+    """FIELD=LOW..HIGH, FIELD=LOW..HIGH:log or FIELD=A,B,C; once for each field to vary."""
+    trials: int | None = None
+    """Trials to finish, those of all processes together; 50, or as before with --resume."""
+    out: Path | None = None
+    """The folder of the sweep; sweeps/NAME by default, the same for the same command."""
+    resume: Path | None = None
+    """Go on with the sweep in this folder; takes no recipe and no --vary."""
+    storage: str | None = None
+    """Database for the trials, for work on many machines: postgresql://user:password@host/name."""
+    heartbeat: int = 20
+    """Seconds between signs of life; a process that misses three is taken for dead."""
+    device: str = "auto"
+    """auto, cpu, cuda, mps ..."""
+    engine: Literal["auto", "fused", "autograd"] = "auto"
+    """What executes the steps: our fused CPU kernels, or PyTorch's autograd."""
+    threads: int | None = None
+    """CPU threads; as many as this process may use by default."""
+    data_dir: str | None = None
+    """Folder of the public data sets; $LENET_DATA or the cache folder by default."""
+    json: bool = False
+    """Print the result as one JSON object."""
+
+
+def run(flags: list[str]) -> int:
+    recipe, named = RECIPES["mnist"], False
+    if flags and not flags[0].startswith("-"):
+        name, *flags = flags
+        recipe, named = find(name), True
+    asked = parse(SweepFlags, "sweep [RECIPE]", flags, SweepFlags(recipe))
+    if asked.resume and (named or asked.vary or asked.out or asked.recipe != recipe):
+        raise LenetError(
+            "--resume goes on with a sweep as it was begun: no recipe, --vary or --out"
+        )
+
+    from lenet import sweep
+
+    if asked.resume:
+        plan = sweep.read(asked.resume)
+    else:
+        plan = sweep.Plan(asked.recipe, asked.vary, sweep.DEFAULT_TRIALS, None)
+    outcome = sweep.sweep(
+        plan.recipe,
+        plan.vary,
+        trials=plan.trials if asked.trials is None else asked.trials,
+        out=asked.resume or asked.out,
+        storage=asked.storage or plan.storage,
+        heartbeat=asked.heartbeat,
+        device=asked.device,
+        engine=asked.engine,
+        threads=asked.threads,
+        data_dir=asked.data_dir,
+    )
+    if asked.json:
+        trials = [asdict(each) for each in outcome.results]
+        best = outcome.best.as_dict()
+        content = {"folder": str(outcome.folder), "best": best, "importances": outcome.importances}
+        print(json.dumps({**content, "trials": trials}))
+        return 0
+    fields = list(outcome.results[0].values)
+    print_rows(
+        f"{outcome.name}: the best of {len(outcome.results)} trials, by validation error",
+        ["trial", "state", "error", "epochs", "seconds", *fields],
+        [row(each, fields) for each in outcome.results[:SHOWN]],
+    )
+    for field, share in outcome.importances.items():
+        print(f"{share:6.0%} of the differences are explained by {field}")
+    print(
+        f"All of it is in {outcome.folder}: trials.csv, importance.png, parallel.png.\n"
+        f"Train the winner on all training images: lenet train {outcome.folder}/best.json"
+    )
+    return 0
+
+
+def row(each: "Result", fields: list[str]) -> list[str]:
+    from lenet.sweep import shown
+
+    error = "" if each.error is None else f"{each.error:.2%}"
+    values = [shown(each.values.get(field, "")) for field in fields]
+    return [str(each.number), each.state, error, str(each.epochs), f"{each.seconds:.1f}", *values]

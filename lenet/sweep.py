@@ -1,0 +1,351 @@
+"""Sweeps: many trainings of one recipe with its knobs turned, and the best of them as a recipe.
+
+A trial trains on all but the held-out part of the training images and is measured on that part
+after each epoch; the test set is not looked at. The folder of a sweep has sweep.json (what it
+varies), study.db (the trials, unless they are in a shared database), and at the end trials.csv,
+best.json, importance.png and parallel.png.
+"""
+
+import csv
+import dataclasses
+import hashlib
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from lenet import data, plots, studies
+from lenet.distributed import find_world
+from lenet.engine.steps import cpu_threads
+from lenet.epochs import Watch, make_epochs
+from lenet.errors import LenetError
+from lenet.files import write_text
+from lenet.knobs import Knob, knobs, spelled, turned
+from lenet.progress import Progress
+from lenet.recipes import Recipe
+from lenet.studies import FrozenTrial, Trial, TrialPruned, TrialState
+from lenet.training import (
+    choose_device,
+    initial_network,
+    make_optimizer,
+    make_teachers,
+    with_full_path,
+)
+
+SWEEP, TRIALS, BEST = "sweep.json", "trials.csv", "best.json"
+IMPORTANCE, PARALLEL = "importance.png", "parallel.png"
+VALIDATION = 10_000  # training images held out if the recipe does not say
+DEFAULT_TRIALS = 50
+HEARTBEAT = 20  # seconds
+
+
+@dataclass(frozen=True)
+class Result:
+    """One trial.
+
+    Attributes:
+        number: from 0.
+        state: "complete"; "pruned", stopped early; "impossible", where there is no such network
+            or its loss became infinite; or "failed", where its process ended.
+        error: share of wrong answers on the validation part after the last epoch.
+        epochs: how many were run.
+        seconds: wall time.
+        values: field -> the recipe's value.
+        reason: why it is impossible or failed.
+    """
+
+    number: int
+    state: str
+    error: float | None
+    epochs: int
+    seconds: float
+    values: dict[str, Any]
+    reason: str
+
+    @property
+    def words(self) -> str:
+        what = f"{self.state}: {self.reason}" if self.error is None else f"{self.error:.2%} error"
+        early = f" after epoch {self.epochs}, pruned" if self.state == "pruned" else ""
+        values = ", ".join(f"{field} {shown(value)}" for field, value in self.values.items())
+        return f"trial {self.number}: {what}{early}; {values}"
+
+
+def shown(value: Any) -> str:
+    """A recipe's value for people: numbers with four digits."""
+    return f"{value:.4g}" if isinstance(value, float) else spelled(value)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A sweep that is through.
+
+    Attributes:
+        folder: where its files are.
+        name: of the study.
+        best: the winning recipe, to be trained on all training images.
+        results: all trials, the best first.
+        importances: field -> share of the differences that it explains (PED-ANOVA), largest first;
+            empty if too few trials are complete.
+    """
+
+    folder: Path
+    name: str
+    best: Recipe
+    results: tuple[Result, ...]
+    importances: dict[str, float]
+
+
+def sweep(
+    recipe: Recipe,
+    vary: Sequence[str],
+    *,
+    trials: int = DEFAULT_TRIALS,
+    out: str | Path | None = None,
+    storage: str | None = None,
+    heartbeat: int = HEARTBEAT,
+    device: str = "auto",
+    engine: str = "auto",
+    threads: int | None = None,
+    data_dir: str | Path | None = None,
+) -> Outcome:
+    """Runs trials until `trials` of them are finished, counting those of other processes.
+
+    The same call again goes on with the same sweep, also beside this one and on other machines.
+
+    Args:
+        recipe: what is varied; its `validation` images, or 10,000, are held out.
+        vary: knobs, as `lenet.knobs` spells them.
+        out: the folder; sweeps/NAME by default, where NAME is made of recipe, knobs and data.
+        storage: URL of a database; a SQLite file in the folder by default.
+        heartbeat: seconds between signs of life in the database; a process that misses three is
+            taken for dead, and its trial is run again.
+        device, engine, threads, data_dir: as for `lenet.train`.
+
+    Raises:
+        LenetError: a knob, the data, the database or the folder cannot be used; no trial was
+            possible.
+    """
+    if trials < 1 or heartbeat < 1:
+        raise LenetError("trials and heartbeat must be at least 1")
+    recipe = with_full_path(recipe)
+    recipe = dataclasses.replace(recipe, validation=recipe.validation or VALIDATION)
+    turns = knobs(vary, recipe)
+    dataset = data.load(recipe.data, data_dir).hold_out(recipe.validation)
+    place = choose_device("cpu" if recipe.optimizer == "sdlm" else device)
+    threads = find_world().threads if threads is None else threads
+    name = study_name(recipe, vary, dataset.checksums)
+    folder = Path(out) if out else Path("sweeps") / name
+    url = studies.checked_url(storage) if storage else studies.sqlite_url(folder / "study.db")
+    begin(folder, Plan(recipe, tuple(vary), trials, storage and studies.without_password(url)))
+    with cpu_threads(threads), studies.database(url, heartbeat) as database:
+        study = studies.open_study(database, name, recipe.seed, max(1, recipe.epochs // 4))
+        with Progress(f"sweep {name}", trials) as bar:
+            trainer = Trainer(recipe, turns, dataset, place, engine, threads, bar)
+            try:
+                studies.work(study, database, trials, trainer.train, trainer.tell)
+            except KeyboardInterrupt:
+                bar.say(f"\nStopped. Trials are kept; go on with: lenet sweep --resume {folder}")
+                raise
+        results = tuple(sorted((result(trial, turns) for trial in study.trials), key=rank))
+        importances = studies.importances(study)
+    outcome = Outcome(folder, name, winner(recipe, results), results, importances)
+    write(outcome, turns)
+    return outcome
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What sweep.json holds: the arguments of `sweep` that must be the same to go on with one.
+
+    storage has no password.
+    """
+
+    recipe: Recipe
+    vary: tuple[str, ...]
+    trials: int
+    storage: str | None
+
+
+def read(folder: Path) -> Plan:
+    """The plan of the sweep in this folder.
+
+    Raises:
+        LenetError: the folder holds no sweep, or its sweep.json is damaged.
+    """
+    file = folder / SWEEP
+    try:
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        recipe = Recipe.from_dict(kept["recipe"], str(file))
+        return Plan(recipe, tuple(kept["vary"]), int(kept["trials"]), kept["storage"])
+    except FileNotFoundError:
+        raise LenetError(f"{folder} holds no sweep: there is no {SWEEP}") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise LenetError(f"{file} cannot be used: {error}") from None
+
+
+def study_name(recipe: Recipe, vary: Sequence[str], checksums: dict[str, str]) -> str:
+    """The same on every machine for the same recipe, knobs and data, wherever these lie."""
+    definition = [{**recipe.as_dict(), "data": checksums}, sorted(vary)]
+    text = json.dumps(definition, sort_keys=True)
+    return f"{recipe.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def begin(folder: Path, plan: Plan) -> None:
+    """Writes sweep.json, from which the sweep can be gone on with.
+
+    Raises:
+        LenetError: the folder holds another sweep, or cannot be written to.
+    """
+    if (folder / SWEEP).exists():
+        kept = read(folder)
+        if (kept.recipe, set(kept.vary)) != (plan.recipe, set(plan.vary)):
+            raise LenetError(f"{folder} holds another sweep: name a folder for this one by --out")
+    content = {**dataclasses.asdict(plan), "recipe": plan.recipe.as_dict()}
+    write_text(folder / SWEEP, json.dumps(content, indent=2) + "\n")
+
+
+class TrialWatch(Watch):
+    """Moves the bar, on which a trial is one unit, by a step's share of it."""
+
+    def __init__(self, bar: Progress, recipe: Recipe, epoch: int, images: int) -> None:
+        super().__init__(bar, recipe, epoch)
+        self.examples_of_trial = recipe.epochs * images
+
+    def __call__(self, examples: int, loss: Any, right: Any) -> None:
+        self.bar.advance(examples / self.examples_of_trial)
+
+
+class Trainer:
+    """Trains trials, and says how far all processes together have come."""
+
+    def __init__(
+        self,
+        base: Recipe,
+        turns: Sequence[Knob],
+        dataset: data.Dataset,
+        device: torch.device,
+        engine: str,
+        threads: int,
+        bar: Progress,
+    ) -> None:
+        self.base, self.turns, self.dataset = base, turns, dataset
+        self.device, self.engine, self.threads, self.bar = device, engine, threads, bar
+        self.best = "none complete yet"
+
+    def train(self, trial: Trial) -> float:
+        """Trains, and reports the error on the validation part after each epoch; the last one.
+
+        Raises:
+            LenetError: there is no such recipe or network, or its loss became infinite.
+            TrialPruned: other trials were better by then.
+        """
+        recipe = turned(self.base, self.turns, [studies.draw(knob, trial) for knob in self.turns])
+        train, validation = self.dataset.train, self.dataset.test
+        model = initial_network(recipe, len(self.dataset.classes)).to(self.device)
+        optimizer = make_optimizer(recipe, model)
+        epochs, _ = make_epochs(
+            *(recipe, self.device, self.engine, self.threads, model, optimizer, train),
+            make_teachers(recipe, self.dataset.classes, self.threads),
+        )
+        error = math.nan
+        for epoch in range(1, recipe.epochs + 1):
+            note = f"trial {trial.number}, epoch {epoch}/{recipe.epochs}; {self.best}"
+            self.bar.advance(0, note)
+            epochs.run(epoch, TrialWatch(self.bar, recipe, epoch, len(train)))
+            scores = epochs.scores(validation.images)
+            if not np.isfinite(scores).all():
+                raise LenetError(f"scores are not finite after epoch {epoch}")
+            error = float(np.mean(scores.argmax(axis=1) != validation.labels))
+            trial.report(error, epoch)
+            if epoch < recipe.epochs and trial.should_prune():
+                raise TrialPruned
+        return error
+
+    def tell(self, finished: FrozenTrial | None, trials: Sequence[FrozenTrial]) -> None:
+        """Brings the bar up to date; names the trial that this process has just finished."""
+        errors = [t.value for t in trials if t.state is TrialState.COMPLETE and t.value is not None]
+        if errors:
+            self.best = f"best {min(errors):.2%}"
+        if finished:
+            self.bar.say(result(finished, self.turns).words)
+        running = sum(trial.state is TrialState.RUNNING for trial in trials)
+        done = sum(trial.state in studies.FINISHED for trial in trials)
+        note = f"{running} running elsewhere; {self.best}" if running else self.best
+        self.bar.advance(done - self.bar.done, note)
+
+
+def result(trial: FrozenTrial, turns: Sequence[Knob]) -> Result:
+    errors = trial.intermediate_values
+    reason = trial.user_attrs.get(studies.REASON, "")
+    state = trial.state.name.lower()
+    if state not in ("complete", "pruned"):
+        state, reason = "failed", reason or "its process ended"
+    elif state == "pruned" and reason:
+        state = "impossible"
+    return Result(
+        number=trial.number,
+        state=state,
+        error=errors[max(errors)] if errors else None,
+        epochs=len(errors),
+        seconds=trial.duration.total_seconds() if trial.duration else 0.0,
+        values={k.field: k.value(trial.params[k.field]) for k in turns if k.field in trial.params},
+        reason=reason,
+    )
+
+
+def rank(found: Result) -> tuple[Any, ...]:
+    """Complete trials first, then pruned ones, then the others, each by error and number."""
+    order = ("complete", "pruned", "impossible", "failed").index(found.state)
+    return order, found.error or 0.0, found.number
+
+
+def winner(base: Recipe, results: Sequence[Result]) -> Recipe:
+    """The best complete trial's recipe, under a name of its own, with nothing held out.
+
+    Raises:
+        LenetError: no trial is complete.
+    """
+    best = results[0]
+    if best.state != "complete":
+        reasons = [each.reason for each in results if each.state == "impossible"] or ["all failed"]
+        raise LenetError(f"no trial came to its end; the first reason: {reasons[0]}")
+    return dataclasses.replace(base, **best.values, name=f"{base.name}-swept", validation=0)
+
+
+def write(outcome: Outcome, turns: Sequence[Knob]) -> None:
+    """Writes the winning recipe, the table of trials and the figures."""
+    folder, results = outcome.folder, outcome.results
+    write_text(folder / BEST, json.dumps(outcome.best.as_dict(), indent=2) + "\n")
+    table = io.StringIO()
+    fields = [knob.field for knob in turns]
+    rows = csv.writer(table, lineterminator="\n")
+    rows.writerow(["trial", "state", "validation_error", "epochs", "seconds", *fields, "reason"])
+    for each in results:
+        error = "" if each.error is None else each.error
+        values = [spelled(each.values[field]) if field in each.values else "" for field in fields]
+        seconds = f"{each.seconds:.1f}"
+        rows.writerow([each.number, each.state, error, each.epochs, seconds, *values, each.reason])
+    write_text(folder / TRIALS, table.getvalue())
+    complete = [each for each in results if each.state == "complete"]
+    pruned = [each for each in results if each.state == "pruned"]
+    if outcome.importances:
+        title = f"{outcome.name}: what the knobs explain in {len(complete)} complete trials"
+        plots.save(plots.importances(outcome.importances, title), folder / IMPORTANCE)
+    axes = [coordinate(knob, [each.values for each in complete + pruned]) for knob in turns]
+    errors = [each.error if each.state == "complete" else None for each in complete + pruned]
+    title = f"{outcome.name}: {len(complete)} complete trials, {len(pruned)} pruned"
+    plots.save(plots.parallel_coordinates(axes, errors, title), folder / PARALLEL)
+
+
+def coordinate(knob: Knob, trials: Sequence[Mapping[str, Any]]) -> plots.Coordinate:
+    values = [values[knob.field] for values in trials]
+    if knob.choices:
+        order = [knob.value(choice) for choice in knob.choices]
+        return plots.Coordinate(knob.field, list(map(order.index, values)), labels=knob.choices)
+    return plots.Coordinate(knob.field, values, log=knob.log)

@@ -1,0 +1,154 @@
+"""Runs shared by processes: the same result as one process, and going on when one is killed."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import needs_kernels
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.numpy import load_file
+
+from lenet import checkpoint, data, epochs, runs, training
+from lenet.distributed import World, find_world
+from lenet.errors import LenetError
+from lenet.recipes import RECIPES, Recipe
+
+PATIENCE = 900  # seconds after which a process is taken to hang
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
+TORCHRUN += ["-m", "lenet", "train"]
+
+
+@pytest.fixture(scope="module")
+def base(digit_folder: Path) -> Recipe:
+    """640 images in batches of 71: the last has one, so that one process has nothing to do."""
+    return Recipe(name="shared", data=str(digit_folder), epochs=2, batch_size=71, seed=3)
+
+
+def write(recipe: Recipe, folder: Path) -> str:
+    file = folder / "recipe.json"
+    file.write_text(json.dumps(recipe.as_dict()))
+    return str(file)
+
+
+def assert_alike(folder: Path, alone: Path) -> None:
+    """Weights and records of each step agree up to the rounding of sums in another order."""
+    found, expected = (load_file(run / checkpoint.WEIGHTS) for run in (folder, alone))
+    for name, array in expected.items():
+        np.testing.assert_allclose(found[name], array, rtol=0, atol=2e-4 * np.abs(array).max())
+    records, wanted = runs.read_metrics(folder), runs.read_metrics(alone)
+    assert len(records) == len(wanted)
+    for record, other in zip(records, wanted, strict=True):
+        for name, value in other.items():
+            if name != "seconds":
+                assert record[name] == pytest.approx(value, rel=1e-3, abs=0.02), name
+
+
+@given(st.integers(0, 1000), st.integers(1, 20))
+def test_every_row_has_one_process(count: int, size: int) -> None:
+    shares = [range(count)[World(rank, size).rows(count)] for rank in range(size)]
+    assert [row for share in shares for row in share] == list(range(count))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_what_torchrun_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert find_world() == World(0, 1, 0, 1)
+    said = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4"}
+    for name, value in said.items():
+        monkeypatch.setenv(name, value)
+    assert find_world() == World(5, 8, 1, 4)
+    assert World(5, 8, 1, 4).device(torch.device("cuda:0")) == torch.device("cuda:1")
+    with pytest.raises(LenetError, match="CPUs or CUDA devices, not mps"):
+        World(5, 8, 1, 4).device(torch.device("mps"))
+    monkeypatch.delenv("LOCAL_RANK")
+    with pytest.raises(LenetError, match="start with torchrun"):
+        find_world()
+
+
+def test_cores_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lenet.distributed.usable_cores", lambda: 7)
+    assert [World(0, 9, 0, size).threads for size in (1, 2, 3, 8)] == [7, 3, 2, 1]
+
+
+def test_one_pattern_at_a_time_cannot_be_shared(digit_folder: Path) -> None:
+    recipe = dataclasses.replace(RECIPES["lenet5-1998"], data=str(digit_folder))
+    model = training.initial_network(recipe, 10)
+    optimizer = training.make_optimizer(recipe, model)
+    train = data.load(recipe.data).train
+    device = torch.device("cpu")
+    with pytest.raises(LenetError, match="cannot be shared among 2 processes: start it without"):
+        epochs.make_epochs(recipe, device, "auto", 1, model, optimizer, train, None, World(0, 2))
+
+
+@needs_kernels
+def test_fused_steps_are_shared(base: Recipe, tmp_path: Path) -> None:
+    """With distortions, schedule and AdamW: what one process would have made, written once."""
+    recipe = dataclasses.replace(
+        base,
+        optimizer="adamw",
+        lr=3e-3,
+        schedule="cosine",
+        warmup=0.3,
+        activation="gelu",
+        shift=1.0,
+        rotation=10.0,
+    )
+    line = [*TORCHRUN, write(recipe, tmp_path), "--threads", "1", "--out", tmp_path / "shared"]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert done.returncode == 0, done.stderr
+    alone = training.train(recipe, out=tmp_path / "alone", threads=1)
+    assert_alike(tmp_path / "shared", alone.path)
+    assert set(os.listdir(tmp_path / "shared")) == set(os.listdir(alone.path))
+    record = json.loads((tmp_path / "shared" / runs.ENVIRONMENT).read_text())
+    assert record["settings"]["processes"] == 2
+    assert record["settings"]["engine"] == "fused"
+    assert done.stdout.count("on the test set of") == 1
+    assert done.stderr.count("epoch 2/2 ") == 1
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds processes in /proc")
+def test_a_process_is_killed(base: Recipe, tmp_path: Path) -> None:
+    """The other one says so, and one process alone goes on to what it would have made itself."""
+    recipe = dataclasses.replace(base, momentum=0.5, lr=0.02, activation="silu", epochs=30)
+    folder = tmp_path / "shared"
+    line = [*TORCHRUN, write(recipe, tmp_path), "--threads", "1", "--out", folder]
+    line += ["--engine", "autograd"]
+    job = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        metrics = folder / runs.METRICS
+        while not (metrics.exists() and '"epoch": 2' in metrics.read_text()):
+            assert job.poll() is None, job.communicate()
+            time.sleep(0.1)
+        (victim,) = [pid for pid in children(job.pid) if rank(pid) == "1"]
+        os.kill(victim, signal.SIGKILL)
+        output, _ = job.communicate(timeout=PATIENCE)
+    finally:
+        job.terminate()  # torchrun ends its processes
+    assert job.returncode != 0
+    assert "lenet train (process 0): " in output
+    assert f"lenet train --resume {folder}" in output
+    assert "lenet/" not in output  # no traceback of ours
+    before = len(runs.read_metrics(folder))
+    resumed = training.resume(folder)
+    assert len(runs.read_metrics(folder)) > before
+    settings, _ = runs.read_environment(folder)
+    assert settings.processes == 2
+    alone = training.train(recipe, out=tmp_path / "alone", threads=1, engine="autograd")
+    assert_alike(resumed.path, alone.path)
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def rank(pid: int) -> str:
+    variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    return next((v[5:].decode() for v in variables if v.startswith(b"RANK=")), "")

@@ -1,0 +1,683 @@
+"""The REST interface, asked without a port: right answers, clear errors, limits that hold."""
+
+import asyncio
+import base64
+import io
+import json
+import struct
+import subprocess
+import sys
+import threading
+import time
+import zlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import schemathesis
+import torch
+from conftest import TRAIN, needs_kernels
+from fastapi import FastAPI
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.signal import correlate2d
+
+import lenet
+from lenet import checkpoint, runs
+from lenet.errors import LenetError
+from lenet.evaluation import scorer
+from lenet.preprocess import preprocess
+from lenet.web import Limits, anatomy, app
+from lenet.web.schemas import Layer
+from lenet.web.work import Batcher
+
+Digits = tuple[NDArray[np.uint8], NDArray[np.uint8]]
+Ask = Callable[..., httpx.Response]
+
+SLOW_OR_FILTERED = (HealthCheck.too_slow, HealthCheck.filter_too_much, HealthCheck.data_too_large)
+SECURITY = {
+    "content-security-policy",
+    "cross-origin-opener-policy",
+    "cross-origin-resource-policy",
+    "referrer-policy",
+    "x-content-type-options",
+    "x-frame-options",
+}
+
+
+async def gather(application: FastAPI, *requests: httpx.Request) -> list[httpx.Response]:
+    """Sends requests to the application at one time."""
+    transport = httpx.ASGITransport(application)
+    async with httpx.AsyncClient(transport=transport) as client:
+        return await asyncio.gather(*(client.send(request) for request in requests))
+
+
+def request(method: str, path: str, host: str = "test", **kwargs: Any) -> httpx.Request:
+    return httpx.Request(method, f"http://{host}{path}", **kwargs)
+
+
+def asking(application: FastAPI) -> Ask:
+    def ask(method: str, path: str, **kwargs: Any) -> httpx.Response:
+        return asyncio.run(gather(application, request(method, path, **kwargs)))[0]
+
+    return ask
+
+
+@pytest.fixture(scope="module")
+def service(trained: runs.Run) -> FastAPI:
+    return app([trained.path])
+
+
+@pytest.fixture(scope="module")
+def ask(service: FastAPI) -> Ask:
+    return asking(service)
+
+
+def picture(digit: NDArray[np.uint8], form: str = "PNG", side: int = 140) -> bytes:
+    """The digit as dark ink on white paper, as a file."""
+    file = io.BytesIO()
+    Image.fromarray(255 - digit).resize((side, side), Image.Resampling.BICUBIC).save(file, form)
+    return file.getvalue()
+
+
+def parts(*files: bytes) -> list[tuple[str, tuple[str, bytes]]]:
+    return [("images", (f"{number}.png", file)) for number, file in enumerate(files)]
+
+
+def in_json(*files: bytes) -> dict[str, list[str]]:
+    return {"images": [base64.b64encode(file).decode() for file in files]}
+
+
+def numbers(array: dict[str, Any]) -> NDArray[np.float32]:
+    return np.frombuffer(base64.b64decode(array["data"]), "<f4").reshape(array["shape"])
+
+
+def problem(answer: httpx.Response, status: int) -> str:
+    """Checks that the answer is an error in the one format; gives its sentence."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers.keys() >= SECURITY
+    details = answer.json()
+    assert details.keys() == {"type", "title", "status", "detail"}
+    assert details["status"] == status
+    return details["detail"]
+
+
+# Answers
+
+
+@pytest.mark.parametrize("way", ["multipart", "json"])
+def test_predict_answers_as_the_predictor_does(
+    way: str, ask: Ask, trained: runs.Run, digits: Digits
+) -> None:
+    files = [picture(digit) for digit in digits[0][TRAIN : TRAIN + 7]]
+    sent = {"files": parts(*files)} if way == "multipart" else {"json": in_json(*files)}
+    answer = ask("POST", "/v1/predict", **sent)
+    assert answer.status_code == 200
+    assert answer.headers.keys() >= SECURITY
+    assert answer.json()["model"] == trained.path.name
+    predictor = lenet.Predictor(trained.path)
+    for found, file in zip(answer.json()["answers"], files, strict=True):
+        expected = predictor.predict(file)
+        assert found["label"] == expected.label
+        assert found["rejected"] == expected.rejected
+        assert found["probabilities"] == pytest.approx(expected.probabilities, abs=2e-5)
+
+
+def test_a_picture_without_a_digit_is_an_answer(ask: Ask) -> None:
+    blank = io.BytesIO()
+    Image.new("L", (60, 60), 255).save(blank, "PNG")
+    [found] = ask("POST", "/v1/predict", files=parts(blank.getvalue())).json()["answers"]
+    assert found == {
+        "label": None,
+        "probabilities": {},
+        "rejected": True,
+        "reason": "no digit found: the picture is blank",
+    }
+    trace = ask("POST", "/v1/trace", files=parts(blank.getvalue())).json()
+    assert trace["layers"] == []
+    assert trace["image"] is None
+
+
+@pytest.mark.parametrize("manner", ["digit", "plain", "none"])
+def test_preprocessing_can_be_chosen(manner: str, ask: Ask, digits: Digits) -> None:
+    digit = digits[0][TRAIN]
+    file = io.BytesIO()
+    Image.fromarray(digit).save(file, "PNG")
+    answer = ask("POST", f"/v1/trace?preprocessing={manner}", files=parts(file.getvalue())).json()
+    seen = np.frombuffer(base64.b64decode(answer["image"]["data"]), np.uint8).reshape(28, 28)
+    expected = preprocess(file.getvalue()).image if manner == "digit" else digit
+    np.testing.assert_array_equal(seen, expected)
+
+
+def test_trace_is_every_layer(ask: Ask, trained: runs.Run, digits: Digits) -> None:
+    file = picture(digits[0][TRAIN])
+    answer = ask("POST", "/v1/trace", files=parts(file)).json()
+    image = preprocess(file).image
+    assert image is not None
+    x = trained.model.prepare(image[None])
+    with torch.no_grad():
+        expected = {"input": x, **lenet.trace(trained.model, x)}
+    assert [layer["name"] for layer in answer["layers"]] == list(expected)
+    for layer in answer["layers"]:
+        found = numbers(layer)
+        np.testing.assert_allclose(found, expected[layer["name"]][0], rtol=1e-4, atol=1e-4)
+    [predicted] = ask("POST", "/v1/predict", files=parts(file)).json()["answers"]
+    assert answer["answer"]["label"] == predicted["label"]
+    assert [step["name"] for step in answer["steps"]][-1] == "28x28"
+
+
+def test_placement_says_where_the_digit_was(ask: Ask) -> None:
+    page = np.full((200, 300), 255, np.uint8)
+    page[60:140, 180:200] = 0  # a bar: a fifth as wide as it is high ...
+    page[60:80, 180:220] = 0  # ... with a foot
+    file = io.BytesIO()
+    Image.fromarray(page).save(file, "PNG")
+    answer = ask("POST", "/v1/trace", files=parts(file.getvalue())).json()
+    left, top, right, bottom = answer["placement"]["box"]
+    assert (left, right) == pytest.approx((180 / 300, 220 / 300), abs=0.01)
+    assert (top, bottom) == pytest.approx((60 / 200, 140 / 200), abs=0.01)
+    x0, y0, x1, y1 = answer["placement"]["field"]
+    assert (x1 - x0, y1 - y0) == pytest.approx((10, 20), abs=1.01)
+    seen = np.frombuffer(base64.b64decode(answer["image"]["data"]), np.uint8).reshape(28, 28)
+    rows, columns = np.nonzero(seen > 100)
+    assert (columns.min(), rows.min()) == pytest.approx((x0, y0), abs=1)
+    assert (columns.max() + 1, rows.max() + 1) == pytest.approx((x1, y1), abs=1)
+
+
+# What the page explains
+
+SQUASH: dict[str | None, Callable[[NDArray], NDArray]] = {
+    None: lambda a: a,
+    "sigmoid": lambda a: 1 / (1 + np.exp(-a)),
+    "tanh": np.tanh,
+    "scaled-tanh": lambda a: 1.7159 * np.tanh(2 / 3 * a),
+    "relu": lambda a: np.maximum(a, 0),
+    "gelu": lambda a: a / (1 + np.exp(-1.702 * a)),
+}
+
+
+def layer_by_description(layer: Layer, x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """What the layer gives for the answers of the one before, from its description alone."""
+
+    def array(part: Any) -> NDArray[np.float32]:
+        return numbers(part.model_dump())
+
+    if layer.kind == "distances":
+        return -np.square(x.ravel() - array(layer.weights)).sum(1)
+    if layer.kind == "full connection":
+        sums = array(layer.weights) @ x.ravel() + array(layer.biases)
+    elif layer.kind == "convolution":
+        x = np.pad(x, ((0, 0), *[(layer.padding, layer.padding)] * 2))
+        kernels = iter(array(layer.weights))
+        maps = [
+            sum(correlate2d(x[source], next(kernels), "valid") for source in inputs)
+            for inputs in layer.connections
+        ]
+        sums = np.stack(maps) + array(layer.biases)[:, None, None]
+    else:
+        height, width = layer.shape[1:]
+        blocks = x[:, : 2 * height, : 2 * width].reshape(-1, height, 2, width, 2)
+        if layer.kind == "maximum":
+            return blocks.max((2, 4))
+        sums = blocks.sum((2, 4)) * layer.scale
+        if layer.kind == "subsampling":
+            sums = sums * array(layer.weights)[:, None, None] + array(layer.biases)[:, None, None]
+    return SQUASH[layer.squash](sums)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        lenet.LeNet(),
+        lenet.LeNet(activation="gelu", pooling="max", padding=0, input_size=32, init="torch"),
+        lenet.LeNet(activation="relu", channels=(4,), hidden=(), init="torch"),
+        lenet.LeNet(activation="tanh", channels=(), hidden=(20, 30), init="torch"),
+        lenet.LeNet(channels=(3, 5, 7), kernel_sizes=3, hidden=(11,), input_size=24, init="torch"),
+        lenet.LeNet5(),
+        lenet.LeNet5(subsampling="sum", head="softmax"),
+        lenet.LeNet5s(),
+    ],
+    ids=["d2l", "gelu", "one", "none", "three", "LeNet5", "softmax", "LeNet5s"],
+)
+def test_the_description_gives_the_networks_own_answers(
+    model: Any, digits: Digits, tmp_path: Any
+) -> None:
+    lenet.save(model, tmp_path / "x.safetensors")
+    read = checkpoint.read(tmp_path / "x.safetensors")
+    layers = anatomy.layers_of(read)
+    with torch.no_grad():
+        x = model.prepare(digits[0][:1])
+        expected = {"input": x, **lenet.trace(model, x)}
+    assert anatomy.input_of(read).shape == list(x.shape[1:])
+    assert layers[-1].answers == "output"
+    answers = x[0].double().numpy()
+    for layer in layers:
+        answers = layer_by_description(layer, answers)
+        trained_answers = expected[layer.answers][0].numpy()
+        assert list(answers.shape) == layer.shape
+        np.testing.assert_allclose(
+            answers.ravel(), trained_answers.ravel(), rtol=1e-4, atol=1e-4, err_msg=layer.name
+        )
+
+
+@pytest.mark.parametrize("model", [lenet.LeNet(), lenet.LeNet(input_size=20), lenet.LeNet5s()])
+def test_the_input_lies_where_the_description_says(model: Any, tmp_path: Any) -> None:
+    lenet.save(model, tmp_path / "x.safetensors")
+    field = anatomy.input_of(checkpoint.read(tmp_path / "x.safetensors"))
+    image = np.zeros((1, 28, 28), np.uint8)
+    image[0, 8:12, 15:19] = 255
+    prepared = model.prepare(image)[0, 0].numpy()
+    ink = prepared - prepared.min()
+    centre = (ink.sum(0) @ np.arange(len(ink)) + 0.5 * ink.sum()) / ink.sum()
+    assert centre == pytest.approx(field.offset + field.scale * 17, abs=0.1)
+
+
+def test_models(ask: Ask, trained: runs.Run) -> None:
+    [found] = ask("GET", "/v1/models").json()["models"]
+    assert found["name"] == trained.path.name
+    assert found["parameters"] == 61_706
+    assert found["classes"] == list("0123456789")
+    whole = ask("GET", f"/v1/models/{trained.path.name}").json()
+    assert {name: whole[name] for name in found} == found
+    assert [layer["name"] for layer in whole["layers"]] == [
+        "C1",
+        "S2",
+        "C3",
+        "S4",
+        "C5",
+        "F6",
+        "output",
+    ]
+
+
+def test_pretrained_networks_are_the_default() -> None:
+    found = asking(app())("GET", "/v1/models").json()["models"]
+    assert found[0]["name"] == "mnist"
+    assert sorted(model["name"] for model in found) == checkpoint.pretrained_names()
+
+
+def test_examples(ask: Ask, trained: runs.Run, digits: Digits) -> None:
+    images, labels = digits
+    example = ask("GET", "/v1/examples/random").json()
+    index = TRAIN + example["index"]
+    assert base64.b64decode(example["image"]["data"]) == images[index].tobytes()
+    assert example["label"] == str(labels[index])
+
+    found = ask("GET", "/v1/examples/mistakes").json()
+    with torch.no_grad():
+        scores = trained.model(trained.model.prepare(images[TRAIN:])).numpy()
+    answers = scores.argmax(1)
+    assert found["errors"] == (answers != labels[TRAIN:]).sum()
+    assert found["images"] == len(images) - TRAIN
+    margins = [mistake["margin"] for mistake in found["mistakes"]]
+    assert margins == sorted(margins, reverse=True)
+    for mistake in found["mistakes"]:
+        assert mistake["answer"] == str(answers[mistake["index"]]) != mistake["label"]
+
+
+def test_examples_need_the_test_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    monkeypatch.setenv("LENET_DATA", str(tmp_path))
+    answer = asking(app(["lenet5-1998"]))("GET", "/v1/examples/random")
+    assert "`lenet data mnist` gets it" in problem(answer, 404)
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_models_of_one_name(trained: runs.Run) -> None:
+    with pytest.raises(LenetError, match="two models are called"):
+        app([trained.path, trained.path])
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "sent", "status", "words"),
+    [
+        ("POST", "/v1/predict", {}, 415, "multipart/form-data or application/json"),
+        ("POST", "/v1/predict", {"content": b"x"}, 415, "multipart"),
+        ("POST", "/v1/predict", {"json": {}}, 422, "images"),
+        ("POST", "/v1/predict", {"json": {"images": []}}, 422, "at least 1"),
+        ("POST", "/v1/predict", {"json": {"images": ["?"]}}, 422, "base64"),
+        ("POST", "/v1/predict", {"json": {"images": ["aGk="]}}, 422, "not a picture"),
+        ("POST", "/v1/predict", {"json": {"images": ["aGk="], "x": 1}}, 422, "x: "),
+        ("POST", "/v1/predict", {"json": [1]}, 422, "object"),
+        ("POST", "/v1/predict", {"files": parts(b"junk")}, 422, "not a picture"),
+        ("POST", "/v1/predict", {"files": parts(b"")}, 422, "empty"),
+        ("POST", "/v1/predict", {"files": [("photo", b"junk")]}, 422, "'photo'"),
+        ("POST", "/v1/predict", {"files": parts(*[b"x"] * 65)}, 400, "Maximum number of files"),
+        ("POST", "/v1/predict", {"json": in_json(*[b"x"] * 65)}, 422, "1 to 64"),
+        ("POST", "/v1/trace", {"json": in_json(b"x", b"x")}, 422, "1 to 1"),
+        ("POST", "/v1/predict?model=nope", {"files": parts(b"x")}, 404, "no model 'nope'"),
+        ("POST", "/v1/predict?preprocessing=x", {"files": parts(b"x")}, 422, "preprocessing"),
+        ("GET", "/v1/models/nope", {}, 404, "no model 'nope'"),
+        ("GET", "/v1/predict", {}, 405, ""),
+        ("GET", "/v1/nothing", {}, 404, ""),
+        ("DELETE", "/", {}, 405, ""),
+    ],
+)
+def test_errors_have_one_format(
+    method: str, path: str, sent: dict[str, Any], status: int, words: str, ask: Ask
+) -> None:
+    assert words in problem(ask(method, path, **sent), status)
+
+
+def test_a_malformed_form(ask: Ask) -> None:
+    for kind, content in (
+        ("multipart/form-data", b"x"),
+        ("multipart/form-data; boundary=b", b"--b\r\nno header\r\n\r\n"),
+        ("multipart/form-data; boundary=b", b"--b\r\nContent-Disposition: x\r\n\r\n1\r\n--b--"),
+    ):
+        answer = ask("POST", "/v1/predict", content=content, headers={"content-type": kind})
+        problem(answer, 400 if content != b"--b\r\nno header\r\n\r\n" else answer.status_code)
+
+
+def test_the_picture_at_fault_is_named(ask: Ask, digits: Digits) -> None:
+    files = parts(picture(digits[0][0]), b"junk", picture(digits[0][1]))
+    assert problem(ask("POST", "/v1/predict", files=files), 422).startswith("picture 2 of 3: ")
+
+
+def test_an_unforeseen_failure_says_nothing_of_its_inside(
+    trained: runs.Run, digits: Digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lenet.prediction.Predictor.answer", lambda *_: 1 / 0)
+    answer = asking(app([trained.path]))("POST", "/v1/predict", files=parts(picture(digits[0][0])))
+    assert "division" not in problem(answer, 500)
+
+
+def test_hosts_and_origins(trained: runs.Run) -> None:
+    guarded = asking(app([trained.path], hosts={"localhost", "[::1]"}))
+    assert guarded("GET", "/healthz", host="localhost:8028").json() == {"status": "ok"}
+    assert guarded("GET", "/healthz", host="[::1]:8028").status_code == 200
+    assert "evil.example" in problem(guarded("GET", "/healthz", host="evil.example"), 421)
+    foreign = {"sec-fetch-site": "cross-site", "origin": "http://evil.example"}
+    answer = guarded("POST", "/v1/predict", host="localhost", headers=foreign)
+    problem(answer, 403)
+    assert "access-control-allow-origin" not in answer.headers
+
+
+def test_the_page_runs_nothing_from_elsewhere(ask: Ask) -> None:
+    for path in ("/", "/docs.html"):
+        answer = ask("GET", path)
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith("text/html")
+        assert "http://" not in answer.text.replace("http://www.w3.org", "")
+        assert "https://" not in answer.text
+        assert " style=" not in answer.text
+        assert "onclick" not in answer.text
+        policy = answer.headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+    assert ask("GET", "/docs").status_code == 404  # FastAPI's own would load scripts from a CDN
+
+
+# Limits
+
+
+def test_limits_of_size(trained: runs.Run, digits: Digits) -> None:
+    limited = asking(app([trained.path], Limits(body_bytes=20_000, pixels=10_000)))
+    small = picture(digits[0][0], side=90)
+    assert limited("POST", "/v1/predict", files=parts(small)).status_code == 200
+    large = limited("POST", "/v1/predict", files=parts(picture(digits[0][0], side=140)))
+    assert "10,000 pixels, not 140x140" in problem(large, 413)
+    for size in (20_000, 70_000, 200_000):
+        answer = limited("POST", "/v1/predict", files=parts(bytes(size)))
+        assert "20,000 bytes" in problem(answer, 413)
+        assert answer.headers["connection"] == "close"
+
+
+def test_a_decompression_bomb_is_refused_before_it_is_decoded(ask: Ask) -> None:
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(kind + content))
+        return struct.pack(">I", len(content)) + kind + content + check
+
+    header = struct.pack(">IIBBBBB", 30_000, 30_000, 8, 0, 0, 0, 0)
+    rows = zlib.compress(bytes(30_001) * 1000)  # what is missing does not matter
+    bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows)
+    assert "pixels" in problem(ask("POST", "/v1/predict", files=parts(bomb)), 422)
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Preprocessing waits until this is set."""
+    opened = threading.Event()
+
+    def waiting(*arguments: Any) -> Any:
+        opened.wait(20)
+        return preprocess(*arguments)
+
+    monkeypatch.setattr("lenet.web.reader.MANNERS", {"digit": waiting, "none": preprocess})
+    return opened
+
+
+@pytest.mark.parametrize(
+    ("limits", "answered"),
+    [(Limits(workers=1, waiting=2), 3), (Limits(requests=4), 4)],
+)
+def test_too_many_at_one_time(
+    limits: Limits, answered: int, gate: threading.Event, trained: runs.Run, digits: Digits
+) -> None:
+    service = app([trained.path], limits)
+    file = picture(digits[0][0])
+
+    async def flood() -> list[httpx.Response]:
+        tasks = [
+            asyncio.create_task(gather(service, request("POST", "/v1/predict", files=parts(file))))
+            for _ in range(10)
+        ]
+        done, _ = await asyncio.wait(tasks, timeout=10, return_when=asyncio.FIRST_COMPLETED)
+        assert done
+        gate.set()
+        return [answer for task in tasks for answer in await task]
+
+    answers = asyncio.run(flood())
+    refused = [answer for answer in answers if answer.status_code != 200]
+    assert len(answers) - len(refused) == answered
+    for answer in refused:
+        assert "try again" in problem(answer, 503)
+        assert answer.headers["retry-after"] == "1"
+    again = asking(service)("POST", "/v1/predict", files=parts(file))
+    assert again.status_code == 200
+
+
+def test_an_answer_that_takes_too_long(
+    gate: threading.Event, trained: runs.Run, digits: Digits
+) -> None:
+    impatient = asking(app([trained.path], Limits(seconds=0.2)))
+    answer = impatient("POST", "/v1/predict", files=parts(picture(digits[0][0])))
+    gate.set()
+    assert "longer than 0.2 s" in problem(answer, 503)
+
+
+def test_large_pictures_do_not_hold_up_small_ones(
+    gate: threading.Event, trained: runs.Run, digits: Digits
+) -> None:
+    service = app([trained.path], Limits(large_pixels=10_000))
+    large, small = picture(digits[0][0], side=140), picture(digits[0][0], side=90)
+
+    async def mixed() -> None:
+        slow = [
+            asyncio.create_task(gather(service, request("POST", "/v1/predict", files=parts(large))))
+            for _ in range(5)
+        ]
+        path = "/v1/predict?preprocessing=none"
+        [answer] = await gather(service, request("POST", path, files=parts(small)))
+        assert answer.status_code == 200
+        assert not any(task.done() for task in slow)
+        gate.set()
+        for task in slow:
+            assert (await task)[0].status_code == 200
+
+    asyncio.run(mixed())
+
+
+# Batches
+
+
+def test_what_waits_is_one_call() -> None:
+    calls = []
+    started, go_on = threading.Event(), threading.Event()
+
+    def scores(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        calls.append(len(images))
+        started.set()
+        go_on.wait(10)
+        if (images == 13).any():
+            raise LenetError("thirteen")
+        return images[:, 0, :3].astype(np.float32)
+
+    def image(value: int) -> NDArray[np.uint8]:
+        return np.full((28, 28), value, np.uint8)
+
+    async def ask_all() -> list[Any]:
+        batcher = Batcher(scores, ThreadPoolExecutor(1), most=8)
+        first = asyncio.create_task(batcher(image(0)))
+        await asyncio.to_thread(started.wait, 10)
+        others = [asyncio.create_task(batcher(image(value))) for value in range(1, 16)]
+        await asyncio.sleep(0)
+        others[4].cancel()  # someone leaves while waiting
+        await asyncio.sleep(0)
+        go_on.set()
+        return await asyncio.gather(first, *others, return_exceptions=True)
+
+    answers = asyncio.run(ask_all())
+    assert calls == [1, 8, 7]
+    for value, answer in enumerate(answers):
+        if value == 5:
+            assert isinstance(answer, asyncio.CancelledError)
+        elif value >= 9:
+            assert isinstance(answer, LenetError)
+        else:
+            np.testing.assert_array_equal(answer, np.full(3, value, np.float32))
+
+
+def test_concurrent_requests_share_engine_calls(
+    trained: runs.Run, digits: Digits, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+
+    def slow_scorer(*arguments: Any, **options: Any) -> Callable[..., NDArray[np.float32]]:
+        scores = scorer(*arguments, **options)
+
+        def slowly(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+            sizes.append(len(images))
+            time.sleep(0.3)
+            return scores(images)
+
+        return slowly
+
+    monkeypatch.setattr("lenet.web.reader.scorer", slow_scorer)
+    service = app([trained.path])
+    files = [picture(digit, side=90) for digit in digits[0][:12]]
+    requests = [request("POST", "/v1/predict", files=parts(file)) for file in files]
+    answers = asyncio.run(gather(service, *requests))
+    assert sum(sizes) == 12
+    assert len(sizes) < 12
+    predictor = lenet.Predictor(trained.path)
+    for answer, file in zip(answers, files, strict=True):
+        assert answer.json()["answers"][0]["label"] == predictor.predict(file).label
+
+
+@needs_kernels
+def test_torch_is_not_imported(trained: runs.Run) -> None:
+    program = f"""
+import asyncio, httpx, io, sys
+from PIL import Image, ImageDraw
+from lenet.web import app
+service = app([{str(trained.path)!r}, "lenet5-1998", "mnist"])
+page = Image.new("L", (100, 100), 255)
+ImageDraw.Draw(page).line([(30, 20), (70, 20), (45, 80)], fill=0, width=9)
+file = io.BytesIO()
+page.save(file, "PNG")
+async def ask():
+    transport = httpx.ASGITransport(service)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        for model in ({trained.path.name!r}, "lenet5-1998", "mnist"):
+            for path in ("predict", "trace"):
+                files = [("images", file.getvalue())]
+                answer = await client.post(f"/v1/{{path}}?model={{model}}", files=files)
+                assert answer.status_code == 200, answer.text
+asyncio.run(ask())
+assert "torch" not in sys.modules
+assert "matplotlib" not in sys.modules
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=120)
+    assert done.returncode == 0, done.stderr.decode()
+
+
+# Hostile input
+
+
+@pytest.fixture(scope="module")
+def pictures(digits: Digits) -> list[bytes]:
+    return [picture(digits[0][0], form, 40) for form in ("PNG", "JPEG", "GIF", "BMP", "WEBP")]
+
+
+@given(data=st.data())
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+def test_damaged_files_are_answered(data: st.DataObject, ask: Ask, pictures: list[bytes]) -> None:
+    file = bytearray(data.draw(st.sampled_from(pictures)))
+    for _ in range(data.draw(st.integers(1, 8))):
+        at = data.draw(st.integers(0, len(file) - 1))
+        match data.draw(st.sampled_from(["set", "cut", "insert", "repeat"])):
+            case "set":
+                file[at] = data.draw(st.integers(0, 255))
+            case "cut":
+                del file[at : at + data.draw(st.integers(1, 40))]
+            case "insert":
+                file[at:at] = data.draw(st.binary(min_size=1, max_size=40))
+            case "repeat":
+                file[at:at] = file[at : at + data.draw(st.integers(1, 40))]
+        if not file:
+            break
+    answer = ask("POST", "/v1/predict", files=parts(bytes(file)))
+    if answer.status_code == 200:
+        assert len(answer.json()["answers"]) == 1
+    else:
+        assert problem(answer, answer.status_code)
+        assert answer.status_code in (413, 422)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "mode"),
+    [
+        ("POST", "/v1/predict", "positive"),
+        ("POST", "/v1/predict", "negative"),
+        ("POST", "/v1/trace", "positive"),
+        ("POST", "/v1/trace", "negative"),
+        ("GET", "/v1/models", "positive"),
+        ("GET", "/v1/models/{name}", "positive"),
+        ("GET", "/v1/examples/random", "positive"),
+        ("GET", "/v1/examples/mistakes", "positive"),
+        ("GET", "/healthz", "positive"),
+    ],
+)
+def test_the_interface_does_what_its_description_says(
+    method: str, path: str, mode: str, service: FastAPI, digits: Digits
+) -> None:
+    file = picture(digits[0][0], side=28)
+    schemathesis.openapi.format("binary", st.just(file))
+    schemathesis.openapi.format("byte", st.just(base64.b64encode(file).decode()))
+    operation = schemathesis.openapi.from_asgi("/openapi.json", service)[path][method]
+
+    cases = operation.as_strategy(generation_mode=schemathesis.GenerationMode(mode))
+
+    @given(case=cases)
+    @settings(max_examples=15, deadline=None, suppress_health_check=SLOW_OR_FILTERED)
+    def check(case: Any) -> None:
+        case.call_and_validate()
+
+    check()
+
+
+def test_the_description_names_no_other_server(ask: Ask) -> None:
+    document = ask("GET", "/openapi.json").json()
+    assert "http" not in json.dumps(document).replace("HTTPValidationError", "")
+    assert {"/v1/predict", "/v1/trace", "/v1/models", "/healthz"} <= document["paths"].keys()

@@ -1,0 +1,298 @@
+"""The page in headless Chromium: real strokes, right answers, nothing from elsewhere."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+from conftest import TRAIN
+from PIL import Image
+from playwright import sync_api
+from test_web import Digits, picture
+from test_web_server import Server
+
+import lenet
+from lenet import runs
+from lenet.codebook import c3_table
+
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
+
+Scheme = Literal["light", "dark"]
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+SEVEN = [[(0.28, 0.22), (0.72, 0.22), (0.45, 0.82)]]
+ONE = [[(0.5, 0.15), (0.5, 0.85)]]
+FOUR = [[(0.35, 0.15), (0.28, 0.55), (0.75, 0.55)], [(0.65, 0.2), (0.62, 0.88)]]
+SIZES = {"desktop": (1280, 800), "phone": (390, 844)}
+
+
+@pytest.fixture(scope="module")
+def url(trained: runs.Run, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server without MNIST, with the best network, that of 1998, and the small digits' one."""
+    os.environ["LENET_DATA"] = str(tmp_path_factory.mktemp("no-data"))
+    server = Server(["mnist", "lenet5-1998-distorted", "fashion-mnist", trained.path], "")
+    yield server.url
+    server.process.kill()
+    server.process.communicate()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[sync_api.Browser]:
+    with sync_api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def opened(browser: sync_api.Browser, url: str) -> Iterator[Callable[..., sync_api.Page]]:
+    """Opens the page; at the end nothing was complained about and nobody else was asked."""
+    pages, complaints, asked = [], [], set()
+
+    def open_page(size: str = "desktop", scheme: Scheme = "light") -> sync_api.Page:
+        width, height = SIZES[size]
+        page = browser.new_page(
+            viewport={"width": width, "height": height},
+            color_scheme=scheme,
+            device_scale_factor=2 if size == "phone" else 1,
+            has_touch=size == "phone",
+        )
+        pages.append(page)
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda request: asked.add(urlsplit(request.url).netloc))
+        page.goto(url)
+        answer_is(page, "2")  # the example that the page begins with
+        return page
+
+    yield open_page
+    for page in pages:
+        page.close()
+    assert complaints == []
+    assert asked <= {urlsplit(url).netloc, ""}  # blob: addresses have none
+
+
+def answer_is(page: sync_api.Page, label: str) -> None:
+    sync_api.expect(page.locator("#label")).to_have_text(label, timeout=20_000)
+
+
+def choose(page: sync_api.Page, model: str) -> None:
+    page.locator(f'#models input[value="{model}"]').check(force=True)
+    sync_api.expect(page).to_have_title(f"{model}: watch a network read", timeout=20_000)
+
+
+def draw(page: sync_api.Page, strokes: list[list[tuple[float, float]]]) -> None:
+    """Draws with the mouse; points in shares of the canvas."""
+    page.locator("#drawing").scroll_into_view_if_needed()
+    box = page.locator("#drawing").bounding_box()
+    assert box is not None
+    for stroke in strokes:
+        for i, (x, y) in enumerate(stroke):
+            page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], steps=5)
+            if i == 0:
+                page.mouse.down()
+        page.mouse.up()
+
+
+def measured(page: sync_api.Page) -> list[float]:
+    """Milliseconds from each pointer-up to the redrawn page."""
+    return page.evaluate(
+        "performance.getEntriesByName('pointer-up to page').map((entry) => entry.duration)"
+    )
+
+
+@pytest.mark.parametrize("model", ["mnist", "lenet5-1998-distorted"])
+def test_strokes_are_read(model: str, opened: Callable[..., sync_api.Page]) -> None:
+    page = opened()
+    choose(page, model)
+    for label, strokes in {"7": SEVEN, "1": ONE, "4": FOUR}.items():
+        page.click("#clear")
+        answer_is(page, "–")
+        draw(page, strokes)
+        answer_is(page, label)
+        best = page.locator("#bars .best")
+        sync_api.expect(best.locator("span")).to_have_text(label)
+        share = float(best.locator("meter").get_attribute("value") or 0)
+        assert share > 0.5
+        sync_api.expect(page.locator("#second")).to_contain_text("Second guess")
+        sync_api.expect(page.locator("#live")).to_contain_text(f"{label}. ")
+    durations = measured(page)
+    assert len(durations) >= 3
+    print(f"\n{model}: pointer-up to page, ms:", *(f"{d:.0f}" for d in sorted(durations)))
+
+
+def test_the_answer_comes_while_one_draws(opened: Callable[..., sync_api.Page]) -> None:
+    page = opened()
+    page.click("#clear")
+    box = page.locator("#drawing").bounding_box()
+    assert box is not None
+    for i, (x, y) in enumerate(SEVEN[0]):
+        page.mouse.move(box["x"] + x * box["width"], box["y"] + y * box["height"], steps=5)
+        if i == 0:
+            page.mouse.down()
+    answer_is(page, "7")  # the pen is still down
+    page.mouse.up()
+    page.click("#undo")
+    answer_is(page, "–")
+
+
+def test_finger_and_keyboard_draw(opened: Callable[..., sync_api.Page]) -> None:
+    page = opened("phone")
+    page.click("#clear")
+    page.locator("#drawing").focus()
+    for key in ["ArrowUp"] * 9 + [" "] + ["ArrowDown"] * 18 + [" "]:
+        page.keyboard.press(key)
+    answer_is(page, "1")
+    page.keyboard.press("Backspace")
+    answer_is(page, "–")
+
+
+def test_upload_and_paste(
+    opened: Callable[..., sync_api.Page], digits: Digits, tmp_path: Path
+) -> None:
+    page = opened()
+    images, _ = digits
+    predictor = lenet.Predictor("mnist")
+    for i in range(TRAIN, TRAIN + 3):
+        file = tmp_path / f"{i}.png"
+        file.write_bytes(picture(images[i], side=200))
+        answer = predictor.predict(file)
+        page.set_input_files("#file", file)
+        answer_is(page, answer.label or "–")
+        steps = page.locator("#steps li").all_inner_texts()
+        assert steps == [name.replace("x", "×") for name in answer.steps]
+        share = float(page.locator("#bars .best meter").get_attribute("value") or 0)
+        assert share == pytest.approx(max(answer.probabilities.values()), abs=1e-4)
+    page.set_input_files("#file", {"name": "x.png", "mimeType": "image/png", "buffer": b"junk"})
+    sync_api.expect(page.locator("#status")).to_contain_text("cannot show that file")
+
+
+def test_layers_show_what_lenet_computes(opened: Callable[..., sync_api.Page]) -> None:
+    """The arithmetic of a unit, by the page, is the value that the network's trace has there."""
+    page = opened()
+    for model in ("mnist", "lenet5-1998-distorted"):
+        choose(page, model)
+        answer_is(page, "2")
+        names = page.locator("#layers .layer figcaption b").all_inner_texts()
+        assert names == ["input", "C1", "S2", "C3", "S4", "C5", "F6", "output"]
+        for name in names[1:]:
+            figure = page.locator("#layers .layer").nth(names.index(name))
+            target = figure.locator(".targets button, canvas:visible").first
+            target.hover(position={"x": 11, "y": 25} if name != "output" else None)
+            sync_api.expect(page.locator("#unit-words b")).to_contain_text(f"{name}, ")
+            computed = page.evaluate(
+                """async () => {
+                    const { compute } = await import("./explain.js");
+                    const { network } = await import("./page.js");
+                    const found = compute(network);
+                    const { values } = network.layers.get(found.layer.answers);
+                    const { map, y, x, number } = network.chosen;
+                    const { width, height } = network.views[number].form;
+                    const index = map * width * height + y * width + x;
+                    const sign = found.layer.kind === "distances" ? -1 : 1;
+                    return [sign * found.value, values[index], Math.max(...values.map(Math.abs))];
+                }"""
+            )
+            assert computed[0] == pytest.approx(computed[1], abs=1e-3 * computed[2] + 1e-4), name
+
+
+def test_the_connection_table_lights_up(opened: Callable[..., sync_api.Page]) -> None:
+    page = opened()
+    assert page.locator(".connections").count() == 0
+    choose(page, "lenet5-1998-distorted")
+    answer_is(page, "2")
+    rows = page.locator(".connections tr")
+    marks = [[cell != "" for cell in row.locator("td").all_inner_texts()] for row in rows.all()]
+    np.testing.assert_array_equal(np.array(marks).T, c3_table())
+    canvas = page.locator("#layers .layer").nth(3).locator("canvas").first
+    canvas.hover(position={"x": 3 * 32 + 12, "y": 12})  # the fourth map
+    lit = [row.locator("td").nth(3).get_attribute("class") or "" for row in rows.all()]
+    assert ["on" in words for words in lit] == c3_table()[3].tolist()
+    assert page.locator(".connections .on").count() == c3_table()[3].sum()
+    distances = [float(text) for text in page.locator(".targets button").all_inner_texts()]
+    assert len(distances) == 10
+    assert distances.index(min(distances)) == 2
+
+
+def test_test_images_and_mistakes(
+    opened: Callable[..., sync_api.Page], trained: runs.Run, digits: Digits
+) -> None:
+    page = opened()
+    choose(page, trained.path.name)
+    page.click("#random")
+    sync_api.expect(page.locator("#truth")).to_contain_text("The test set says", timeout=20_000)
+    assert not page.locator("#prepare").is_checked()  # as it is
+    page.click("#mistakes")
+    buttons = page.locator("#hardest-list button")
+    sync_api.expect(page.locator("#hardest-words")).to_contain_text("of 200 test images")
+    truth, answer = buttons.first.inner_text().split(" → ")
+    buttons.first.click()
+    answer_is(page, answer)  # exactly the image: the mistake is the same
+    sync_api.expect(page.locator("#truth")).to_have_text(f"The test set says {truth}.")
+    sync_api.expect(page.locator("#truth")).to_have_class("wrong")
+
+
+def test_missing_test_sets_are_said(opened: Callable[..., sync_api.Page]) -> None:
+    page = opened()
+    for button in ("#random", "#mistakes"):
+        page.click(button)
+        sync_api.expect(page.locator("#status")).to_contain_text("lenet data mnist")
+        page.click("#clear")
+        sync_api.expect(page.locator("#status")).to_have_text("")
+
+
+def test_sliders_change_what_the_network_sees(opened: Callable[..., sync_api.Page]) -> None:
+    page = opened()
+    page.click("#clear")
+    draw(page, SEVEN)
+    answer_is(page, "7")
+    shown = page.locator("#drawing").screenshot()
+    for name, value in {"turn": "180", "size": "0.5", "thick": "0.6", "noise": "0.5"}.items():
+        page.locator(f"#{name}").fill(value)
+        page.locator(f"#{name}").dispatch_event("change")
+        changed = page.locator("#drawing").screenshot()
+        assert changed != shown, name
+        shown = changed
+    page.click("#reset")
+    answer_is(page, "7")
+    page.locator("#across").fill("0.3")
+    answer_is(page, "7")  # the preprocessor brings it back ...
+    page.locator("#prepare").uncheck()
+    page.locator("#across").fill("0.4")
+    sync_api.expect(page.locator("#label")).not_to_have_text("7")  # ... and the network does not
+
+
+def test_units_by_keyboard(opened: Callable[..., sync_api.Page]) -> None:
+    page = opened()
+    canvas = page.locator("#layers .layer").nth(1).locator("canvas").first
+    canvas.focus()
+    for key in ["ArrowRight"] * 28 + ["ArrowDown"] * 3:
+        page.keyboard.press(key)
+    sync_api.expect(page.locator("#unit-words b")).to_have_text("C1, map 1, row 3, column 0")
+    sync_api.expect(page.locator("#unit-live")).to_contain_text("C1, map 1, row 3, column 0: ")
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_is_cut_off(
+    size: str, scheme: str, opened: Callable[..., sync_api.Page], tmp_path: Path
+) -> None:
+    page = opened(size, scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") == SIZES[size][0]
+    for part in ("#drawing", "#label", "#bars", "#steps", "#undo", "#mistakes"):
+        box = page.locator(part).bounding_box()
+        assert box is not None
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= SIZES[size][0] + 0.5
+        assert box["y"] + box["height"] <= SIZES[size][1], part
+    # LENET_SHOTS names a folder to keep the pictures in.
+    file = Path(os.environ.get("LENET_SHOTS", tmp_path), f"page-{size}-{scheme}.png")
+    page.screenshot(path=file)
+    brightness = np.asarray(Image.open(file).convert("L")).mean()
+    assert (brightness > 128) == (scheme == "light")

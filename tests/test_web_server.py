@@ -1,0 +1,209 @@
+"""The server on a real port: slow senders, floods of connections, a graceful stop."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from conftest import TRAIN, interruptible
+from test_web import Digits, parts, picture
+
+from lenet import runs
+
+HOST = "127.0.0.1"
+QUICK = "send_seconds=0.6, connections=40"
+
+
+class Server:
+    """`lenet serve` in a process of its own, with shorter limits."""
+
+    def __init__(self, models: Sequence[str | Path], limits: str) -> None:
+        program = (
+            "from lenet.web import Limits, serve; "
+            f"serve({[str(model) for model in models]}, port=0, limits=Limits({limits}))"
+        )
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", program],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            preexec_fn=interruptible if os.name == "posix" else None,
+        )
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line.startswith("lenet: http://127.0.0.1:"), line
+        self.url = line.split()[1]
+        self.port = int(self.url.rpartition(":")[2])
+        assert httpx.get(f"{self.url}/healthz", timeout=30).status_code == 200
+
+    def connect(self, sent: bytes = b"") -> socket.socket:
+        connection = socket.create_connection((HOST, self.port), timeout=20)
+        connection.sendall(sent)
+        return connection
+
+    def stop(self, with_signal: int = signal.SIGTERM) -> int:
+        self.process.send_signal(with_signal)
+        _, self.errors = self.process.communicate(timeout=30)
+        return self.process.returncode
+
+
+@contextmanager
+def serving(model: Path, limits: str = QUICK) -> Iterator[Server]:
+    server = Server([model], limits)
+    try:
+        yield server
+    finally:
+        server.process.kill()
+        server.process.communicate()
+
+
+@pytest.fixture(scope="module")
+def server(trained: runs.Run) -> Iterator[Server]:
+    with serving(trained.path) as started:
+        yield started
+
+
+def whole_answer(connection: socket.socket) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers and body of what comes until the connection is closed."""
+    received = b""
+    with connection:
+        while block := connection.recv(65536):
+            received += block
+    head, _, body = received.partition(b"\r\n\r\n")
+    status, *lines = head.decode().split("\r\n")
+    headers = dict(line.lower().split(": ", 1) for line in lines)
+    return int(status.split()[1]), headers, body
+
+
+def upload(digit: np.ndarray) -> tuple[bytes, bytes]:
+    """Head and body of a request that asks what the digit is, and then closes."""
+    sent = httpx.Request("POST", f"http://{HOST}/v1/predict", files=parts(picture(digit)))
+    body = sent.read()
+    head = (
+        f"POST /v1/predict HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n"
+        f"Content-Type: {sent.headers['content-type']}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode(), body
+
+
+@pytest.mark.parametrize(
+    ("sent", "words"),
+    [
+        (b"", "no request arrived"),
+        (b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: ", "no request arrived"),
+        (
+            b"POST /v1/predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\nabc",
+            "took longer than 0.6 s to arrive",
+        ),
+    ],
+    ids=["silence", "half a head", "half a body"],
+)
+def test_slow_senders_are_cut_off(sent: bytes, words: str, server: Server) -> None:
+    status, headers, body = whole_answer(server.connect(sent))
+    assert status == 408
+    assert headers["content-type"] == "application/problem+json"
+    assert words in json.loads(body)["detail"]
+
+
+def test_slow_senders_hold_nobody_up(server: Server, digits: Digits) -> None:
+    slow = [
+        server.connect(b"POST /v1/predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\n")
+        for _ in range(25)
+    ]
+    answer = httpx.post(f"{server.url}/v1/predict", files=parts(picture(digits[0][0])), timeout=20)
+    assert answer.status_code == 200
+    for connection in slow:
+        assert whole_answer(connection)[0] == 408
+
+
+def test_a_sender_may_drip_if_it_ends_in_time(server: Server, digits: Digits) -> None:
+    head, body = upload(digits[0][TRAIN])
+    connection = server.connect(head[:20])
+    time.sleep(0.1)
+    connection.sendall(head[20:])
+    for start in range(0, len(body), len(body) // 4):
+        connection.sendall(body[start : start + len(body) // 4])
+        time.sleep(0.05)
+    assert whole_answer(connection)[0] == 200
+
+
+def test_a_flood_of_connections_is_refused_and_over_soon(server: Server) -> None:
+    connections = [server.connect() for _ in range(60)]
+    statuses = [whole_answer(connection)[0] for connection in connections]
+    assert set(statuses) == {408, 503}
+    assert statuses.count(503) >= 20
+    assert httpx.get(f"{server.url}/healthz").status_code == 200
+
+
+@pytest.mark.parametrize("sent", [b"\x16\x03\x01 TLS\r\n\r\n", b"GET /\x00 HTTP/9\r\n\r\n"])
+def test_what_is_not_http(sent: bytes, server: Server) -> None:
+    status, headers, body = whole_answer(server.connect(sent))
+    assert (status, headers["content-type"]) == (400, "application/problem+json")
+    assert json.loads(body)["status"] == 400
+
+
+def test_a_request_that_is_far_too_large_does_not_have_to_arrive(server: Server) -> None:
+    head = b"POST /v1/predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 99999999999\r\n\r\n"
+    status, headers, _ = whole_answer(server.connect(head))
+    assert (status, headers["connection"]) == (413, "close")
+
+
+def test_another_host_name_is_refused(server: Server) -> None:
+    answer = httpx.get(f"{server.url}/", headers={"Host": "evil.example"})
+    assert answer.status_code == 421
+
+
+def test_a_stop_finishes_what_it_began(trained: runs.Run, digits: Digits) -> None:
+    with serving(trained.path, "") as server:
+        head, body = upload(digits[0][TRAIN])
+        connection = server.connect(head + body[:100])
+        idle = server.connect()
+        time.sleep(0.3)  # the server has begun to read
+        server.process.send_signal(signal.SIGTERM)
+        while True:  # it takes no new requests
+            try:
+                server.connect().close()
+                time.sleep(0.05)
+            except ConnectionRefusedError:
+                break
+        assert server.process.poll() is None
+        connection.sendall(body[100:])
+        status, _, answer = whole_answer(connection)
+        assert status == 200
+        assert len(json.loads(answer)["answers"]) == 1
+        server.process.communicate(timeout=30)
+        assert server.process.returncode == -signal.SIGTERM
+        idle.close()
+
+
+def test_ctrl_c_is_no_failure(trained: runs.Run) -> None:
+    with serving(trained.path) as server:
+        assert server.stop(signal.SIGINT) == 0
+        assert server.errors == ""
+
+
+def test_a_port_that_is_taken(
+    command: Callable[..., subprocess.CompletedProcess[bytes]], server: Server
+) -> None:
+    done = command("serve", "--port", server.port)
+    assert done.returncode == 2
+    [line] = done.stderr.decode().splitlines()
+    assert str(server.port) in line
+    assert "--port" in line
+
+
+def test_a_model_that_is_not_there(
+    command: Callable[..., subprocess.CompletedProcess[bytes]],
+) -> None:
+    done = command("serve", "nowhere", "--port", 0)
+    assert done.returncode == 2
+    assert "no model 'nowhere'" in done.stderr.decode()
