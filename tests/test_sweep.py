@@ -295,6 +295,7 @@ with studies.database(sys.argv[1], 10) as database:
 """
 
 
+@pytest.mark.slow
 def test_processes_that_hurry(server: str) -> None:
     """Three processes begin one study at once: as many trials as asked for, each run once."""
     line = [sys.executable, "-W", "error", "-c", WORKER, server]
@@ -329,6 +330,7 @@ sys.exit(cli.main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 def test_two_processes_one_killed(server: str, base: Recipe, tmp_path: Path) -> None:
     """No trial is lost or counted twice; that of the killed process is run again."""
     recipe, trials, epochs = tmp_path / "recipe.json", 6, 4
