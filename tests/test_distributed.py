@@ -88,6 +88,7 @@ def test_one_pattern_at_a_time_cannot_be_shared(digit_folder: Path) -> None:
         epochs.make_epochs(recipe, device, "auto", 1, model, optimizer, train, None, World(0, 2))
 
 
+@pytest.mark.slow
 @needs_kernels
 def test_fused_steps_are_shared(base: Recipe, tmp_path: Path) -> None:
     """With distortions, schedule and AdamW: what one process would have made, written once."""
@@ -114,6 +115,7 @@ def test_fused_steps_are_shared(base: Recipe, tmp_path: Path) -> None:
     assert done.stderr.count("epoch 2/2 ") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds processes in /proc")
 def test_a_process_is_killed(base: Recipe, tmp_path: Path) -> None:
     """The other one says so, and one process alone goes on to what it would have made itself."""
