@@ -131,18 +131,33 @@ def warp(images: Tensor, warps: Warps) -> Tensor:
     Returns:
         uint8 (N, H, H), rounded.
     """
+    given = {
+        name: torch.from_numpy(array).to(images.device)
+        for name, array in vars(warps).items()
+        if array is not None
+    }
+    basis = torch.from_numpy(spline_basis(images.shape[1])).to(images.device)
+    return warp_on_device(images, basis=basis, **given)
+
+
+def warp_on_device(
+    images: Tensor,
+    maps: Tensor,
+    knots: Tensor | None = None,
+    shades: Tensor | None = None,
+    *,
+    basis: Tensor,
+) -> Tensor:
+    """`warp` by the arrays of `Warps` and `spline_basis`, all on the images' device already."""
     count, side, _ = images.shape
-    maps = torch.from_numpy(warps.maps).to(images.device)
     # grid_sample measures both axes from -1 to 1 between the outer edges of the image.
     unit = side / 2
     theta = torch.cat([maps[:, :, :2], maps[:, :, 2:] / unit], dim=2)
     grid = F.affine_grid(theta, [count, 1, side, side], align_corners=False)
-    if warps.knots is not None:
-        knots = torch.from_numpy(warps.knots).to(images.device)
-        basis = torch.from_numpy(spline_basis(side)).to(images.device)
+    if knots is not None:
         grid = grid + torch.einsum("yj,xi,naji->nyxa", basis, basis, knots) / unit
     warped = F.grid_sample(images[:, None].float(), grid, align_corners=False)
-    if warps.shades is not None:
-        shades = torch.from_numpy(warps.shades).to(images.device)[..., None, None, None]
+    if shades is not None:
+        shades = shades[..., None, None, None]
         warped = shades[:, 0] + shades[:, 1] * warped
     return warped[:, 0].round_().to(torch.uint8)

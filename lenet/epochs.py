@@ -3,7 +3,7 @@
 import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,6 +19,7 @@ from lenet.data import Split
 from lenet.distillation import Teachers
 from lenet.distributed import ALONE, SharedStep, World
 from lenet.engine import fused, sequential
+from lenet.engine.resident import ResidentSteps
 from lenet.engine.single import SingleImage
 from lenet.engine.steps import (
     AutogradStep,
@@ -49,23 +50,29 @@ class Watch:
         self.steps = self.examples = 0
         self.loss: Any = 0.0  # sum over the steps since the last printed line
 
-    def __call__(self, examples: int, loss: Any, right: Any) -> None:
-        self.steps += 1
+    def __call__(self, examples: int, loss: Any = None, right: Any = None) -> None:
+        """Is told of a step: its images, and mean loss and number right if they are known yet."""
         self.examples += examples
+        if loss is not None:
+            self.heard(loss)
+        note = None
+        if self.due():
+            rate = self.examples / (time.perf_counter() - self.started)
+            found = ""
+            if loss is not None:
+                found = f"loss {float(loss):.3f}, acc {float(right) / examples:.3f}, "
+            note = f"epoch {self.epoch}/{self.recipe.epochs}  {found}{rate:,.0f} examples/s"
+        self.bar.advance(examples, note)
+
+    def heard(self, loss: Any) -> None:
+        """Prints the mean loss of every so many steps, where the recipe says so."""
+        self.steps += 1
         if every := self.recipe.print_every:
             self.loss = self.loss + loss
             if self.steps % every == 0:
                 mean = float(self.loss) / every
                 self.bar.say(f"[{self.epoch}, {self.steps:5d}] loss: {mean:.3f}")
                 self.loss = 0.0
-        rate = self.examples / (time.perf_counter() - self.started)
-        note = None
-        if self.due():
-            note = (
-                f"epoch {self.epoch}/{self.recipe.epochs}  loss {float(loss):.3f}, "
-                f"acc {float(right) / examples:.3f}, {rate:,.0f} examples/s"
-            )
-        self.bar.advance(examples, note)
 
     def teaching(self, done: int, count: int) -> None:
         """Is told how many of the images the teachers have looked at before the steps begin."""
@@ -139,6 +146,14 @@ def make_epochs(
         temperature=recipe.temperature,
     )
     name, reason = engines.choose(engine, device.type, found)
+    if name == "graph" and world.size > 1:
+        if engine == "graph":
+            raise LenetError("the engine graph is for one process: use --engine autograd")
+        name, reason = "autograd", "the processes add up gradients within a step"
+    if name == "graph":
+        criterion = make_criterion(recipe)
+        steps = ResidentSteps(model, optimizer, train, criterion, recipe.batch_size)
+        return Minibatches(recipe, model, optimizer, steps, name, train, teachers), reason
     if name == "fused":
         assert isinstance(found, fused.Plan)
         step: Step = FusedStep(model, train, found, threads)
@@ -181,7 +196,7 @@ class Minibatches:
         recipe: Recipe,
         model: Network,
         optimizer: torch.optim.Optimizer,
-        step: Step,
+        step: Step | ResidentSteps,
         engine_name: str,
         train: Split,
         teachers: Teachers | None = None,
@@ -201,30 +216,65 @@ class Minibatches:
         number, warps = self.distortions(epoch)
         targets = self.targets(number, warps, watch) if self.teachers else None
         first = (epoch - 1) * self.steps_per_epoch
-        results = []
-        # PyTorch's threads would only wait for each other between two calls of the fused kernels.
-        with cpu_threads(1 if self.engine == "fused" else None):
-            for step in range(self.steps_per_epoch):
-                batch = order[step * recipe.batch_size : (step + 1) * recipe.batch_size]
-                lr = learning_rate(recipe, first + step, recipe.epochs * self.steps_per_epoch)
-                for group in self.optimizer.param_groups:
-                    group["lr"] = lr
-                loss, right = self.step(
-                    batch,
-                    None if warps is None else warps[batch],
-                    None if targets is None else targets[batch],
-                )
-                self.optimizer.step()
-                if recipe.averaging:
-                    parameters = tuple(self.network.parameters()), tuple(self.model.parameters())
-                    self.update_average(*parameters, 0)
-                results.append((loss, right, len(batch), lr))
-                if watch:
-                    watch(len(batch), loss, right)
-        return [
-            step_record(first + number + 1, epoch - 1 + (number + 1) / self.steps_per_epoch, *r)
-            for number, r in enumerate(results)
+        rates = [
+            learning_rate(recipe, first + step, recipe.epochs * self.steps_per_epoch)
+            for step in range(self.steps_per_epoch)
         ]
+        if isinstance(self.step, ResidentSteps):
+            results = self.step.run(order, warps, targets, rates, self.average, watch)
+            if watch:
+                for loss, _ in results:
+                    watch.heard(loss)
+        else:
+            # PyTorch's threads would only wait for each other between two calls of the fused
+            # kernels.
+            with cpu_threads(1 if self.engine == "fused" else None):
+                results = self.one_by_one(order, warps, targets, rates, watch)
+        sizes = [len(part) for part in self.batches(order)]
+        return [
+            step_record(
+                first + number + 1,
+                epoch - 1 + (number + 1) / self.steps_per_epoch,
+                *(loss, right, sizes[number], rates[number]),
+            )
+            for number, (loss, right) in enumerate(results)
+        ]
+
+    def one_by_one(
+        self,
+        order: NDArray[np.int64],
+        warps: Warps | None,
+        targets: NDArray[np.float32] | None,
+        rates: Sequence[float],
+        watch: Watch | None,
+    ) -> list[tuple[Any, Any]]:
+        """The steps of an epoch; mean loss and number right of each."""
+        assert not isinstance(self.step, ResidentSteps)
+        results = []
+        for batch, rate in zip(self.batches(order), rates, strict=True):
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            loss, right = self.step(
+                batch,
+                None if warps is None else warps[batch],
+                None if targets is None else targets[batch],
+            )
+            self.optimizer.step()
+            self.average()
+            results.append((loss, right))
+            if watch:
+                watch(len(batch), loss, right)
+        return results
+
+    def batches(self, order: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        size = self.recipe.batch_size
+        return [order[start : start + size] for start in range(0, len(order), size)]
+
+    def average(self) -> None:
+        """Takes the weights after a step into their average, where the recipe has one."""
+        if self.recipe.averaging:
+            parameters = tuple(self.network.parameters()), tuple(self.model.parameters())
+            self.update_average(*parameters, 0)
 
     def distortions(self, epoch: int) -> tuple[int, Warps | None]:
         """Which distorted copy of the training set an epoch has, and each image's distortion."""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 REPORT = "report.json"
 FIGURES = ("confusion.png", "rejection.png", "reliability.png", "mistakes.png")
+FEW = 8  # fewer images are answered one by one: a batch, however small, costs as much as about 10
 MISTAKES = 40  # worst mistakes in the picture of them
 
 SHOWN = 12  # images under each corruption in the picture of them
@@ -71,8 +72,14 @@ def scorer(model: Checkpoint, asked: str = "auto", threads: int | None = None) -
             raise LenetError(
                 f"{model.path}: the weights do not fit the {model.network} it describes"
             )
-        kernels = engine.fused.Kernels(found, threads)
-        return lambda images: kernels.scores(np.ascontiguousarray(images), weights)
+        kernels, alone = engine.fused.Kernels(found, threads), one_image(model)
+
+        def scores_of_batch(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+            if alone and len(images) < FEW:
+                return alone.batch_scores(images)
+            return kernels.scores(np.ascontiguousarray(images), weights)
+
+        return scores_of_batch
     from lenet.engine.steps import cpu_threads, scores_by_autograd
 
     network = restore(model)
@@ -82,14 +89,6 @@ def scorer(model: Checkpoint, asked: str = "auto", threads: int | None = None) -
             return scores_by_autograd(network, images)
 
     return scores
-
-
-def image_scorer(model: Checkpoint) -> Scorer:
-    """A function from one image, uint8 (28, 28), to its scores (classes,); see `scorer`."""
-    if kernels := one_image(model):
-        return kernels.scores
-    scores = scorer(model, threads=1)  # one image: threads would only wait
-    return lambda image: scores(image[None])[0]
 
 
 def tracer(model: Checkpoint) -> Tracer:

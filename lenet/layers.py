@@ -143,6 +143,7 @@ class TableConv2d(SquashedLayer):
     """
 
     table: Tensor
+    pairs: Tensor
 
     def __init__(self, table: ArrayLike, kernel: int) -> None:
         super().__init__()
@@ -151,18 +152,20 @@ class TableConv2d(SquashedLayer):
             raise LenetError("a connection table needs shape (outputs, inputs), no row without X")
         self.window = (kernel, 1)
         self.register_buffer("table", connected, persistent=False)
+        # (2, connections): output and input map of each; found once, as a GPU would wait for it.
+        self.register_buffer("pairs", connected.nonzero().T.contiguous(), persistent=False)
         self.weight = nn.Parameter(torch.zeros(int(connected.sum()), kernel, kernel))
         self.bias = nn.Parameter(torch.zeros(len(connected)))
 
     def weighted_sum(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         kernels = weight.new_zeros(*self.table.shape, *weight.shape[1:])
-        return F.conv2d(x, kernels.index_put(self.table.nonzero(as_tuple=True), weight), bias)
+        return F.conv2d(x, kernels.index_put(tuple(self.pairs), weight), bias)
 
     def start(self, bound: Callable[[int], float]) -> None:
         """As in `SquashedLayer`; here the fan-in differs from map to map."""
         fan_in = self.table.sum(dim=1) * self.weight[0].numel()
         bounds = torch.tensor([bound(int(inputs)) for inputs in fan_in], dtype=self.weight.dtype)
-        owner = self.table.nonzero()[:, 0]
+        owner = self.pairs[0]
         with torch.no_grad():
             self.weight.uniform_(-1, 1).mul_(bounds[owner, None, None])
             self.bias.uniform_(-1, 1).mul_(bounds)

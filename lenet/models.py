@@ -318,13 +318,15 @@ class GroupConv2d(nn.Module):
         self.four = nn.Conv2d(4, 1, 5)
         self.gap = nn.Conv2d(4, 1, 5)
         self.all = nn.Conv2d(6, 1, 5)
+        for name, groups in C3_GROUPS.items():
+            self.register_buffer(f"{name}_groups", torch.tensor(groups), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, 6, H, W) -> (N, 16, H - 4, W - 4)."""
         maps = []
         for name, groups in C3_GROUPS.items():
             # One call for all positions of a kernel set: the groups join the batch axis.
-            inputs = x[:, groups].flatten(0, 1)
+            inputs = x[:, self.get_buffer(f"{name}_groups")].flatten(0, 1)
             maps.append(
                 self.get_submodule(name)(inputs).unflatten(0, (-1, len(groups))).flatten(1, 2)
             )

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet import checkpoint, metrics
-from lenet.evaluation import class_names, image_scorer, temperature
+from lenet.evaluation import class_names, scorer, temperature
 from lenet.pictures import Source
 from lenet.preprocess import Preprocessed, preprocess, preprocess_plain
 
@@ -67,7 +67,7 @@ class Predictor:
 
     def __init__(self, model: str | Path = "mnist") -> None:
         self.checkpoint = checkpoint.read(model)
-        self.scores = image_scorer(self.checkpoint)
+        self.scores = scorer(self.checkpoint, threads=1)  # one image: threads would wait
         card = self.checkpoint.card
         self.temperature = temperature(self.checkpoint)
         threshold = card.get("rejection_threshold")
@@ -86,7 +86,7 @@ class Predictor:
             LenetError: it is no picture, or a damaged one.
         """
         found = self.preprocess(image)
-        scores = None if found.image is None else self.scores(found.image)
+        scores = None if found.image is None else self.scores(found.image[None])[0]
         return self.answer(found, scores)
 
     def answer(self, found: Preprocessed, scores: NDArray[np.float32] | None) -> Prediction:

@@ -42,7 +42,8 @@ def train(
         recipe: a name in `lenet.RECIPES`, the path of a .json file, or a `lenet.Recipe`.
         out: the run folder, new or empty; runs/NAME-TIME by default.
         device: "auto" (CUDA, else MPS, else CPU), or a device as PyTorch names it.
-        engine: "auto", "fused" (our CPU kernels) or "autograd" (PyTorch).
+        engine: "auto", "fused" (our CPU kernels), "autograd" (PyTorch) or "graph" (PyTorch's step
+            as one CUDA graph).
         threads: CPU threads; None for as many as this process may use.
         data_dir: folder of the public data sets; None for the usual one.
         tensorboard: also write TensorBoard logs into the run folder.
@@ -105,7 +106,10 @@ def resume(folder: str | Path) -> Run:
     with connected() as world:
         recipe, settings = world.from_first(begun)
         if settings.processes != world.size:
-            settings = dataclasses.replace(settings, processes=world.size, threads=world.threads)
+            engine = "auto" if settings.engine == "graph" else settings.engine  # for one process
+            settings = dataclasses.replace(
+                settings, processes=world.size, threads=world.threads, engine=engine
+            )
         return proceed(world, folder, recipe, settings)
 
 

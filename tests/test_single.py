@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 import lenet
 from lenet.engine import single
+from lenet.engine.plans import ACTIVATIONS
 from lenet.engine.single import SingleImage
 from lenet.errors import LenetError
 from lenet.models import Network, build
@@ -59,7 +60,7 @@ def check(
 
 @pytest.mark.parametrize("isa", SETS)
 @pytest.mark.parametrize("pooling", ["average", "max"])
-@pytest.mark.parametrize("activation", single.ACTIVATIONS)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_lenet(activation: str, pooling: str, isa: str) -> None:
     knobs = {"activation": activation, "pooling": pooling}
     check("LeNet", knobs, isa)
@@ -85,7 +86,7 @@ def lenets(draw: st.DrawFn) -> dict[str, Any]:
     side = draw(st.integers(28, 37))
     options: dict[str, Any] = {
         "input_size": side,
-        "activation": draw(st.sampled_from(single.ACTIVATIONS)),
+        "activation": draw(st.sampled_from(ACTIVATIONS)),
         "pooling": draw(st.sampled_from(["average", "max"])),
         "classes": draw(st.integers(1, 40)),
         "hidden": draw(st.lists(st.integers(1, 150), max_size=3)),

@@ -29,8 +29,9 @@ class TrainFlags:
     """Go on with this run folder where it stopped; takes no other flags."""
     device: str = "auto"
     """auto, cpu, cuda, mps ..."""
-    engine: Literal["auto", "fused", "autograd"] = "auto"
-    """What executes the steps: our fused CPU kernels, or PyTorch's autograd."""
+    engine: Literal["auto", "fused", "graph", "autograd"] = "auto"
+    """What executes the steps: our fused CPU kernels, PyTorch's autograd, or the same as a CUDA
+    graph."""
     threads: int | None = None
     """CPU threads; as many as this process may use by default, shared among torchrun's."""
     data_dir: str | None = None

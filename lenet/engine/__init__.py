@@ -1,7 +1,8 @@
 """Engines: what executes training steps and gives scores, and which one serves a network.
 
-"fused" is our own CPU kernel (a whole step in one call); "autograd" is PyTorch. This module
-decides; it does not import PyTorch, so that a trained network can answer without it.
+"fused" is our own CPU kernel (a whole step in one call); "graph" is PyTorch with the whole step
+captured as one CUDA graph; "autograd" is PyTorch step by step. This module decides; it does not
+import PyTorch, so that a trained network can answer without it.
 """
 
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from lenet.engine import fused, plans
 from lenet.errors import LenetError
 
 IMAGE_SIZE = 28  # of the images that networks are given, whatever they make of them
-ENGINES = ("auto", "fused", "autograd")
+ENGINES = ("auto", "fused", "graph", "autograd")
 
 
 def plan(
@@ -48,10 +49,10 @@ def plan(
 
 
 def choose(asked: str, device: str, found: plans.Plan | str) -> tuple[str, str]:
-    """(engine, reason) for what was asked for ("auto", "fused" or "autograd").
+    """(engine, reason) for what was asked for, one of `ENGINES`.
 
     Raises:
-        LenetError: "fused" was asked for and cannot serve.
+        LenetError: "fused" or "graph" was asked for and cannot serve.
     """
     if asked not in ENGINES:
         raise LenetError(f"engine must be one of {', '.join(ENGINES)}, not {asked!r}")
@@ -60,6 +61,11 @@ def choose(asked: str, device: str, found: plans.Plan | str) -> tuple[str, str]:
         obstacle = f"the fused kernels run on the CPU, not on {device}"
     if asked == "autograd":
         return "autograd", "asked for"
+    on_cuda = device.startswith("cuda")
+    if asked == "graph" and not on_cuda:
+        raise LenetError(f"the engine graph needs a CUDA device, not {device}")
+    if asked == "graph" or (asked == "auto" and on_cuda):
+        return "graph", "asked for" if asked == "graph" else "CUDA devices run whole steps fastest"
     if asked == "fused" and obstacle:
         raise LenetError(f"the fused engine cannot serve here: {obstacle}")
     if obstacle:

@@ -14,7 +14,16 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from lenet.codebook import C3_GROUPS, c3_table, digit_codes
+from lenet.codebook import (
+    BACKGROUND,
+    C3_GROUPS,
+    FOREGROUND,
+    MNIST_MEAN,
+    MNIST_STD,
+    c3_table,
+    digit_codes,
+)
+from lenet.engine.plans import ACTIVATIONS
 from lenet.errors import LenetError
 
 try:
@@ -23,15 +32,12 @@ except ImportError:  # pure Python installation
     _single = None
 
 IMAGE_SIZE = 28
-ACTIVATIONS = ("sigmoid", "tanh", "scaled-tanh", "relu", "gelu", "silu")
 POOLINGS = ("average", "max")
 CHOICES: dict[str, dict[str, tuple[str, ...]]] = {  # what options may be
     "LeNet": {"activation": ACTIVATIONS, "pooling": POOLINGS},
     "LeNet5": {"subsampling": ("average", "sum"), "head": ("rbf", "softmax")},
     "LeNet5s": {},
 }
-BACKGROUND, FOREGROUND = -0.1, 1.175  # LeNet5's input
-MEAN, STD = 0.1307, 0.3081  # LeNet5s's
 
 
 def instruction_sets() -> tuple[str, ...]:
@@ -306,7 +312,7 @@ def add_lenet5s(layers: Layers, options: Mapping[str, Any]) -> None:
         layers.kernels.activate("relu")
         layers.name(f"{name}_relu", flat=flat)
 
-    layers.stretched_input(32, 1 / 255 / STD, -MEAN / STD)
+    layers.stretched_input(32, 1 / 255 / MNIST_STD, -MNIST_MEAN / MNIST_STD)
     layers.convolve(layers.take("C1.weight", 6, 1, 5, 5), layers.take("C1.bias", 6))
     layers.name("C1")
     rectify("C1")
