@@ -3,9 +3,10 @@
     python -m lenet.shipping mnist runs/mnist-* --twin runs/mnist-held-out --about "digits"
 
 The runs are one recipe with several seeds; the median by test error is shipped, not the best.
-Its twin has the same recipe and seed, but held out images (`lenet train ... --validation 10000`):
-on those the temperature of the probabilities is fitted, which the network itself cannot do, as it
-was trained on all training images, and the test set may not do.
+Its twin has the same recipe, but held out images (`lenet train ... --validation 10000`): on those
+the temperature of the probabilities is fitted, which the network itself cannot do, as it was
+trained on all training images, and the test set may not do. Teachers of the twin must have held
+out the same images.
 """
 
 import dataclasses
@@ -36,7 +37,7 @@ def ship(
     Args:
         name: what the network is called from now on.
         runs: run folders of one recipe, each with another seed.
-        twin: run folder of the median's recipe and seed with --validation 10000.
+        twin: run folder of the same recipe, any seed, with --validation 10000.
         about: what it reads and where it comes from, in a few words.
 
     Raises:
@@ -108,16 +109,14 @@ def model_card(
     Raises:
         LenetError: the twin is of another recipe or held nothing out.
     """
-    recipe = Recipe.from_dict(chosen.card["recipe"])
-    validation = twin.card["recipe"]["validation"]
-    if Recipe.from_dict(twin.card["recipe"]) != dataclasses.replace(
-        recipe, validation=validation or 10_000
-    ):
+    recipe, other = (Recipe.from_dict(run.card["recipe"]) for run in (chosen, twin))
+    same = {name: getattr(recipe, name) for name in ("name", "seed", "teachers", "validation")}
+    if dataclasses.replace(other, **same) != recipe or not other.validation:
         raise LenetError(
             f"{twin.path} is no twin of {chosen.path}: train it by the same recipe "
-            f"({recipe.name}) with --seed {recipe.seed} --validation 10000"
+            f"({recipe.name}) with --validation 10000"
         )
-    held = dataset.hold_out(validation).test
+    held = dataset.hold_out(other.validation).test
     held_scores = evaluation.scorer(twin)(held.images)
     temperature = metrics.fit_temperature(held_scores, held.labels)
     twin_report = metrics.report(held_scores, held.labels, dataset.classes, temperature)

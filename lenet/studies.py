@@ -24,11 +24,7 @@ with extra("sweep"):
     import optuna
     import sqlalchemy
     from optuna.distributions import BaseDistribution
-    from optuna.exceptions import (
-        StorageInternalError,
-        TrialPruned,
-        UpdateFinishedTrialError,
-    )
+    from optuna.exceptions import StorageInternalError, TrialPruned, UpdateFinishedTrialError
     from optuna.samplers import BaseSampler, TPESampler
     from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
     from optuna.study import Study
@@ -286,6 +282,7 @@ def one_trial(
 def outcome(
     study: Study, trial: Trial, run_trial: Callable[[Trial], float]
 ) -> tuple[TrialState, float | None]:
+    """State and value of a trial; what breaks it off leaves it failed."""
     try:
         return TrialState.COMPLETE, run_trial(trial)
     except TrialPruned:
@@ -296,11 +293,12 @@ def outcome(
     except UpdateFinishedTrialError:
         raise
     except BaseException as error:
-        if isinstance(error, KeyboardInterrupt):
-            with quiet():  # to be run again when the sweep goes on
-                RetryHeartbeatStaleTrialCallback()(study, study.trials[trial.number])
-        trial.set_user_attr(REASON, f"stopped by {type(error).__name__}")
-        study.tell(trial, state=TrialState.FAIL)
+        with suppress(UpdateFinishedTrialError):
+            if isinstance(error, KeyboardInterrupt):
+                with quiet():  # to be run again when the sweep goes on
+                    RetryHeartbeatStaleTrialCallback()(study, study.trials[trial.number])
+            trial.set_user_attr(REASON, f"stopped by {type(error).__name__}")
+            study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
         raise
 
 

@@ -214,11 +214,11 @@ class TrialWatch(Watch):
     """Moves the bar, on which a trial is one unit, by a step's share of it."""
 
     def __init__(self, bar: Progress, recipe: Recipe, epoch: int, images: int) -> None:
-        super().__init__(bar, recipe, epoch)
-        self.examples_of_trial = recipe.epochs * images
+        super().__init__(bar, dataclasses.replace(recipe, print_every=0), epoch)
+        self.images_of_trial = recipe.epochs * images
 
-    def __call__(self, examples: int, loss: Any, right: Any) -> None:
-        self.bar.advance(examples / self.examples_of_trial)
+    def __call__(self, examples: int, loss: Any = None, right: Any = None) -> None:
+        self.bar.advance(examples / self.images_of_trial)
 
 
 class Trainer:
@@ -276,7 +276,7 @@ class Trainer:
             self.bar.say(result(finished, self.turns).words)
         running = sum(trial.state is TrialState.RUNNING for trial in trials)
         done = sum(trial.state in studies.FINISHED for trial in trials)
-        note = f"{running} trials of other processes are running; {self.best}" if running else None
+        note = f"{running} running elsewhere; {self.best}" if running else self.best
         self.bar.advance(done - self.bar.done, note)
 
 

@@ -119,6 +119,7 @@ def test_ranges_are_kept_and_filled():
     assert 0.299 < np.abs(sheared[:, 0, 1]).max() <= 0.3 and not sheared[:, 1, 0].any()
 
 
+@settings(max_examples=20, deadline=None)
 @given(paper=st.floats(0, 0.99), fade=st.floats(0.01, 0.99))
 def test_shades_of_paper_and_ink(paper: float, fade: float):
     warps = Distortion(paper=paper, fade=fade).draw(2000, 4, np.random.default_rng(0))

@@ -22,6 +22,7 @@ from lenet.distributed import World, find_world
 from lenet.errors import LenetError
 from lenet.recipes import RECIPES, Recipe
 
+PATIENCE = 900  # seconds after which a process is taken to hang
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
 TORCHRUN += ["-m", "lenet", "train"]
 
@@ -87,6 +88,7 @@ def test_one_pattern_at_a_time_cannot_be_shared(digit_folder: Path) -> None:
         epochs.make_epochs(recipe, device, "auto", 1, model, optimizer, train, None, World(0, 2))
 
 
+@pytest.mark.slow
 @needs_kernels
 def test_fused_steps_are_shared(base: Recipe, tmp_path: Path) -> None:
     """With distortions, schedule and AdamW: what one process would have made, written once."""
@@ -101,7 +103,7 @@ def test_fused_steps_are_shared(base: Recipe, tmp_path: Path) -> None:
         rotation=10.0,
     )
     line = [*TORCHRUN, write(recipe, tmp_path), "--threads", "1", "--out", tmp_path / "shared"]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(line, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stderr
     alone = training.train(recipe, out=tmp_path / "alone", threads=1)
     assert_alike(tmp_path / "shared", alone.path)
@@ -113,6 +115,7 @@ def test_fused_steps_are_shared(base: Recipe, tmp_path: Path) -> None:
     assert done.stderr.count("epoch 2/2 ") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds processes in /proc")
 def test_a_process_is_killed(base: Recipe, tmp_path: Path) -> None:
     """The other one says so, and one process alone goes on to what it would have made itself."""
@@ -121,13 +124,16 @@ def test_a_process_is_killed(base: Recipe, tmp_path: Path) -> None:
     line = [*TORCHRUN, write(recipe, tmp_path), "--threads", "1", "--out", folder]
     line += ["--engine", "autograd"]
     job = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    metrics = folder / runs.METRICS
-    while not (metrics.exists() and '"epoch": 2' in metrics.read_text()):
-        assert job.poll() is None, job.stdout and job.stdout.read()
-        time.sleep(0.1)
-    (victim,) = [pid for pid in children(job.pid) if rank(pid) == "1"]
-    os.kill(victim, signal.SIGKILL)
-    output, _ = job.communicate(timeout=120)
+    try:
+        metrics = folder / runs.METRICS
+        while not (metrics.exists() and '"epoch": 2' in metrics.read_text()):
+            assert job.poll() is None, job.communicate()
+            time.sleep(0.1)
+        (victim,) = [pid for pid in children(job.pid) if rank(pid) == "1"]
+        os.kill(victim, signal.SIGKILL)
+        output, _ = job.communicate(timeout=PATIENCE)
+    finally:
+        job.terminate()  # torchrun ends its processes
     assert job.returncode != 0
     assert "lenet train (process 0): " in output
     assert f"lenet train --resume {folder}" in output

@@ -496,3 +496,47 @@ def test_corrupted_images_stand_in_rows():
     assert [text.get_text() for text in axes.texts] == ["12.34%"]
     with pytest.raises(LenetError, match="no images"):
         plots.corrupted_images({}, {}, "title")
+
+
+# Sweeps
+
+
+def test_importances_are_bars() -> None:
+    figure = plots.importances({"lr": 0.7, "activation": 0.3}, "x")
+    (axes,) = figure.axes
+    assert [bar.get_width() for bar in axes.patches] == [0.7, 0.3]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["lr", "activation"]
+    assert [text.get_text() for text in axes.texts] == ["70%", "30%"]
+
+
+def test_parallel_coordinates() -> None:
+    """Heights on each axis, on linear, logarithmic and word axes; the best on top, in orange."""
+    axes = [
+        plots.Coordinate("epochs", [10, 20, 15, 10]),
+        plots.Coordinate("lr", [1e-4, 1e-3, 1e-2, 1e-4], log=True),
+        plots.Coordinate("pooling", [0, 1, 0, 1], labels=("average", "max")),
+    ]
+    figure = plots.parallel_coordinates(axes, [0.04, 0.01, None, 0.02], "x")
+    (drawn,) = figure.axes
+    lines = [np.asarray(line.get_ydata()) for line in drawn.lines if len(line.get_ydata()) == 4]
+    stopped, worst, middle, best = lines
+    np.testing.assert_allclose(stopped[:2], [0.5, 1])
+    np.testing.assert_allclose(worst[[0, 1, 3]], [0, 0, 1], atol=1e-12)
+    np.testing.assert_allclose(middle[[0, 1, 3]], [0, 0, 0.5], atol=1e-12)
+    np.testing.assert_allclose(best[[0, 1, 3]], [1, 0.5, 0], atol=1e-12)
+    assert np.isnan(stopped[3])
+    assert stopped[2] < 0.5 and worst[2] < 0.5 < middle[2] and best[2] > 0.5
+    colors = [line.get_color() for line in drawn.lines if len(line.get_ydata()) == 4]
+    assert colors[0] == plots.LINE and colors[3] == plots.ORANGE
+    assert sum(colors[1]) > sum(colors[2])  # paler
+    words = [text.get_text() for text in drawn.texts]
+    assert {"10", "20", "0.0001", "0.01", "average", "max", "1", "4"} <= set(words)
+    with pytest.raises(LenetError, match="every axis"):
+        plots.parallel_coordinates(axes, [0.1], "x")
+
+
+def test_parallel_coordinates_of_one_trial() -> None:
+    """Equal values stand in the middle; an error of 0 has no logarithm."""
+    figure = plots.parallel_coordinates([plots.Coordinate("lr", [0.1], log=True)], [0.0], "x")
+    line = next(line for line in figure.axes[0].lines if len(line.get_ydata()) == 2)
+    np.testing.assert_allclose(np.asarray(line.get_ydata()), [0.5, 0.5])

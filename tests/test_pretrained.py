@@ -1,5 +1,6 @@
 """The networks that come with the package answer as their cards say."""
 
+import copy
 import dataclasses
 import json
 import re
@@ -204,7 +205,10 @@ def test_what_cannot_be_shipped(
     with pytest.raises(LenetError, match="held out images of its training set"):
         shipping.median([held_out])
     dataset = data.load(str(runs[0].recipe.data))
-    other = first if chosen[0].path != first.path else second
-    for wrong in (chosen[0], other):
+    longer = Checkpoint(
+        **{**vars(held_out), "card": copy.deepcopy(held_out.card)}  # one of another recipe
+    )
+    longer.card["recipe"]["epochs"] += 1
+    for wrong in (first, second, longer):
         with pytest.raises(LenetError, match=r"is no twin of .* --validation 10000"):
             shipping.model_card(chosen[0], wrong, dataset, chosen[1])

@@ -13,13 +13,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import optuna
 import pytest
 from conftest import write_idx
-from optuna.trial import Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from lenet import data, knobs, plots, studies, sweep, training
 from lenet.commands import sweep as command_line
@@ -27,6 +28,7 @@ from lenet.errors import LenetError
 from lenet.recipes import Recipe, find
 
 HELD_OUT = 160
+PATIENCE = 900  # seconds after which a process of a test is taken to hang
 LR = "lr=1e-4..3e-2:log"
 ACTIVATION = "activation=relu,tanh"
 
@@ -243,8 +245,8 @@ def test_flags(base: Recipe, capfd: pytest.CaptureFixture[str]) -> None:
 # Many processes
 
 
-def finished(study: optuna.Study) -> list[int]:
-    return [t.number for t in study.trials if t.state in studies.FINISHED]
+def finished(trials: list[FrozenTrial]) -> list[int]:
+    return [t.number for t in trials if t.state in studies.FINISHED]
 
 
 def test_a_trial_that_died_before_its_first_heartbeat(tmp_path: Path) -> None:
@@ -257,7 +259,7 @@ def test_a_trial_that_died_before_its_first_heartbeat(tmp_path: Path) -> None:
         studies.work(study, database, 3, lambda t: t.suggest_float("x", 0, 1), lambda *told: None)
         trials = study.trials
     assert [t.state for t in trials[:2]] == [TrialState.FAIL] * 2
-    assert len(finished(study)) == 3
+    assert len(finished(trials)) == 3
     assert sum(t.params["x"] == value for t in trials[2:]) == 1
 
 
@@ -277,7 +279,7 @@ def test_a_process_that_slept_is_not_counted(tmp_path: Path) -> None:
             return value
 
         studies.work(study, database, 3, sleepy, lambda *told: None)
-        assert finished(study) == [0, 3, 4]
+        assert finished(study.trials) == [0, 3, 4]
 
 
 WORKER = """
@@ -293,16 +295,17 @@ with studies.database(sys.argv[1], 10) as database:
 """
 
 
+@pytest.mark.slow
 def test_processes_that_hurry(server: str) -> None:
     """Three processes begin one study at once: as many trials as asked for, each run once."""
     line = [sys.executable, "-W", "error", "-c", WORKER, server]
     workers = [subprocess.Popen(line, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    printed = [worker.communicate(timeout=120)[0] for worker in workers]
+    printed = [worker.communicate(timeout=PATIENCE)[0] for worker in workers]
     assert [worker.returncode for worker in workers] == [0, 0, 0]
     ran = sorted(int(number) for lines in printed for number in lines.split())
     with studies.database(server, 10) as database:
         study = optuna.load_study(study_name="x", storage=database)
-        assert ran == finished(study)
+        assert ran == finished(study.trials)
         assert len(ran) == 24
         assert {t.state for t in study.trials} <= {TrialState.COMPLETE, TrialState.FAIL}
         assert len({t.params["x"] for t in study.trials if t.params}) == 24
@@ -327,6 +330,7 @@ sys.exit(cli.main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 def test_two_processes_one_killed(server: str, base: Recipe, tmp_path: Path) -> None:
     """No trial is lost or counted twice; that of the killed process is run again."""
     recipe, trials, epochs = tmp_path / "recipe.json", 6, 4
@@ -335,19 +339,21 @@ def test_two_processes_one_killed(server: str, base: Recipe, tmp_path: Path) -> 
     flags += ["--storage", server, "--out", tmp_path / "out"]
     flags += ["--trials", str(trials), "--heartbeat", "1", "--threads", "1"]
     logs = [tmp_path / "killed.txt", tmp_path / "other.txt"]
-    processes = []
-    for log, program in zip(logs, (["-c", VICTIM], ["-m", "lenet"]), strict=True):
-        with log.open("w") as file:
+    with ExitStack() as stack:
+        processes = []
+        for log, program in zip(logs, (["-c", VICTIM], ["-m", "lenet"]), strict=True):
             line = [sys.executable, "-W", "error", *program, *flags]
+            file = stack.enter_context(log.open("w"))
             processes.append(subprocess.Popen(line, stdout=file, stderr=file))
-    assert processes[0].wait(timeout=120) == -signal.SIGKILL, logs[0].read_text()
-    assert processes[1].wait(timeout=120) == 0, logs[1].read_text()
+            stack.callback(processes[-1].kill)
+        assert processes[0].wait(PATIENCE) == -signal.SIGKILL, logs[0].read_text()
+        assert processes[1].wait(PATIENCE) == 0, logs[1].read_text()
     with studies.database(server, 10) as database:
         (name,) = optuna.get_all_study_names(database)
         study = optuna.load_study(study_name=name, storage=database)
         final = study.trials
     states = [t.state for t in final]
-    assert len(finished(study)) == trials
+    assert len(finished(final)) == trials
     assert states.count(TrialState.RUNNING) + states.count(TrialState.WAITING) == 0
     failed = [t for t in final if t.state is TrialState.FAIL and t.params]
     assert len(failed) == 1
@@ -365,7 +371,7 @@ def test_two_processes_one_killed(server: str, base: Recipe, tmp_path: Path) -> 
         for text in log.read_text().splitlines()
         if text.startswith("trial ") and "error" in text
     ]
-    assert sorted(announced) == finished(study)
+    assert sorted(announced) == finished(final)
     with (tmp_path / "out" / sweep.TRIALS).open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert sorted(int(row["trial"]) for row in rows) == [t.number for t in final]

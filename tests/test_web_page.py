@@ -4,12 +4,14 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
 from conftest import TRAIN
 from PIL import Image
+from playwright import sync_api
 from test_web import Digits, picture
 from test_web_server import Server
 
@@ -17,12 +19,12 @@ import lenet
 from lenet import runs
 from lenet.codebook import c3_table
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 )
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
 
+Scheme = Literal["light", "dark"]
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 SEVEN = [[(0.28, 0.22), (0.72, 0.22), (0.45, 0.82)]]
 ONE = [[(0.5, 0.15), (0.5, 0.85)]]
@@ -53,7 +55,7 @@ def opened(browser: sync_api.Browser, url: str) -> Iterator[Callable[..., sync_a
     """Opens the page; at the end nothing was complained about and nobody else was asked."""
     pages, complaints, asked = [], [], set()
 
-    def open_page(size: str = "desktop", scheme: str = "light") -> sync_api.Page:
+    def open_page(size: str = "desktop", scheme: Scheme = "light") -> sync_api.Page:
         width, height = SIZES[size]
         page = browser.new_page(
             viewport={"width": width, "height": height},
@@ -182,7 +184,7 @@ def test_layers_show_what_lenet_computes(opened: Callable[..., sync_api.Page]) -
         for name in names[1:]:
             figure = page.locator("#layers .layer").nth(names.index(name))
             target = figure.locator(".targets button, canvas:visible").first
-            target.hover(position={"x": 11, "y": 31} if name != "output" else None)
+            target.hover(position={"x": 11, "y": 25} if name != "output" else None)
             sync_api.expect(page.locator("#unit-words b")).to_contain_text(f"{name}, ")
             computed = page.evaluate(
                 """async () => {

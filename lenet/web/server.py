@@ -2,6 +2,7 @@
 
 import asyncio
 import ipaddress
+import os
 import socket
 import webbrowser
 from collections.abc import Sequence
@@ -68,8 +69,16 @@ def serve(
 def listen(host: str, port: int) -> socket.socket:
     """A socket that listens there. Raises LenetError if the address cannot be had."""
     try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family)
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        # The protocol is named so that asyncio knows it for TCP and sends answers without delay.
+        listener = socket.socket(family, kind, protocol)
+        if os.name == "posix":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen()
+        return listener
     except OverflowError:
         raise LenetError(f"a port is a number from 0 to 65535, not {port}") from None
     except OSError as error:

@@ -10,33 +10,62 @@
 
 namespace lenet::LENET_ISA {
 
+// Values and slopes of n vectors. One, or an even number, which costs less for each.
+template <int n>
 struct Activated {
-  Vector value, slope;
+  Vector value[n], slope[n];
 };
 
-template <Activation activation>
-LENET_INLINE Activated activate(Vector x) {
+template <Activation activation, int n>
+LENET_INLINE Activated<n> activate(const Vector (&x)[n]) {
+  Activated<n> a;
   if constexpr (activation == Activation::sigmoid) {
-    const PowerOfTwo power = exp2(clamp(x, -80.0f, 80.0f), -log2e);
-    const Vector e = power.scale + power.scale * power.fraction;  // exp(-x)
-    const Vector y = reciprocal(1.0f + e);
-    return {y, e * y * y};  // 1 - y would cancel
+    Vector e[n];
+    LENET_UNROLL for (int i = 0; i < n; i++) {
+      e[i] = exp2(clamp(x[i] * -log2e, -60.0f, 60.0f));
+      a.value[i] = 1.0f + e[i];
+    }
+    reciprocals(a.value);
+    LENET_UNROLL for (int i = 0; i < n; i++)
+      a.slope[i] = e[i] * a.value[i] * a.value[i];  // 1 - value would cancel
   } else if constexpr (activation == Activation::tanh) {
-    const PowerOfTwo power = exp2(clamp(x, -40.0f, 40.0f), 2.0f * log2e);
-    const Vector e = (power.scale - 1.0f) + power.scale * power.fraction;  // exp(2x) - 1
-    const Vector r = reciprocal(e + 2.0f);
-    return {e * r, ((e + 1.0f) * r) * (4.0f * r)};
+    Vector e[n];  // exp(2x) - 1
+    LENET_UNROLL for (int i = 0; i < n; i++) {
+      const PowerOfTwo power = exp2_parts(clamp(x[i] * (2.0f * log2e), -60.0f, 60.0f));
+      e[i] = (power.scale - 1.0f) + power.scale * power.fraction;
+      a.value[i] = e[i] + 2.0f;
+    }
+    reciprocals(a.value);
+    LENET_UNROLL for (int i = 0; i < n; i++) {
+      const Vector r = a.value[i];
+      a.value[i] = e[i] * r;
+      a.slope[i] = ((e[i] + 1.0f) * r) * (4.0f * r);
+    }
   } else if constexpr (activation == Activation::scaled_tanh) {
     constexpr float amplitude = 1.7159f, steepness = 2.0f / 3.0f;
-    const Activated t = activate<Activation::tanh>(x * steepness);
-    return {t.value * amplitude, t.slope * (amplitude * steepness)};
+    Vector scaled[n];
+    LENET_UNROLL for (int i = 0; i < n; i++) scaled[i] = x[i] * steepness;
+    a = activate<Activation::tanh>(scaled);
+    LENET_UNROLL for (int i = 0; i < n; i++) {
+      a.value[i] *= amplitude;
+      a.slope[i] *= amplitude * steepness;
+    }
   } else if constexpr (activation == Activation::relu) {
-    return {x < 0.0f ? Vector{} : x, x > 0.0f ? splat(1.0f) : Vector{}};
+    LENET_UNROLL for (int i = 0; i < n; i++) {
+      a.value[i] = x[i] < 0.0f ? Vector{} : x[i];
+      a.slope[i] = x[i] > 0.0f ? splat(1.0f) : Vector{};
+    }
   } else {
     constexpr float steepness = activation == Activation::gelu ? 1.702f : 1.0f;
-    const Activated s = activate<Activation::sigmoid>(x * steepness);
-    return {x * s.value, s.value + x * s.slope * steepness};
+    Vector scaled[n];
+    LENET_UNROLL for (int i = 0; i < n; i++) scaled[i] = x[i] * steepness;
+    a = activate<Activation::sigmoid>(scaled);
+    LENET_UNROLL for (int i = 0; i < n; i++) {
+      a.slope[i] = a.value[i] + scaled[i] * a.slope[i];
+      a.value[i] *= x[i];
+    }
   }
+  return a;
 }
 
 // One row of `columns` pooled values from the two rows of pre-activations above each other.
@@ -45,35 +74,31 @@ static void activate_and_pool(Vector* upper, Vector* lower, Vector* pooled, int 
   for (int x = 0; x < columns; x++, upper += 2, lower += 2) {
     if constexpr (pooling != Pooling::max) {
       constexpr float share = pooling == Pooling::average ? 0.25f : 1.0f;
-      const Activated a = activate<activation>(upper[0]), b = activate<activation>(upper[1]);
-      const Activated c = activate<activation>(lower[0]), d = activate<activation>(lower[1]);
-      pooled[x] = ((a.value + b.value) + (c.value + d.value)) * share;
+      const Activated a = activate<activation>({upper[0], upper[1], lower[0], lower[1]});
+      pooled[x] = ((a.value[0] + a.value[1]) + (a.value[2] + a.value[3])) * share;
       if constexpr (training) {
-        upper[0] = a.slope * share;
-        upper[1] = b.slope * share;
-        lower[0] = c.slope * share;
-        lower[1] = d.slope * share;
+        upper[0] = a.slope[0] * share;
+        upper[1] = a.slope[1] * share;
+        lower[0] = a.slope[2] * share;
+        lower[1] = a.slope[3] * share;
       }
     } else {
       // The first of equals wins, as in PyTorch. A monotone activation of the largest is the
       // largest activation, so that one of four is computed; GELU and SiLU are not monotone.
       constexpr bool monotone = activation != Activation::gelu && activation != Activation::silu;
-      Vector from[4] = {upper[0], upper[1], lower[0], lower[1]}, slope[4];
-      if constexpr (!monotone)
-        LENET_UNROLL for (int i = 0; i < 4; i++) {
-          const Activated a = activate<activation>(from[i]);
-          from[i] = a.value;
-          slope[i] = a.slope;
-        }
+      Activated<4> a = {{upper[0], upper[1], lower[0], lower[1]}, {}};
+      if constexpr (!monotone) a = activate<activation>(a.value);
+      const Vector(&from)[4] = a.value;
+      Vector(&slope)[4] = a.slope;
       const Integers right_upper = from[1] > from[0], right_lower = from[3] > from[2];
       const Vector best_upper = right_upper ? from[1] : from[0];
       const Vector best_lower = right_lower ? from[3] : from[2];
       const Integers down = best_lower > best_upper;
       const Vector best = down ? best_lower : best_upper;
       if constexpr (monotone) {
-        const Activated a = activate<activation>(best);
-        pooled[x] = a.value;
-        slope[0] = slope[1] = slope[2] = slope[3] = a.slope;
+        const Activated largest = activate<activation>({best});
+        pooled[x] = largest.value[0];
+        slope[0] = slope[1] = slope[2] = slope[3] = largest.slope[0];
       } else {
         pooled[x] = best;
       }
@@ -90,11 +115,16 @@ static void activate_and_pool(Vector* upper, Vector* lower, Vector* pooled, int 
 // x[i] becomes its activation, slopes[i] the derivative.
 template <Activation activation>
 static void activate_all(Vector* x, Vector* slopes, int count) {
-  for (int i = 0; i < count; i++) {
-    const Activated a = activate<activation>(x[i]);
-    x[i] = a.value;
-    slopes[i] = a.slope;
-  }
+  int i = 0;
+  const auto some = [&]<int n>(const Vector(&values)[n]) {
+    const Activated a = activate<activation>(values);
+    LENET_UNROLL for (int j = 0; j < n; j++) {
+      x[i + j] = a.value[j];
+      slopes[i + j] = a.slope[j];
+    }
+  };
+  for (; i + 4 <= count; i += 4) some({x[i], x[i + 1], x[i + 2], x[i + 3]});
+  for (; i < count; i++) some({x[i]});
 }
 
 // Trainable subsampling: values[i] becomes the activation of coefficient * values[i] + bias.
@@ -104,9 +134,9 @@ static void subsample(Vector* values, float coefficient, float bias, Vector* inp
                       Vector* slopes, int count) {
   for (int i = 0; i < count; i++) {
     inputs[i] = values[i];
-    const Activated a = activate<activation>(values[i] * coefficient + bias);
-    values[i] = a.value;
-    slopes[i] = a.slope;
+    const Activated a = activate<activation>({values[i] * coefficient + bias});
+    values[i] = a.value[0];
+    slopes[i] = a.slope[0];
   }
 }
 

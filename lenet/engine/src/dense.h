@@ -42,6 +42,8 @@ static void multiply_dense(const float* packed, const float* start, const Vector
     LENET_UNROLL for (int j = 0; j < block; j++) sums[j] = start ? splat(start[o + j]) : Vector{};
     for (int i = 0; i < inputs; i++, packed += block) {
       const Vector v = x[i];
+      // Weights are too many for the first-level cache.
+      LENET_UNROLL for (int j = 0; j < block; j += 16) __builtin_prefetch(packed + 512 + j);
       LENET_UNROLL for (int j = 0; j < block; j++) sums[j] += v * splat(packed[j]);
     }
     LENET_UNROLL for (int j = 0; j < block; j++) z[o + j] = sums[j];

@@ -43,7 +43,11 @@ class Sequence {
 class LeNet final : public Network {
  public:
   LeNet(const Plan& plan, int threads)
-      : plan_(plan), loader_(plan_), threads_(threads), stages_(plan_, threads), layers_(plan_),
+      : plan_(plan),
+        threads_(threads),
+        stages_(plan_, threads),
+        loader_(plan_, stages_[0].input_pitch()),
+        layers_(plan_),
         workspaces_(threads, *this) {
     for (int thread = 0; thread < threads; thread++) {
       loader_.fill_border(stages_[0].input(thread));
@@ -271,9 +275,9 @@ class LeNet final : public Network {
   }
 
   const Plan plan_;
-  const TileLoader loader_;
   const int threads_;
   const Stages stages_;
+  const TileLoader loader_;
   const Layers layers_;
   const PerThread<Workspace> workspaces_;
 

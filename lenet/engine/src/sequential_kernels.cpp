@@ -102,7 +102,7 @@ constexpr float amplitude = 1.7159f, steepness = 2.0f / 3.0f;
 
 // 1.7159 tanh(2a/3) with tanh z = (e^2z - 1) / (e^2z + 1).
 LENET_INLINE Vector squashed(Vector a) {
-  const PowerOfTwo power = exp2(clamp(a, -20.0f, 20.0f), 2 * steepness * log2e);
+  const PowerOfTwo power = exp2_parts(clamp(a, -20.0f, 20.0f) * (2 * steepness * log2e));
   const Vector minus_one = (power.scale - 1.0f) + power.scale * power.fraction;
   return amplitude * minus_one * reciprocal(minus_one + 2.0f);
 }

@@ -147,7 +147,7 @@ void convolve_channels(const Layer& layer, float* buffer) {
 
 template <Activation activation>
 void activate_values(const float* in, float* out, int count) {
-  for (int i = 0; i < count; i += lanes) store(out + i, activate<activation>(load(in + i)).value);
+  for (int i = 0; i < count; i += lanes) store(out + i, activate<activation>({load(in + i)}).value[0]);
 }
 
 void activate_layer(const Layer& layer, float* buffer) {

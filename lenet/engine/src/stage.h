@@ -30,6 +30,7 @@ class Stage {
 
   // What a thread's tile is read from, the padding included; and its inside, without the padding.
   Vector* input(int thread) const { return works_[thread].input; }
+  int input_pitch() const { return input_pitch_; }
   Planes inside(int thread) const { return inside_of(works_[thread].input); }
   Planes inside_gradient(int thread) const { return inside_of(works_[thread].input_gradient); }
 
@@ -137,10 +138,10 @@ class Stage {
                w.pooled_slopes + row, side);
   }
 
-  // Back through `pool`: from the gradient of the pooled values to two rows of deltas, `pitch`
-  // vectors apart.
-  void unpool(const Work& w, int channel, int y, const Planes& pooled_gradient, Vector* deltas,
-              int pitch) const {
+  // Back through the subsampling, if there is one: makes the gradients of row y into those of
+  // the pooled values.
+  Vector* before_subsampling(const Work& w, int channel, int y,
+                             const Planes& pooled_gradient) const {
     const int side = c_.side / 2;
     Vector* gradient = pooled_gradient.row(channel, y);
     if (subsample_) {
@@ -156,9 +157,7 @@ class Stage {
       w.coefficient_gradient[channel] += of_coefficient;
       w.shift_gradient[channel] += of_shift;
     }
-    w.bias_gradient[channel] +=
-        unpool_rows(gradient, side, w.planes + channel * plane_ + 2 * y * pitch_, pitch_, deltas,
-                    pitch);
+    return gradient;
   }
 
   Planes inside_of(Vector* planes) const {
@@ -183,8 +182,7 @@ class Stage {
   PerThread<Work> works_;
 };
 
-// Convolution by its definition: the first stage, where the transformations of Winograd's filtering
-// would cost what they save, and kernels other than 5x5.
+// Convolution by its definition, for kernels other than 5x5.
 class DirectStage final : public Stage {
  public:
   DirectStage(const StagePlan& plan, int threads)
@@ -260,6 +258,14 @@ class DirectStage final : public Stage {
     return round_up(c_.outputs, gradient_block_) * c_.inputs * c_.kernel_size();
   }
 
+  // From the gradient of the pooled values to two rows of deltas, `pitch` vectors apart.
+  void unpool(const Stage::Work& w, int channel, int y, const Planes& pooled_gradient,
+              Vector* deltas, int pitch) const {
+    w.bias_gradient[channel] +=
+        unpool_rows(before_subsampling(w, channel, y, pooled_gradient), c_.side / 2,
+                    w.planes + channel * plane_ + 2 * y * pitch_, pitch_, deltas, pitch);
+  }
+
   void pack_kernels() override {
     pack_convolution(c_, output_block_, weights_, packed_);
     if (!plan_.first) pack_transposed_convolution(c_, input_block_, weights_, transposed_);
@@ -283,20 +289,25 @@ class DirectStage final : public Stage {
   PerThread<Work> works_;
 };
 
-// Winograd's filtering of 5x5 kernels, m outputs at a time.
+// Winograd's filtering of 5x5 kernels, m outputs at a time. The first stage has few products for
+// each transformation: it goes by two rows of outputs, which stay in the first-level cache.
 template <int m>
 class WinogradStage final : public Stage {
  public:
   WinogradStage(const StagePlan& plan, int threads)
       : Stage(plan, plan.inputs, plan.outputs, columns(plan) + plan.kernel - 1, columns(plan),
               threads),
-        winograd_{c_, filter<m>.points, columns(plan) / m,
-                  best_block(c_.outputs, most_winograd), best_block(c_.inputs, most_winograd_back)},
+        winograd_{c_,
+                  filter<m>.points,
+                  columns(plan) / m,
+                  plan.first ? 2 : plan.side,
+                  best_block(c_.outputs, most_winograd),
+                  best_block(c_.inputs, most_winograd_back)},
         products_(winograd_products_of(winograd_)),
         add_gradient_(add_winograd_gradient_in(winograd_.output_block)),
         input_gradient_(winograd_input_gradient_in(winograd_.input_block)),
         packed_(filter<m>.points * winograd_.weight_point()),
-        transposed_(filter<m>.points * winograd_.transposed_point()),
+        transposed_(plan.first ? 0 : filter<m>.points * winograd_.transposed_point()),
         works_(threads, winograd_) {}
 
   // Multiplications for a row of outputs, of one input channel and one row of its kernel.
@@ -315,11 +326,14 @@ class WinogradStage final : public Stage {
     for (int i = 0; i < c.inputs; i++)
       transform_inputs<m>(w.input + i * input_plane_, c.input_side(), c.tiles, c.input_point(),
                           own.inputs + i * c.input_stride());
-    products_(c, own.inputs, packed_, own.outputs());
-    for (int o = 0; o < c.outputs; o++) {
-      transform_products<m>(own.outputs() + o * c.output_stride(), c.output_point(),
-                            c.output_tiles(), bias_[o], w.planes + o * plane_);
-      for (int y = 0; y < c.side / 2; y++) pool(w, training, o, y, pooled);
+    for (int first = 0; first < c.side; first += c.rows) {
+      products_(c, own.inputs + first * c.tiles, packed_, own.outputs());
+      for (int o = 0; o < c.outputs; o++) {
+        transform_products<m>(own.outputs() + o * c.output_stride(), c.output_point(),
+                              c.output_tiles(), bias_[o],
+                              w.planes + o * plane_ + first * pitch_);
+        for (int y = first; y < first + c.rows; y += 2) pool(w, training, o, y / 2, pooled);
+      }
     }
   }
 
@@ -327,16 +341,22 @@ class WinogradStage final : public Stage {
     const Stage::Work& w = Stage::works_[thread];
     const Work& own = works_[thread];
     const Winograd& c = winograd_;
-    for (int o = 0; o < c.outputs; o++) {
-      Vector* const deltas = w.planes + o * plane_;
-      for (int y = 0; y < c.side / 2; y++)
-        unpool(w, o, y, pooled_gradient, deltas + 2 * y * pitch_, pitch_);
-      for (int y = 0; y < c.side; y++)
-        for (int x = c.side; x < pitch_; x++) deltas[y * pitch_ + x] = Vector{};
-      transform_deltas<m>(deltas, c.output_point(), c.output_tiles(),
-                          own.outputs() + o * c.output_stride());
+    for (int first = 0; first < c.side; first += c.rows) {
+      for (int o = 0; o < c.outputs; o++) {
+        Vector* const deltas = own.outputs() + o * c.output_stride();
+        const Vector* const slopes = w.planes + o * plane_;
+        for (int y = first; y < first + c.rows; y += 2) {
+          const Vector* gradient = before_subsampling(w, o, y / 2, pooled_gradient);
+          for (int row = y; row < y + 2; row++)
+            w.bias_gradient[o] +=
+                unpool_row<m>(gradient, slopes + row * pitch_, c.tiles, c.side, c.output_point(),
+                              deltas + (row - first) * c.tiles);
+        }
+      }
+      add_gradient_(c, own.inputs + first * c.tiles, own.outputs(), own.gradient);
     }
-    add_gradient_(c, own.inputs, own.outputs(), own.gradient);
+    if (plan_.first) return;
+    for (int o = 0; o < c.outputs; o++) clear_guard(c, own.outputs() + o * c.output_stride());
     input_gradient_(c, own.outputs(), transposed_, own.inputs);
     for (int i = 0; i < c.inputs; i++)
       transform_inputs_back<m>(own.inputs + i * c.input_stride(), c.input_side(), c.tiles,
@@ -360,7 +380,9 @@ class WinogradStage final : public Stage {
   // Of a row of outputs, with those of the last tile that hang over.
   static int columns(const StagePlan& plan) { return round_up(plan.side, m); }
 
-  void pack_kernels() override { pack_winograd<m>(winograd_, weights_, packed_, transposed_); }
+  void pack_kernels() override {
+    pack_winograd<m>(winograd_, weights_, packed_, plan_.first ? nullptr : static_cast<float*>(transposed_));
+  }
 
   void add_kernel_gradient(int team, int output, int input, float* gradient) const override {
     for (int row = 0; row < c_.kernel; row++, gradient += c_.kernel) {
@@ -384,9 +406,10 @@ class WinogradStage final : public Stage {
 };
 
 static Stage* make_stage(const StagePlan& plan, int threads) {
-  if (plan.kernel != 5 || plan.first) return new DirectStage(plan, threads);
-  if (WinogradStage<4>::cost(plan) < WinogradStage<5>::cost(plan))
-    return new WinogradStage<4>(plan, threads);
+  if (plan.kernel != 5) return new DirectStage(plan, threads);
+  const bool by_four =
+      plan.side % 4 == 0 || WinogradStage<4>::cost(plan) < WinogradStage<5>::cost(plan);
+  if (by_four && plan.side % 5 != 0) return new WinogradStage<4>(plan, threads);
   return new WinogradStage<5>(plan, threads);
 }
 

@@ -10,10 +10,11 @@ namespace lenet::LENET_ISA {
 
 class TileLoader {
  public:
-  explicit TileLoader(const Plan& plan)
+  // Rows of the input are `pitch` vectors apart.
+  TileLoader(const Plan& plan, int pitch)
       : plan_(plan),
         first_(plan.stage[0]),
-        pitch_(first_.side + first_.kernel - 1),
+        pitch_(pitch),
         border_(plan.resampling ? 0 : (plan.input_size - plan.image_size) / 2),
         scale_(1.0f / (255.0f * plan.std)),
         shift_(-plan.mean / plan.std),
@@ -32,7 +33,7 @@ class TileLoader {
   // What no image changes: the padding of the first convolution is zero; within it lie the pixels
   // of value 0 that enlarge the image to input_size, after normalisation.
   void fill_border(Vector* input) const {
-    for (int y = 0; y < pitch_; y++)
+    for (int y = 0; y < first_.side + first_.kernel - 1; y++)
       for (int x = 0; x < pitch_; x++) {
         const int low = first_.padding, high = first_.padding + first_.input_side;
         const bool inside = y >= low && y < high && x >= low && x < high;
@@ -42,10 +43,11 @@ class TileLoader {
 
   void load(const std::uint8_t* const (&images)[lanes], Vector* scratch, Vector* input) const {
     if (plan_.resampling) return resample(images, scratch, inside(input));
-    const int size = plan_.image_size, end = first_.input_side - border_;
-    for (int y = 0; y < size && y < end; y++)
-      load_row(images, y, size < end ? size : end, scale_, shift_,
-               inside(input) + (y + border_) * pitch_ + border_);
+    const int end = first_.input_side - border_;
+    Vector* const to = inside(input) + border_ * (pitch_ + 1);
+    for_pixels(images, [&](int y, int x, Vector pixel) {
+      if (y < end && x < end) to[y * pitch_ + x] = pixel * scale_ + shift_;
+    });
   }
 
  private:
@@ -67,20 +69,30 @@ class TileLoader {
 
   Vector* inside(Vector* input) const { return input + first_.padding * (pitch_ + 1); }
 
-  // The first `columns` pixels of row y, times scale plus shift.
-  void load_row(const std::uint8_t* const (&images)[lanes], int y, int columns, float scale,
-                float shift, Vector* row) const {
-    const int side = plan_.image_size;
-    for (int start = 0; start < columns; start += lanes) {
-      const int x = start + lanes < side ? start : side - lanes;
-      Vector square[lanes];
-      for (int lane = 0; lane < lanes; lane++) {
-        const auto bytes = *reinterpret_cast<const Bytes*>(images[lane] + y * side + x);
-        const auto integers = __builtin_convertvector(bytes, Integers);
-        square[lane] = __builtin_convertvector(integers, Vector) * scale + shift;
+  // do_pixel(y, x, value) for every pixel. Four neighbours are transposed as one number of 32 bits.
+  template <class DoPixel>
+  void for_pixels(const std::uint8_t* const (&images)[lanes], const DoPixel& do_pixel) const {
+    constexpr int chunk = 4 * lanes;
+    const int side = plan_.image_size, pixels = side * side;
+    for (int start = 0; start < pixels; start += chunk) {
+      const int first = start + chunk < pixels ? start : pixels - chunk;
+      Vector fours[lanes];
+      for (int lane = 0; lane < lanes; lane++)
+        memcpy(&fours[lane], images[lane] + first, sizeof(Vector));
+      transpose(fours);
+      int y = first / side, x = first % side;
+      for (int i = 0; i < lanes; i++) {
+        const auto four = reinterpret_cast<UnsignedIntegers>(fours[i]);
+        LENET_UNROLL for (int byte = 0; byte < 4; byte++) {
+          const auto pixel = reinterpret_cast<Integers>((four >> (8 * byte)) & 255);
+          if (first + 4 * i + byte >= start)  // the last chunk overlaps the one before
+            do_pixel(y, x, __builtin_convertvector(pixel, Vector));
+          if (++x == side) {
+            x = 0;
+            y++;
+          }
+        }
       }
-      transpose(square);
-      for (int i = 0; i < lanes && x + i < columns; i++) row[x + i] = square[i];
     }
   }
 
@@ -88,10 +100,11 @@ class TileLoader {
   void resample(const std::uint8_t* const (&images)[lanes], Vector* scratch, Vector* to) const {
     const int size = plan_.image_size, side = first_.input_side;
     Vector* const row = scratch + size * side;
-    for (int y = 0; y < size; y++) {
-      load_row(images, y, size, 1.0f, 0.0f, row);
-      for (int x = 0; x < side; x++) scratch[y * side + x] = mean(x, row, 1);
-    }
+    for_pixels(images, [&](int y, int x, Vector pixel) {
+      row[x] = pixel;
+      if (x == size - 1)
+        for (int i = 0; i < side; i++) scratch[y * side + i] = mean(i, row, 1);
+    });
     for (int y = 0; y < side; y++)
       for (int x = 0; x < side; x++)
         to[y * pitch_ + x] = mean(y, scratch + x, side) * scale_ + shift_;

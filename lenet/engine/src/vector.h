@@ -39,6 +39,7 @@ using Vector [[gnu::vector_size(lanes * 4), gnu::may_alias]] = float;
 using Unaligned [[gnu::vector_size(lanes * 4), gnu::may_alias, gnu::aligned(4)]] = float;
 using Integers [[gnu::vector_size(lanes * 4), gnu::may_alias]] = std::int32_t;
 using Bytes [[gnu::vector_size(lanes), gnu::may_alias, gnu::aligned(1)]] = std::uint8_t;
+using UnsignedIntegers [[gnu::vector_size(lanes * 4), gnu::may_alias]] = std::uint32_t;
 
 // All lanes equal. Written out, because `Vector{} + x` becomes an addition and a shuffle.
 LENET_INLINE Vector splat(float x) {
@@ -131,33 +132,87 @@ LENET_INLINE Vector reciprocal(Vector d) {
 #endif
 }
 
-// 2^(k x) = scale * (1 + fraction) for |k x| <= 120, with scale an integer power of two. The fraction,
-// in [-0.30, 0.42], is a polynomial without a constant term (minimax, relative error 1.1e-8), so
-// that it stays exact for tiny x, where 2^x - 1 would cancel.
+// 1 / d for even n, two at a time by one reciprocal: 1 / a = b / (a b). For 1 <= d <= 2^62.
+template <int n>
+LENET_INLINE void reciprocals(Vector (&d)[n]) {
+  if constexpr (n == 1) {
+    d[0] = reciprocal(d[0]);
+  } else {
+    static_assert(n % 2 == 0);
+    LENET_UNROLL for (int i = 0; i < n; i += 2) {
+      const Vector both = reciprocal(d[i] * d[i + 1]), first = both * d[i + 1];
+      d[i + 1] = both * d[i];
+      d[i] = first;
+    }
+  }
+}
+
+// 2^(whole + rest), where `whole` is a whole number and the rest is from -1/2 to 1/2.
+struct Exponent {
+  Vector rest;
+#if LENET_ISA_AVX512
+  Vector whole;
+#else
+  Integers whole;
+#endif
+
+  // 2^whole * v, for positive v; v and the product must be normal numbers.
+  Vector scale(Vector v) const {
+#if LENET_ISA_AVX512
+    return reinterpret_cast<Vector>(
+        _mm512_scalef_ps(reinterpret_cast<__m512>(v), reinterpret_cast<__m512>(whole)));
+#else
+    return reinterpret_cast<Vector>(reinterpret_cast<Integers>(v) + (whole << 23));
+#endif
+  }
+};
+LENET_INLINE Exponent split_exponent(Vector x) {
+#if LENET_ISA_AVX512
+  constexpr int nearest = 0;
+  const Vector rest =
+      reinterpret_cast<Vector>(_mm512_reduce_ps(reinterpret_cast<__m512>(x), nearest));
+  return {rest, x - rest};
+#else
+  constexpr float magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
+  const Vector shifted = x + magic;
+  return {x - (shifted - magic), reinterpret_cast<Integers>(shifted)};
+#endif
+}
+
+// 2^x for |x| <= 120, with a relative error of at most 1.7e-7.
+LENET_INLINE Vector exp2(Vector x) {
+  const Exponent exponent = split_exponent(x);
+  const Vector f = exponent.rest;
+  Vector p = splat(0.00132647320f);
+  p = p * f + 0.00967151299f;
+  p = p * f + 0.0555073358f;
+  p = p * f + 0.240222424f;
+  p = p * f + 0.693147004f;
+  return exponent.scale(p * f + 1.0f);
+}
+
+// 2^x = scale * (1 + fraction) for |x| <= 120, with scale an integer power of two. The fraction, in
+// [-0.30, 0.42], is a polynomial without a constant term (relative error 7e-8), so that it stays
+// exact for tiny x, where 2^x - 1 would cancel.
 struct PowerOfTwo {
   Vector scale, fraction;
 };
-LENET_INLINE PowerOfTwo exp2(Vector x, float k) {
-  constexpr float magic = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
-  const Vector shifted = x * k + magic;
-  const Vector f = x * k - (shifted - magic);
+LENET_INLINE PowerOfTwo exp2_parts(Vector x) {
+  const Exponent exponent = split_exponent(x);
+  const Vector f = exponent.rest;
   Vector p = splat(0.000154035128f);
   p = p * f + 0.00133907355f;
   p = p * f + 0.00961823749f;
   p = p * f + 0.0555035743f;
   p = p * f + 0.240226498f;
   p = p * f + 0.693147188f;
-  const Integers exponent = (reinterpret_cast<Integers>(shifted) << 23) + 0x3F800000;
-  return {reinterpret_cast<Vector>(exponent), p * f};
+  return {exponent.scale(splat(1.0f)), p * f};
 }
 
 constexpr float log2e = 1.44269504f;
 
 // e^x for x <= 0; results below e^-80 become e^-80.
-LENET_INLINE Vector exp(Vector x) {
-  const PowerOfTwo power = exp2(clamp(x, -80.0f, 0.0f), log2e);
-  return power.scale + power.scale * power.fraction;
-}
+LENET_INLINE Vector exp(Vector x) { return exp2(clamp(x, -80.0f, 0.0f) * log2e); }
 
 // Transposes a square of lanes x lanes floats in registers.
 LENET_INLINE void transpose(Vector (&rows)[lanes]) {

@@ -86,8 +86,8 @@ struct Filter {
 template <int m>
 constexpr Filter<m> filter;
 
-// Tiles that are computed at once, forward (4 or 5) and backward.
-constexpr int most_strip = 5, back_strip = 2;
+// Tiles that are computed at once, forward (4, 5 or 7) and backward.
+constexpr int most_strip = 7, back_strip = 2;
 // Vectors between planes, as the last strip may hang over.
 constexpr int guard = most_strip - 1;
 // Channels in a block, forward and backward.
@@ -96,9 +96,10 @@ constexpr int most_winograd = many_registers ? 4 : 2, most_winograd_back = 6;
 // The convolution, and how tiles and channels lie.
 struct Winograd : Convolution {
   int points, tiles;  // tiles of a row
+  int rows;           // of outputs that are computed at once
   int output_block, input_block;
 
-  constexpr int output_tiles() const { return side * tiles; }
+  constexpr int output_tiles() const { return rows * tiles; }
   constexpr int input_tiles() const { return input_side() * tiles; }
   // From one transformed plane to the next, and from one point to the next.
   constexpr int output_stride() const { return output_tiles() + guard; }
@@ -114,7 +115,7 @@ struct Winograd : Convolution {
 
 // weights (outputs, inputs, 5, 5) -> packed    [point][output block][input][row][output of block]
 //                                and transposed [point][input block][row][output][input of block]
-// Weights of channels that are made up stay zero.
+// if there is one. Weights of channels that are made up stay zero.
 template <int m>
 static void pack_winograd(const Winograd& c, const float* weights, float* packed,
                           float* transposed) {
@@ -130,8 +131,8 @@ static void pack_winograd(const Winograd& c, const float* weights, float* packed
         LENET_UNROLL for (int p = 0; p < f.points; p++) {
           double sum = 0.0;
           LENET_UNROLL for (int j = 0; j < f.kernel; j++) sum += f.weights[p][j] * weights[j];
-          packed[p * c.weight_point() + forward] = transposed[p * c.transposed_point() + back] =
-              static_cast<float>(sum);
+          packed[p * c.weight_point() + forward] = static_cast<float>(sum);
+          if (transposed) transposed[p * c.transposed_point() + back] = static_cast<float>(sum);
         }
       }
 }
@@ -227,25 +228,57 @@ LENET_INLINE void transform_products(const Vector* products, int point_size, int
   }
 }
 
-// A transposed: `count` tiles of deltas of one channel -> [point][tile], and zeros around, where a
-// strip of the backward pass may hang over.
+// A transposed: a tile of deltas -> its points.
 template <int m>
-LENET_INLINE void transform_deltas(const Vector* d, int point_size, int count, Vector* to) {
+LENET_INLINE void transform_deltas(const Vector (&d)[m], int point_size, Vector* to) {
   constexpr Filter<m> f = filter<m>;
-  for (int p = 0; p < f.points; p++)
-    for (int i = 0; i < back_strip - 1; i++)
-      to[p * point_size - 1 - i] = to[p * point_size + count + i] = Vector{};
-  for (int tile = 0; tile < count; tile++, d += m, to++) {
-    LENET_UNROLL for (int k = 0; k < f.pairs; k++) {
-      Vector even = d[0], odd = d[1];
-      LENET_UNROLL for (int i = 2; i < m; i++)
-        (i % 2 ? odd : even) += static_cast<float>(f.powers[k][i / 2]) * d[i];
-      to[2 * k * point_size] = even + static_cast<float>(f.p[k]) * odd;
-      to[(2 * k + 1) * point_size] = even - static_cast<float>(f.p[k]) * odd;
-    }
-    if constexpr (f.zero) to[f.at_zero * point_size] = d[0];
-    to[f.at_infinity * point_size] = d[m - 1];
+  LENET_UNROLL for (int k = 0; k < f.pairs; k++) {
+    Vector even = d[0], odd = d[1];
+    LENET_UNROLL for (int i = 2; i < m; i++)
+      (i % 2 ? odd : even) += static_cast<float>(f.powers[k][i / 2]) * d[i];
+    to[2 * k * point_size] = even + static_cast<float>(f.p[k]) * odd;
+    to[(2 * k + 1) * point_size] = even - static_cast<float>(f.p[k]) * odd;
   }
+  if constexpr (f.zero) to[f.at_zero * point_size] = d[0];
+  to[f.at_infinity * point_size] = d[m - 1];
+}
+
+// Tile number `tile` of a row of deltas of one channel, transformed, from the gradients of the
+// row's pooled values and the slopes that the forward pass left. `count` deltas are in the row, and
+// zeros behind them. Adds to `total`. Whether the tile begins within a pair is `odd`.
+template <int m, bool odd>
+LENET_INLINE void unpool_tile(const Vector* pooled_gradient, const Vector* slopes, int tile,
+                              int count, int point_size, Vector* to, Vector& total) {
+  pooled_gradient += m * tile / 2;
+  slopes += m * tile;
+  const int rest = count - m * tile;
+  Vector d[m];
+  if (rest >= m)
+    LENET_UNROLL for (int i = 0; i < m; i++) d[i] = pooled_gradient[(i + odd) / 2] * slopes[i];
+  else
+    for (int i = 0; i < m; i++)
+      d[i] = i < rest ? pooled_gradient[(i + odd) / 2] * slopes[i] : Vector{};
+  LENET_UNROLL for (int i = 0; i < m; i++) total += d[i];
+  transform_deltas<m>(d, point_size, to + tile);
+}
+
+// A row of deltas of one channel, transformed. Returns the sum of the deltas.
+template <int m>
+LENET_INLINE Vector unpool_row(const Vector* pooled_gradient, const Vector* slopes, int tiles,
+                               int count, int point_size, Vector* to) {
+  Vector total = {};
+  for (int tile = 0; tile < tiles; tile += 2) {
+    unpool_tile<m, false>(pooled_gradient, slopes, tile, count, point_size, to, total);
+    if (tile + 1 < tiles)
+      unpool_tile<m, m % 2>(pooled_gradient, slopes, tile + 1, count, point_size, to, total);
+  }
+  return total;
+}
+
+// Zeros around a plane of deltas, where a strip of the backward pass may hang over.
+LENET_INLINE void clear_guard(const Winograd& c, Vector* plane) {
+  for (int p = 0; p < c.points; p++, plane += c.output_point())
+    for (int i = 0; i < back_strip - 1; i++) plane[-1 - i] = plane[c.output_tiles() + i] = Vector{};
 }
 
 // G weights * B inputs, summed over the input channels: [point][output][row][tile].
@@ -281,9 +314,10 @@ using WinogradProducts = decltype(&winograd_products<1, 1>);
 static WinogradProducts winograd_products_of(const Winograd& c) {
   const int tiles = c.output_tiles();
   return for_block<most_winograd>(c.output_block, [&]<int block>() {
-    return round_up(tiles, most_strip - 1) < round_up(tiles, most_strip)
-               ? &winograd_products<most_strip - 1, block>
-               : &winograd_products<most_strip, block>;
+    if (block < most_winograd || !many_registers)  // more do not fit the registers
+      if (tiles % 7 == 0) return &winograd_products<7, block>;
+    return round_up(tiles, 4) < round_up(tiles, 5) ? &winograd_products<4, block>
+                                                   : &winograd_products<5, block>;
   });
 }
 

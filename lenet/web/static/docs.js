@@ -19,17 +19,19 @@ for (const [path, methods] of Object.entries(openapi.paths)) {
       const choices = schema.enum ?? resolve(schema).enum;
       const kind = choices ? choices.join(" | ") : schema.type;
       const initial = schema.default === undefined ? "" : `, ${schema.default} if not given`;
-      section.append(entry(parameter.name, `${kind}${initial}. ${parameter.description ?? ""}`));
+      section.append(entry(parameter.name, `${kind}${initial}. ${(parameter.description ?? "").replaceAll("`", "")}`));
     }
     for (const [type, { schema }] of Object.entries(route.requestBody?.content ?? {})) {
       const { images } = schema.properties;
       const count = images.maxItems === 1 ? "one picture" : `1 to ${images.maxItems} pictures`;
       section.append(entry(type, `images: ${count}, ${images.items.format === "byte" ? "base64 of the files" : "a part for each file"}`));
     }
+    const failures = [];
     for (const [status, answer] of Object.entries(route.responses)) {
-      const schema = Object.values(answer.content ?? {})[0]?.schema;
-      section.append(entry(status, status < 400 ? fields(schema) : answer.description));
+      if (status >= 400) failures.push(`${status} ${answer.description}`);
+      else section.append(entry(status, fields(Object.values(answer.content)[0].schema)));
     }
+    if (failures.length) section.append(entry("errors", failures.join(", ")));
     place.append(section);
   }
 }

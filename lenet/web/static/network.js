@@ -216,7 +216,7 @@ export class Network {
       layer.kind === "convolution" && i > 0 && layer.connections.some((c) => c.length < this.views[i].layer.shape[0]));
     if (partial >= 0) this.addTable(this.views[partial + 1], this.views[partial]);
     const output = this.views.at(-1);
-    if (output.layer.kind !== "distances") this.addLabels(output);
+    if (output.layer.kind !== "distances" && !output.form.count) this.addLabels(output);
     this.place.replaceChildren(...this.views.map((view) => view.element));
     this.show(null);
   }

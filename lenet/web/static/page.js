@@ -127,8 +127,10 @@ function trustWords(answer) {
   strong.textContent = answer.rejected ? "Not sure." : "Sure.";
   const { rejection_threshold: threshold, trusted_error: wrong } = model;
   if (threshold === null) return [strong, " This model has no measured threshold, so no answer is trusted."];
-  const measured = wrong === null ? "" : ` (on the test set ${(100 * wrong).toFixed(2)}% of those are wrong)`;
-  const words = ` Best and second score are ${margin} apart; from ${threshold.toFixed(1)} on, answers are trusted${measured}.`;
+  const measured = wrong === null
+    ? "answers are trusted"
+    : `${(100 * wrong).toFixed(2)}% of the test set’s answers are wrong`;
+  const words = ` Best and second score are ${margin} apart; from ${threshold.toFixed(1)} on, ${measured}.`;
   return [strong, words];
 }
 

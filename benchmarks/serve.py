@@ -1,0 +1,217 @@
+"""Requests a second and latency of `lenet serve` beside plain FastAPI + PyTorch.
+
+    python benchmarks/serve.py [--model mnist] [--connections 16] [--requests 400] [--rounds 5]
+
+Both servers are processes of their own with the same network, and both get the same requests over
+loopback from a third one, which keeps `connections` requests under way. The plain server is what
+one writes in an afternoon: an endpoint that opens the picture with Pillow, calls the network
+without gradients, and gives label and probabilities. Two kinds of work:
+
+- 28x28: pictures that need no preprocessing;
+- drawing: pictures of 196x196 pixels, which both servers put through `lenet.preprocess`.
+
+Rounds alternate between the servers; the table has the medians. Answers are compared first.
+"""
+
+import argparse
+import asyncio
+import io
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import numpy as np
+from PIL import Image, ImageDraw
+
+PLAIN = "plain FastAPI + PyTorch"
+OURS = "lenet serve"
+DIFFERENCE = 1e-3  # largest difference of probabilities that the two may have
+
+
+def plain_server(model: str, port: int) -> None:
+    """The server to compare with."""
+    from typing import Annotated
+
+    import fastapi
+    import torch
+    import uvicorn
+
+    import lenet
+    from lenet.preprocess import preprocess
+
+    network = lenet.load(model)
+    temperature = network.card.get("temperature") or 1.0
+    app = fastapi.FastAPI()
+
+    @app.post("/v1/predict")
+    def predict(images: list[fastapi.UploadFile], preprocessing: str) -> dict:
+        answers = []
+        for image in images:
+            content = image.file.read()
+            if preprocessing == "none":
+                pixels = np.asarray(Image.open(io.BytesIO(content)).convert("L"))
+            else:
+                pixels = preprocess(content).image
+                assert pixels is not None
+            with torch.inference_mode():
+                scores = network(network.prepare(pixels[None]))[0]
+            shares = torch.softmax(scores.double() / temperature, 0).tolist()
+            names = network.card["classes"]
+            label = names[int(scores.argmax())]
+            answers.append({"label": label, "probabilities": dict(zip(names, shares, strict=True))})
+        return {"answers": answers}
+
+    @app.get("/healthz")
+    def health() -> Annotated[dict, "alive"]:
+        return {}
+
+    uvicorn.run(app, port=port, log_level="warning", access_log=False)
+
+
+@contextmanager
+def server(command: list[str], port: int) -> Iterator[int]:
+    """Starts a server and waits until it answers."""
+    process = subprocess.Popen(
+        [sys.executable, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        for _ in range(600):
+            try:
+                httpx.get(f"http://127.0.0.1:{port}/healthz")
+                break
+            except httpx.TransportError:
+                time.sleep(0.1)
+        yield port
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def picture(number: int, side: int) -> bytes:
+    """A drawn seven or one, each a little different, as a PNG file."""
+    random = np.random.default_rng(number)
+    inverted = side == 28  # bright on black, as the network takes it
+    image = Image.new("L", (side, side), 0 if inverted else 255)
+    points = np.array([(0.3, 0.22), (0.68, 0.22), (0.45, 0.8)]) + random.normal(0, 0.03, (3, 2))
+    line = [tuple(point) for point in side * points[number % 2 :]]
+    ImageDraw.Draw(image).line(line, 255 if inverted else 0, max(2, side // 13), "curve")
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    return file.getvalue()
+
+
+def requests_of(kind: str, count: int) -> list[bytes]:
+    """Requests as they go over the wire."""
+    side, manner = (28, "none") if kind == "28x28" else (196, "digit")
+    found = []
+    for number in range(count):
+        files = [("images", ("x.png", picture(number, side), "image/png"))]
+        url = f"http://127.0.0.1/v1/predict?preprocessing={manner}"
+        request = httpx.Request("POST", url, files=files)
+        body = request.read()
+        head = (
+            f"POST /v1/predict?preprocessing={manner} HTTP/1.1",
+            "Host: 127.0.0.1",
+            f"Content-Type: {request.headers['content-type']}",
+            f"Content-Length: {len(body)}",
+            "\r\n",
+        )
+        found.append("\r\n".join(head).encode() + body)
+    return found
+
+
+async def ask(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes
+) -> tuple[float, bytes]:
+    """Seconds that one request took, and the body of its answer."""
+    start = time.perf_counter()
+    writer.write(request)
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert b" 200 " in head.split(b"\r\n")[0], head
+    length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
+    body = await reader.readexactly(length)
+    return time.perf_counter() - start, body
+
+
+async def load(port: int, requests: list[bytes], connections: int) -> tuple[float, list[float]]:
+    """(requests a second, seconds of each) with so many requests under way."""
+    waiting, took = iter(requests), []
+
+    async def connection() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for request in waiting:
+            took.append((await ask(reader, writer, request))[0])
+        writer.close()
+
+    start = time.perf_counter()
+    await asyncio.gather(*(connection() for _ in range(connections)))
+    return len(requests) / (time.perf_counter() - start), took
+
+
+async def answers(port: int, requests: list[bytes]) -> list[dict[str, float]]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    found = [json.loads((await ask(reader, writer, request))[1]) for request in requests]
+    writer.close()
+    return [answer["answers"][0]["probabilities"] for answer in found]
+
+
+def compare(ports: dict[str, int], requests: list[bytes]) -> None:
+    """Stops if the two servers do not give the same answers."""
+    ours, plain = (asyncio.run(answers(port, requests)) for port in ports.values())
+    for mine, other in zip(ours, plain, strict=True):
+        worst = max(abs(mine[name] - other[name]) for name in mine)
+        if worst > DIFFERENCE:
+            raise SystemExit(f"the servers differ by {worst:.2g}: {mine} and {other}")
+
+
+def measure(asked: argparse.Namespace, ports: dict[str, int], kind: str, connections: int) -> None:
+    requests = requests_of(kind, asked.requests)
+    compare(ports, requests[:10])
+    rates: dict[str, list[float]] = {name: [] for name in ports}
+    times: dict[str, list[float]] = {name: [] for name in ports}
+    for turn in range(asked.rounds + 1):
+        for name, port in ports.items():
+            rate, took = asyncio.run(load(port, requests, connections))
+            if turn:  # the first round warms up
+                rates[name].append(rate)
+                times[name] += took
+    base = statistics.median(rates[PLAIN])
+    for name in ports:
+        rate = statistics.median(rates[name])
+        p50, p99 = (1000 * np.quantile(times[name], q) for q in (0.5, 0.99))
+        print(
+            f"{kind:8}  {connections:4}  {name:24}  {rate:8.0f}  {rate / base:6.2f}  "
+            f"{p50:7.1f}  {p99:7.1f}  ({min(rates[name]):.0f} to {max(rates[name]):.0f})",
+            flush=True,
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    parser.add_argument("--model", default="mnist", help="a pretrained name or a weights file")
+    parser.add_argument("--connections", type=int, nargs="+", default=[1, 16, 64])
+    parser.add_argument("--requests", type=int, default=400, help="in a round")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--port", type=int, default=8130, help="the first of two")
+    parser.add_argument("--plain", action="store_true", help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.plain:
+        plain_server(asked.model, asked.port)
+        return
+    ours = ["-m", "lenet", "serve", asked.model, "--port", str(asked.port)]
+    plain = [__file__, "--plain", "--model", asked.model, "--port", str(asked.port + 1)]
+    with server(ours, asked.port), server(plain, asked.port + 1):
+        ports = {OURS: asked.port, PLAIN: asked.port + 1}
+        print("work      conn  server                      req/s   ratio   p50 ms   p99 ms")
+        for kind in ("28x28", "drawing"):
+            for connections in asked.connections:
+                measure(asked, ports, kind, connections)
+
+
+if __name__ == "__main__":
+    main()
