@@ -381,7 +381,8 @@ class WinogradStage final : public Stage {
   static int columns(const StagePlan& plan) { return round_up(plan.side, m); }
 
   void pack_kernels() override {
-    pack_winograd<m>(winograd_, weights_, packed_, plan_.first ? nullptr : static_cast<float*>(transposed_));
+    pack_winograd<m>(winograd_, weights_, packed_,
+                     plan_.first ? nullptr : static_cast<float*>(transposed_));
   }
 
   void add_kernel_gradient(int team, int output, int input, float* gradient) const override {
