@@ -4,6 +4,7 @@ import asyncio
 import ipaddress
 import os
 import socket
+import sys
 import webbrowser
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -18,6 +19,9 @@ from lenet.web import problems
 from lenet.web.application import app
 from lenet.web.limits import Limits
 
+# How long a busy thread keeps the interpreter from the one that talks to the network. Python's 5 ms
+# would be spent at each change of thread that a request needs.
+SWITCH_SECONDS = 0.0005
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
@@ -60,6 +64,7 @@ def serve(
         print("lenet: whoever can reach this machine can ask it", flush=True)
     if open_page:
         webbrowser.open(address)  # the listener is there: the browser waits for the server
+    sys.setswitchinterval(SWITCH_SECONDS)
     try:
         uvicorn.Server(config).run(sockets=[listener])
     except KeyboardInterrupt:  # uvicorn has finished and raises again what stopped it
