@@ -1,6 +1,7 @@
 """Measures against scikit-learn, the rejection curve against its definition."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -367,7 +368,7 @@ def test_temperature_is_the_best_there_is(stretch):
         shares = special.log_softmax(scores / temperature, axis=1)
         return -shares[np.arange(len(labels)), labels].mean()
 
-    best = optimize.minimize_scalar(
+    best: Any = optimize.minimize_scalar(
         lambda power: loss(np.exp(power)), bounds=(-9, 9), method="bounded", options={"xatol": 1e-9}
     )
     found = metrics.fit_temperature(scores, labels)
