@@ -134,7 +134,8 @@ async def ask(
     head = await reader.readuntil(b"\r\n\r\n")
     assert b" 200 " in head.split(b"\r\n")[0], head
     length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
-    return time.perf_counter() - start, await reader.readexactly(length)
+    body = await reader.readexactly(length)
+    return time.perf_counter() - start, body
 
 
 async def load(port: int, requests: list[bytes], connections: int) -> tuple[float, list[float]]:

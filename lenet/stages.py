@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lenet.codebook import C3_GROUPS
 from lenet.errors import LenetError
 from lenet.layers import EuclideanRBF, SquashedConv2d, SquashedLinear, Subsampling, TableConv2d
 from lenet.models import ACTIVATIONS, GroupConv2d, Network
@@ -266,7 +267,7 @@ def full_wiring(outputs: int, inputs: int) -> Wiring:
 def grouped(name: str, layer: GroupConv2d, input_shape: tuple[int, int, int]) -> Convolution:
     """C3 of LeNet5s: each kernel set is kept once, and shared by the maps of its group."""
     kernels, bias, wiring = [], [], []
-    for part, groups in GroupConv2d.GROUPS.items():
+    for part, groups in C3_GROUPS.items():
         convolution = layer.get_submodule(part)
         assert isinstance(convolution, nn.Conv2d) and convolution.bias is not None
         start = sum(map(len, kernels))

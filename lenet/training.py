@@ -106,7 +106,10 @@ def resume(folder: str | Path) -> Run:
     with connected() as world:
         recipe, settings = world.from_first(begun)
         if settings.processes != world.size:
-            settings = dataclasses.replace(settings, processes=world.size, threads=world.threads)
+            engine = "auto" if settings.engine == "graph" else settings.engine  # for one process
+            settings = dataclasses.replace(
+                settings, processes=world.size, threads=world.threads, engine=engine
+            )
         return proceed(world, folder, recipe, settings)
 
 

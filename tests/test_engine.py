@@ -130,12 +130,12 @@ def check_kinked_step(network: Network, plan: fused.Plan, batch: int, **options:
     Rounding may put a ReLU, or the choice of the largest, on the other side of its kink, which
     changes the gradients of the stages by a thousandth. Most seeds have no value so near to one.
     """
-    for seed in range(4):
+    for seed in range(3):
         try:
             return check_step(network, plan, batch, seed, **options)
-        except AssertionError as error:
-            failure = error
-    raise failure
+        except AssertionError:
+            pass
+    check_step(network, plan, batch, 3, **options)
 
 
 @pytest.mark.parametrize(

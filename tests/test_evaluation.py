@@ -54,7 +54,7 @@ def test_engines_agree(trained: runs.Run, split: data.Split) -> None:
     "model", [lenet.LeNet5(), lenet.LeNet5s(), lenet.LeNet(channels=(4, 5, 6), kernel_sizes=3)]
 )
 @needs_kernels
-def test_networks_that_kernels_for_one_image_serve(
+def test_other_networks_that_the_kernels_serve(
     model: Any, split: data.Split, tmp_path: Path
 ) -> None:
     lenet.save(model, tmp_path / "x.safetensors")

@@ -39,6 +39,7 @@ def test_spellings(spelling: str, expected: tuple) -> None:
         ("batch_size", "32", 32),
         ("lr", "1e-3", 0.001),
         ("pooling", "max", "max"),
+        ("flip", "true", True),
     ],
 )
 def test_choices_become_the_recipes_values(field: str, choice: str, value: object) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 import optuna
 import pytest
 from conftest import write_idx
-from optuna.trial import Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from lenet import data, knobs, plots, studies, sweep, training
 from lenet.commands import sweep as command_line
@@ -245,8 +245,8 @@ def test_flags(base: Recipe, capfd: pytest.CaptureFixture[str]) -> None:
 # Many processes
 
 
-def finished(study: optuna.Study) -> list[int]:
-    return [t.number for t in study.trials if t.state in studies.FINISHED]
+def finished(trials: list[FrozenTrial]) -> list[int]:
+    return [t.number for t in trials if t.state in studies.FINISHED]
 
 
 def test_a_trial_that_died_before_its_first_heartbeat(tmp_path: Path) -> None:
@@ -259,7 +259,7 @@ def test_a_trial_that_died_before_its_first_heartbeat(tmp_path: Path) -> None:
         studies.work(study, database, 3, lambda t: t.suggest_float("x", 0, 1), lambda *told: None)
         trials = study.trials
     assert [t.state for t in trials[:2]] == [TrialState.FAIL] * 2
-    assert len(finished(study)) == 3
+    assert len(finished(trials)) == 3
     assert sum(t.params["x"] == value for t in trials[2:]) == 1
 
 
@@ -279,7 +279,7 @@ def test_a_process_that_slept_is_not_counted(tmp_path: Path) -> None:
             return value
 
         studies.work(study, database, 3, sleepy, lambda *told: None)
-        assert finished(study) == [0, 3, 4]
+        assert finished(study.trials) == [0, 3, 4]
 
 
 WORKER = """
@@ -295,6 +295,7 @@ with studies.database(sys.argv[1], 10) as database:
 """
 
 
+@pytest.mark.slow
 def test_processes_that_hurry(server: str) -> None:
     """Three processes begin one study at once: as many trials as asked for, each run once."""
     line = [sys.executable, "-W", "error", "-c", WORKER, server]
@@ -304,7 +305,7 @@ def test_processes_that_hurry(server: str) -> None:
     ran = sorted(int(number) for lines in printed for number in lines.split())
     with studies.database(server, 10) as database:
         study = optuna.load_study(study_name="x", storage=database)
-        assert ran == finished(study)
+        assert ran == finished(study.trials)
         assert len(ran) == 24
         assert {t.state for t in study.trials} <= {TrialState.COMPLETE, TrialState.FAIL}
         assert len({t.params["x"] for t in study.trials if t.params}) == 24
@@ -329,6 +330,7 @@ sys.exit(cli.main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 def test_two_processes_one_killed(server: str, base: Recipe, tmp_path: Path) -> None:
     """No trial is lost or counted twice; that of the killed process is run again."""
     recipe, trials, epochs = tmp_path / "recipe.json", 6, 4
@@ -351,7 +353,7 @@ def test_two_processes_one_killed(server: str, base: Recipe, tmp_path: Path) -> 
         study = optuna.load_study(study_name=name, storage=database)
         final = study.trials
     states = [t.state for t in final]
-    assert len(finished(study)) == trials
+    assert len(finished(final)) == trials
     assert states.count(TrialState.RUNNING) + states.count(TrialState.WAITING) == 0
     failed = [t for t in final if t.state is TrialState.FAIL and t.params]
     assert len(failed) == 1
@@ -369,7 +371,7 @@ def test_two_processes_one_killed(server: str, base: Recipe, tmp_path: Path) -> 
         for text in log.read_text().splitlines()
         if text.startswith("trial ") and "error" in text
     ]
-    assert sorted(announced) == finished(study)
+    assert sorted(announced) == finished(final)
     with (tmp_path / "out" / sweep.TRIALS).open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert sorted(int(row["trial"]) for row in rows) == [t.number for t in final]

@@ -531,29 +531,21 @@ def test_what_waits_is_one_call() -> None:
             raise LenetError("thirteen")
         return images[:, 0, :3].astype(np.float32)
 
-    def image(value: int) -> NDArray[np.uint8]:
-        return np.full((28, 28), value, np.uint8)
-
-    async def ask_all() -> list[Any]:
-        batcher = Batcher(scores, ThreadPoolExecutor(1), most=8)
-        first = asyncio.create_task(batcher(image(0)))
-        await asyncio.to_thread(started.wait, 10)
-        others = [asyncio.create_task(batcher(image(value))) for value in range(1, 16)]
-        await asyncio.sleep(0)
-        others[4].cancel()  # someone leaves while waiting
-        await asyncio.sleep(0)
+    batcher = Batcher(scores, most=8)
+    with ThreadPoolExecutor(16) as threads:
+        answers = [threads.submit(batcher, np.full((28, 28), 0, np.uint8))]
+        assert started.wait(10)
+        for value in range(1, 16):
+            answers.append(threads.submit(batcher, np.full((28, 28), value, np.uint8)))
+            while len(batcher.waiting) < value:
+                time.sleep(0.001)
         go_on.set()
-        return await asyncio.gather(first, *others, return_exceptions=True)
-
-    answers = asyncio.run(ask_all())
     assert calls == [1, 8, 7]
     for value, answer in enumerate(answers):
-        if value == 5:
-            assert isinstance(answer, asyncio.CancelledError)
-        elif value >= 9:
-            assert isinstance(answer, LenetError)
+        if value >= 9:  # in a batch with the thirteen
+            assert isinstance(answer.exception(), LenetError)
         else:
-            np.testing.assert_array_equal(answer, np.full(3, value, np.float32))
+            np.testing.assert_array_equal(answer.result(), np.full(3, value, np.float32))
 
 
 def test_concurrent_requests_share_engine_calls(

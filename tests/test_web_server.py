@@ -18,6 +18,7 @@ from conftest import TRAIN, interruptible
 from test_web import Digits, parts, picture
 
 from lenet import runs
+from lenet.web.server import listen
 
 HOST = "127.0.0.1"
 QUICK = "send_seconds=0.6, connections=40"
@@ -155,6 +156,12 @@ def test_a_request_that_is_far_too_large_does_not_have_to_arrive(server: Server)
     head = b"POST /v1/predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 99999999999\r\n\r\n"
     status, headers, _ = whole_answer(server.connect(head))
     assert (status, headers["connection"]) == (413, "close")
+
+
+def test_answers_are_sent_without_delay() -> None:
+    """asyncio sets TCP_NODELAY only on sockets that say that they are TCP."""
+    with listen(HOST, 0) as listener:
+        assert listener.proto == socket.IPPROTO_TCP
 
 
 def test_another_host_name_is_refused(server: Server) -> None:

@@ -57,8 +57,8 @@ class SweepFlags:
     """Seconds between signs of life; a process that misses three is taken for dead."""
     device: str = "auto"
     """auto, cpu, cuda, mps ..."""
-    engine: Literal["auto", "fused", "autograd"] = "auto"
-    """What executes the steps: our fused CPU kernels, or PyTorch's autograd."""
+    engine: Literal["auto", "fused", "graph", "autograd"] = "auto"
+    """What executes the steps, as for `lenet train`."""
     threads: int | None = None
     """CPU threads; as many as this process may use by default."""
     data_dir: str | None = None

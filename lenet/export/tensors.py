@@ -9,6 +9,7 @@ from torch import nn
 
 from lenet import checkpoint
 from lenet.checkpoint import Checkpoint
+from lenet.codebook import C3_GROUPS
 from lenet.files import replacing
 from lenet.layers import EuclideanRBF, SquashedLinear, Subsampling, TableConv2d
 from lenet.models import GroupConv2d, Network
@@ -71,7 +72,7 @@ def meaning(layer: nn.Module, key: str) -> str:
         case TableConv2d():
             return "kernels (connection, row, column); connections by output map, then input map"
         case GroupConv2d():
-            groups = GroupConv2d.GROUPS[key.split(".")[0]]
+            groups = C3_GROUPS[key.split(".")[0]]
             return f"{MAPS}, shared by one output map for each of the input maps {groups}"
         case Subsampling():
             kind = "sum" if layer.scale == 1 else "mean"

@@ -18,7 +18,7 @@ class Limits:
         large_waiting: large pictures that may wait for theirs.
         requests: requests that may be answered at one time.
         connections: connections that may be open at one time.
-        workers: threads that preprocess small pictures; large ones have one thread.
+        workers: threads that read small pictures; large ones have one thread.
         batch: images in one call of the engine.
         send_seconds: time to send a request, from its first byte or from the connection on.
         seconds: time to answer it.
@@ -34,7 +34,7 @@ class Limits:
     large_waiting: int = 8
     requests: int = 64
     connections: int = 512
-    workers: int = 2
+    workers: int = 16
     batch: int = 256
     send_seconds: float = 10.0
     seconds: float = 30.0

@@ -1,14 +1,15 @@
 """A network that answers requests: pictures in, answers, traces and explanations out."""
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from functools import cached_property
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL.Image import Image
 
 from lenet import checkpoint, data, pictures
 from lenet.errors import LenetError
@@ -22,6 +23,8 @@ from lenet.web.problems import Problem
 from lenet.web.schemas import Preprocessing
 from lenet.web.work import Batcher, Pool
 
+Result = TypeVar("Result")
+
 STEP_SIDE = 112  # pixels; the steps of a trace are not sent larger
 MANNERS = {
     Preprocessing.DIGIT: preprocess,
@@ -31,35 +34,51 @@ MANNERS = {
 
 
 class Workers:
-    """The threads of one server: some for small pictures, one for large ones, one engine."""
+    """The threads of one server: some for small pictures, one for large ones."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.small = Pool("pictures", limits.workers, limits.waiting)
         self.large = Pool("large pictures", 1, limits.large_waiting)
-        self.engine = ThreadPoolExecutor(1, "engine")
 
-    async def preprocess(self, file: bytes, manner: Preprocessing) -> Preprocessed:
-        """Preprocesses one file. Raises Problem: too large, no picture, or too busy."""
-        found = await self.small.run(self.unless_large, file, manner)
-        return found or await self.large.run(in_manner, file, manner)
+    async def read(
+        self, file: bytes, manner: Preprocessing, then: Callable[[Preprocessed], Result]
+    ) -> Result:
+        """Preprocesses one file and goes on with `then`, in one thread.
 
-    def unless_large(self, file: bytes, manner: Preprocessing) -> Preprocessed | None:
-        try:
-            width, height = pictures.open_image(file).size
-        except LenetError as error:
-            raise unreadable(error) from None
-        if width * height > self.limits.pixels:
-            raise Problem(
-                HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-                f"a picture may have {self.limits.pixels:,} pixels, not {width}x{height}",
-            )
-        return None if width * height > self.limits.large_pixels else in_manner(file, manner)
+        Raises:
+            Problem: it is too large or no picture, or too much is waiting.
+        """
+
+        def small() -> Result | None:
+            image = opened(file, self.limits.pixels)
+            large = image.width * image.height > self.limits.large_pixels
+            return None if large else then(prepared(image, manner))
+
+        def large() -> Result:
+            return then(prepared(opened(file, self.limits.pixels), manner))
+
+        return await self.small.run(small) or await self.large.run(large)
 
 
-def in_manner(file: bytes, manner: Preprocessing) -> Preprocessed:
+def opened(file: bytes, pixels: int) -> Image:
+    """The picture in a file, not yet decoded. Raises Problem: it is none, or too large."""
     try:
-        return MANNERS[manner](file)
+        image = pictures.open_image(file)
+    except LenetError as error:
+        raise unreadable(error) from None
+    if image.width * image.height > pixels:
+        raise Problem(
+            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+            f"a picture may have {pixels:,} pixels, not {image.width}x{image.height}",
+        )
+    return image
+
+
+def prepared(image: Image, manner: Preprocessing) -> Preprocessed:
+    """The preprocessed picture. Raises Problem: it is damaged."""
+    try:
+        return MANNERS[manner](image)
     except LenetError as error:
         raise unreadable(error) from None
 
@@ -84,7 +103,7 @@ class Reader:
         self.workers = workers
         self.predictor = Predictor(model)
         scores = scorer(self.predictor.checkpoint, threads=1)
-        self.scores = Batcher(scores, workers.engine, workers.limits.batch)
+        self.scores = Batcher(scores, workers.limits.batch)
         self.model = self.describe()
         self.examples = Examples(self.model.data, scores, self.model.classes)
 
@@ -143,17 +162,21 @@ class Reader:
             raise Problem(HTTPStatus(problem.status_code), which) from None
 
     async def answer(self, file: bytes, asked: Preprocessing) -> schemas.Answer:
-        found = await self.workers.preprocess(file, self.manner(asked))
-        scores = None if found.image is None else await self.scores(found.image)
-        return schemas.Answer.of(self.predictor.answer(found, scores))
+        return await self.workers.read(file, self.manner(asked), self.answer_to)
 
     async def trace(self, file: bytes, asked: Preprocessing) -> schemas.Trace:
         """Reads one picture and tells what every layer answers."""
-        found = await self.workers.preprocess(file, self.manner(asked))
+        return await self.workers.read(file, self.manner(asked), self.trace_of)
+
+    def answer_to(self, found: Preprocessed) -> schemas.Answer:
+        scores = None if found.image is None else self.scores(found.image)
+        return schemas.Answer.of(self.predictor.answer(found, scores))
+
+    def trace_of(self, found: Preprocessed) -> schemas.Trace:
         layers: dict[str, NDArray[np.float32]] = {}
         if found.image is not None:
-            image, loop = found.image, asyncio.get_running_loop()
-            layers = await loop.run_in_executor(self.workers.engine, lambda: self.layers_of(image))
+            with self.scores.turn:
+                layers = self.layers_of(found.image)
         return schemas.Trace(
             model=self.name,
             answer=schemas.Answer.of(self.predictor.answer(found, layers.get("output"))),

@@ -2,7 +2,9 @@
 
 import asyncio
 import ipaddress
+import os
 import socket
+import sys
 import webbrowser
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -17,6 +19,9 @@ from lenet.web import problems
 from lenet.web.application import app
 from lenet.web.limits import Limits
 
+# How long a busy thread keeps the interpreter from the one that talks to the network. Python's 5 ms
+# would be spent at each change of thread that a request needs.
+SWITCH_SECONDS = 0.0005
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
@@ -59,6 +64,7 @@ def serve(
         print("lenet: whoever can reach this machine can ask it", flush=True)
     if open_page:
         webbrowser.open(address)  # the listener is there: the browser waits for the server
+    sys.setswitchinterval(SWITCH_SECONDS)
     try:
         uvicorn.Server(config).run(sockets=[listener])
     except KeyboardInterrupt:  # uvicorn has finished and raises again what stopped it
@@ -68,8 +74,16 @@ def serve(
 def listen(host: str, port: int) -> socket.socket:
     """A socket that listens there. Raises LenetError if the address cannot be had."""
     try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family)
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        # The protocol is named so that asyncio knows it for TCP and sends answers without delay.
+        listener = socket.socket(family, kind, protocol)
+        if os.name == "posix":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen()
+        return listener
     except OverflowError:
         raise LenetError(f"a port is a number from 0 to 65535, not {port}") from None
     except OSError as error:

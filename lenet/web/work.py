@@ -1,8 +1,11 @@
-"""Work off the event loop: a bounded pool for preprocessing, and batches for the engine."""
+"""Work off the event loop: bounded pools of threads, and batches for the engine."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from threading import Lock
 from typing import TypeVar, TypeVarTuple
 
 import numpy as np
@@ -40,49 +43,50 @@ class Pool:
             self.present -= 1
 
 
-class Batcher:
-    """Calls the engine for all images that wait at one time, however many asked.
+@dataclass(eq=False)
+class Waiting:
+    """An image that waits for its scores, or for the reason why there are none."""
 
-    While one call runs, the images that arrive are collected for the next. Nobody waits for
-    others to come: a single image is a batch of one.
+    image: NDArray[np.uint8]
+    answer: NDArray[np.float32] | Exception | None = None
+
+
+class Batcher:
+    """Calls the engine for all images that wait at one time, whichever threads they come from.
+
+    One thread calls at a time. While it does, others queue their images; the first of them whose
+    turn comes calls for all, and the rest find their answers there. Nobody waits for a batch to
+    fill: a single image is a batch of one.
 
     Args:
         scores: uint8 (N, 28, 28) -> float32 (N, classes).
-        thread: where to call it; one thread, so that calls follow each other.
         most: largest N.
     """
 
     def __init__(
-        self,
-        scores: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
-        thread: Executor,
-        most: int,
+        self, scores: Callable[[NDArray[np.uint8]], NDArray[np.float32]], most: int
     ) -> None:
-        self.scores, self.thread, self.most = scores, thread, most
-        self.waiting: list[tuple[NDArray[np.uint8], asyncio.Future[NDArray[np.float32]]]] = []
-        self.calls: asyncio.Task[None] | None = None
+        self.scores, self.most = scores, most
+        self.turn = Lock()
+        self.waiting: deque[Waiting] = deque()
 
-    async def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def __call__(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Scores (classes,) of one image uint8 (28, 28)."""
-        future = asyncio.get_running_loop().create_future()
-        self.waiting.append((image, future))
-        if self.calls is None or self.calls.done():
-            self.calls = asyncio.create_task(self.call())
-        return await future
+        mine = Waiting(image)
+        self.waiting.append(mine)
+        with self.turn:
+            while mine.answer is None:
+                self.call()
+        if isinstance(mine.answer, Exception):
+            raise mine.answer
+        return mine.answer
 
-    async def call(self) -> None:
-        loop = asyncio.get_running_loop()
-        while self.waiting:
-            batch, self.waiting = self.waiting[: self.most], self.waiting[self.most :]
-            images = np.stack([image for image, _ in batch])
-            try:
-                answers = list(await loop.run_in_executor(self.thread, self.scores, images))
-            except Exception as error:  # each who waits is told
-                answers = [error] * len(batch)
-            for (_, future), answer in zip(batch, answers, strict=True):
-                if future.done():  # who asked has left
-                    continue
-                if isinstance(answer, Exception):
-                    future.set_exception(answer)
-                else:
-                    future.set_result(answer)
+    def call(self) -> None:
+        count = min(self.most, len(self.waiting))
+        batch = [self.waiting.popleft() for _ in range(count)]
+        try:
+            answers = list(self.scores(np.stack([waiting.image for waiting in batch])))
+        except Exception as error:  # each who waits is told
+            answers = [error] * count
+        for waiting, answer in zip(batch, answers, strict=True):
+            waiting.answer = answer
