@@ -29,6 +29,7 @@ from lenet.files import write_text
 from lenet.knobs import Knob, knobs, spelled, turned
 from lenet.progress import Progress
 from lenet.recipes import Recipe
+from lenet.runs import Settings
 from lenet.studies import FrozenTrial, Trial, TrialPruned, TrialState
 from lenet.training import (
     choose_device,
@@ -137,16 +138,22 @@ def sweep(
     recipe = dataclasses.replace(recipe, validation=recipe.validation or VALIDATION)
     turns = knobs(vary, recipe)
     dataset = data.load(recipe.data, data_dir).hold_out(recipe.validation)
-    place = choose_device("cpu" if recipe.optimizer == "sdlm" else device)
-    threads = find_world().threads if threads is None else threads
+    settings = Settings(
+        str(choose_device("cpu" if recipe.optimizer == "sdlm" else device)),
+        engine,
+        find_world().threads if threads is None else threads,
+        str(data_dir) if data_dir else None,
+        tensorboard=False,
+        working_dir=str(Path.cwd()),
+    )
     name = study_name(recipe, vary, dataset.checksums)
     folder = Path(out) if out else Path("sweeps") / name
     url = studies.checked_url(storage) if storage else studies.sqlite_url(folder / "study.db")
     begin(folder, Plan(recipe, tuple(vary), trials, storage and studies.without_password(url)))
-    with cpu_threads(threads), studies.database(url, heartbeat) as database:
+    with cpu_threads(settings.threads), studies.database(url, heartbeat) as database:
         study = studies.open_study(database, name, recipe.seed, max(1, recipe.epochs // 4))
         with Progress(f"sweep {name}", trials) as bar:
-            trainer = Trainer(recipe, turns, dataset, place, engine, threads, bar)
+            trainer = Trainer(recipe, turns, dataset, settings, bar)
             try:
                 studies.work(study, database, trials, trainer.train, trainer.tell)
             except KeyboardInterrupt:
@@ -229,13 +236,11 @@ class Trainer:
         base: Recipe,
         turns: Sequence[Knob],
         dataset: data.Dataset,
-        device: torch.device,
-        engine: str,
-        threads: int,
+        settings: Settings,
         bar: Progress,
     ) -> None:
         self.base, self.turns, self.dataset = base, turns, dataset
-        self.device, self.engine, self.threads, self.bar = device, engine, threads, bar
+        self.settings, self.bar = settings, bar
         self.best = "none complete yet"
 
     def train(self, trial: Trial) -> float:
@@ -246,12 +251,14 @@ class Trainer:
             TrialPruned: other trials were better by then.
         """
         recipe = turned(self.base, self.turns, [studies.draw(knob, trial) for knob in self.turns])
+        settings, classes = self.settings, self.dataset.classes
         train, validation = self.dataset.train, self.dataset.test
-        model = initial_network(recipe, len(self.dataset.classes)).to(self.device)
+        device = torch.device(settings.device)
+        model = initial_network(recipe, len(classes)).to(device)
         optimizer = make_optimizer(recipe, model)
         epochs, _ = make_epochs(
-            *(recipe, self.device, self.engine, self.threads, model, optimizer, train),
-            make_teachers(recipe, self.dataset.classes, self.threads),
+            *(recipe, device, settings.engine, settings.threads, model, optimizer, train),
+            make_teachers(recipe, classes, settings),
         )
         error = math.nan
         for epoch in range(1, recipe.epochs + 1):

@@ -69,9 +69,9 @@ def use_batches(isa: str) -> None:
         def work(batch: int, plan=plan, labels=labels, weights=weights, kernels=shared) -> None:
             own = fused.Kernels(plan, 2, isa)
             index = np.arange(batch)
-            maps = np.tile(np.float32([[1, 0.1, 0.5], [0, 1, -3]]), (batch, 1, 1))
+            maps = np.tile(np.array([[1, 0.1, 0.5], [0, 1, -3]], np.float32), (batch, 1, 1))
             knots = np.ones((batch, 2, 7, 7), np.float32)
-            shades = np.tile(np.float32([20, 0.8]), (batch, 1))
+            shades = np.tile(np.array([20, 0.8], np.float32), (batch, 1))
             for step in (kernels.step, own.step):
                 gradients = [np.empty_like(w) for w in weights]
                 step(IMAGES, labels, index, weights, gradients, maps, knots, shades)

@@ -28,7 +28,8 @@ HEADS = ("linear", "rbf")
 IMAGE_SIDES = (16, 1024)  # the kernels read at least so many pixels at once
 MOST_STAGES = MOST_LAYERS = 8
 MOST_CLASSES = 1000
-MOST_VALUES = 2**22  # of one example in one layer, and weights of one layer
+MOST_VALUES = 2**20  # of one example in one layer
+MOST_WEIGHTS = 2**22  # of one layer
 
 # For each set of kernels, the input maps that it reads, for every map that it makes.
 Groups = tuple[tuple[tuple[int, ...], ...], ...]
@@ -190,7 +191,8 @@ def obstacle(plan: Plan) -> str | None:
                 f"of {side}x{side} with padding {stage.padding}"
             )
         values = max(inputs * (side + 2 * stage.padding) ** 2, stage.outputs * convolved**2)
-        if max(values, stage.outputs * inputs * stage.kernel**2) > MOST_VALUES:
+        weights = stage.outputs * inputs * stage.kernel**2
+        if values > MOST_VALUES or weights > MOST_WEIGHTS:
             return f"a convolution to {stage.outputs} maps is too large for the fused kernels"
         if stage.groups is not None:
             read = [maps for group in stage.groups for maps in group]
@@ -200,7 +202,7 @@ def obstacle(plan: Plan) -> str | None:
                 for maps in group
             ):
                 return f"the groups of a convolution do not fit {inputs} to {stage.outputs} maps"
-    if any(inputs * outputs > MOST_VALUES for inputs, outputs in plan.layers):
+    if any(inputs * outputs > MOST_WEIGHTS for inputs, outputs in plan.layers):
         return "a fully connected layer is too large for the fused kernels"
     codes = (10, GLYPH_HEIGHT * GLYPH_WIDTH)
     if plan.head == "rbf" and (plan.classes, *plan.hidden[-1:]) != codes:

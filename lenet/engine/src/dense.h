@@ -78,7 +78,8 @@ static void dense_weight_gradient(const Vector* deltas, int delta_stride, const 
           LENET_UNROLL for (int j = 0; j < vectors; j++)
             sums[i][j] = start ? load(g + i * stride + j * lanes) : Vector{};
         for (int tile = start; tile < end; tile++) {
-          const float* delta = reinterpret_cast<const float*>(deltas + tile * delta_stride + o);
+          const auto* delta = reinterpret_cast<const float*>(
+              deltas + static_cast<long>(tile) * delta_stride + o);
           const float* row = rows + static_cast<long>(tile) * lanes * stride + column;
           for (int lane = 0; lane < lanes; lane++, row += stride) {
             Vector v[vectors];

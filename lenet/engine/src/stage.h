@@ -381,17 +381,17 @@ class WinogradStage final : public Stage {
   static int columns(const StagePlan& plan) { return round_up(plan.side, m); }
 
   void pack_kernels() override {
-    pack_winograd<m>(winograd_, weights_, packed_, plan_.first ? nullptr : static_cast<float*>(transposed_));
+    pack_winograd<m>(winograd_, weights_, packed_,
+                     plan_.first ? nullptr : static_cast<float*>(transposed_));
   }
 
   void add_kernel_gradient(int team, int output, int input, float* gradient) const override {
     for (int row = 0; row < c_.kernel; row++, gradient += c_.kernel) {
-      float transformed[filter<m>.points];
+      Vector transformed[filter<m>.points];
       for (int p = 0; p < filter<m>.points; p++) {
         const int i = winograd_offset(winograd_, p, output, input, row);
-        Vector total = works_[0].gradient[i];
-        for (int thread = 1; thread < team; thread++) total += works_[thread].gradient[i];
-        transformed[p] = sum(total);
+        transformed[p] = works_[0].gradient[i];
+        for (int thread = 1; thread < team; thread++) transformed[p] += works_[thread].gradient[i];
       }
       add_transformed_back<m>(transformed, gradient);
     }

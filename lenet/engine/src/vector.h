@@ -113,9 +113,13 @@ LENET_INLINE Pair gather_pair(const std::uint8_t* bytes, Integers offsets) {
 
 // Sum of the lanes, pairwise.
 LENET_INLINE float sum(Vector v) {
+#if LENET_ISA_AVX512
+  return _mm512_reduce_add_ps(reinterpret_cast<__m512>(v));
+#else
   LENET_UNROLL for (int width = lanes / 2; width > 0; width /= 2)
     LENET_UNROLL for (int i = 0; i < width; i++) v[i] += v[i + width];
   return v[0];
+#endif
 }
 
 // 1 / d to one or two units in the last place: an estimate and one Newton step, where the

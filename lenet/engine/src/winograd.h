@@ -137,14 +137,15 @@ static void pack_winograd(const Winograd& c, const float* weights, float* packed
       }
 }
 
-// Adds G transposed: points -> five weights.
+// Adds G transposed and summed over the lanes: points -> five weights.
 template <int m>
-LENET_INLINE void add_transformed_back(const float* t, float* g) {
+LENET_INLINE void add_transformed_back(const Vector (&t)[filter<m>.points], float* g) {
   constexpr Filter<m> f = filter<m>;
   LENET_UNROLL for (int j = 0; j < f.kernel; j++) {
-    double sum = 0.0;
-    LENET_UNROLL for (int p = 0; p < f.points; p++) sum += f.weights[p][j] * t[p];
-    g[j] += static_cast<float>(sum);
+    Vector total = {};
+    LENET_UNROLL for (int p = 0; p < f.points; p++)
+      total += static_cast<float>(f.weights[p][j]) * t[p];
+    g[j] += sum(total);
   }
 }
 
