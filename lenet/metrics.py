@@ -253,32 +253,31 @@ def reliability(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -
 
 
 def fit_temperature(scores: ArrayLike, labels: ArrayLike) -> float:
-    """The temperature T with the smallest cross-entropy of softmax(scores / T).
+    """The temperature T at which the answers claim as much as they achieve.
 
-    The cross-entropy is convex in 1 / T, and its slope there is the mean of the score expected
-    under softmax(scores / T) minus the score of the right class: its sign is bisected. Scores
-    must be of images that were not trained on (Guo et al. 2017, section 4.2).
+    With it the mean probability of the answers, softmax(scores / T), is the share that is right
+    (Clarte, Loureiro, Krzakala and Zdeborova 2023, "Expectation consistency for calibration of
+    neural networks"); found by bisection, as a higher T makes every answer less probable. The
+    scores must be of images that were not trained on.
 
     Raises:
-        LenetError: as `report`, or no temperature in `TEMPERATURES` is best, because all answers
-            are right or they are no better than chance.
+        LenetError: as `report`, or there is no such temperature in `TEMPERATURES`: all answers
+            are right, or they are no better than chance.
     """
     found, labels = checked(scores, labels)
-    gaps = found - found.max(1, keepdims=True)
-    right = gaps[np.arange(len(labels)), labels]
+    right = float((found.argmax(1) == labels).mean())
 
-    def too_hot(temperature: float) -> bool:
-        expected = (softmax(gaps / temperature) * gaps).sum(1)
-        return float((expected - right).mean()) < 0
+    def claimed(temperature: float) -> float:
+        return float(softmax(found / temperature).max(1).mean())
 
     low, high = TEMPERATURES
-    if not right.any() or too_hot(low):
-        raise LenetError("no temperature is best for these scores: all answers are right")
-    if not too_hot(high):
-        raise LenetError("no temperature is best for these scores: they are no better than chance")
+    if not claimed(high) < right < min(claimed(low), 1.0):
+        raise LenetError(
+            f"no temperature makes these answers claim that {right:.1%} of them are right"
+        )
     while high / low > 1 + 1e-12:
         middle = (low * high) ** 0.5
-        low, high = (low, middle) if too_hot(middle) else (middle, high)
+        low, high = (middle, high) if claimed(middle) > right else (low, middle)
     return (low * high) ** 0.5
 
 
