@@ -367,7 +367,7 @@ def test_at_the_temperature_answers_claim_what_they_achieve(stretch):
     def excess(temperature):
         return special.softmax(scores / temperature, axis=1).max(axis=1).mean() - right
 
-    expected = optimize.brentq(excess, 1e-3, 1e3, rtol=1e-12)
+    expected = optimize.brentq(excess, 1e-3, 1e3, rtol=np.float64(1e-12))
     found = metrics.fit_temperature(scores, labels)
     assert found == pytest.approx(expected, rel=1e-9)
     report = metrics.report(scores, labels, DIGITS, found)
