@@ -109,7 +109,7 @@ class Distortion:
 
 def knot_count(side: int) -> int:
     """Knots along each side of an image, so that four reach every pixel."""
-    return math.ceil((side - 1) / KNOT_SPACING) + 3
+    return (side - 1) // KNOT_SPACING + 4
 
 
 def spline_basis(side: int) -> NDArray[np.float32]:

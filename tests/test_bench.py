@@ -28,7 +28,7 @@ def small(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = data.Dataset("fashion-mnist", task.train, task.train, tuple("abcdefghij"), {})
     monkeypatch.setattr(data, "load", lambda *_: dataset)
     monkeypatch.setattr(bench, "EXAMPLES", 64)
-    monkeypatch.setattr(bench, "PATTERNS", 8)
+    monkeypatch.setattr(bench, "PASS", 8)
     monkeypatch.setattr(bench, "MATRIX", 64)
     monkeypatch.setattr(bench, "CALL_SECONDS", 0.01)
 

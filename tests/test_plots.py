@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -472,10 +473,12 @@ def test_reliability_diagram_has_every_bin_that_is_not_empty():
     upper, lower = figure.axes
     assert "one" in upper.get_title()
     assert f"{found.ece:.2%}" in upper.get_title()
-    points = upper.containers[0].lines[0].get_xydata()
+    bars: Any = upper.containers[0]
+    points = bars.lines[0].get_xydata()
     used = [i for i, count in enumerate(found.count) if count]
     np.testing.assert_allclose(points, [(found.probability[i], found.accuracy[i]) for i in used])
-    assert [bar.get_height() for bar in lower.patches] == list(found.count)
+    heights: list[Any] = list(lower.patches)
+    assert [bar.get_height() for bar in heights] == list(found.count)
     for name, (low, high) in {"low": (0.0, 0.2775), "high": (0.7225, 1.0)}.items():
         share = float(name == "high")  # none or all of ten: what tables of Wilson's interval say
         ends = plots.wilson(np.array([share]), np.array([10.0]))
@@ -488,7 +491,7 @@ def test_corrupted_images_stand_in_rows():
     images, _, _ = some_answers(count=6)
     rows = {"none": images[:3], "shot_noise": images[3:]}
     (axes,) = plots.corrupted_images(rows, {"shot_noise": 0.1234}, "title").axes
-    sheet = axes.images[0].get_array()
+    sheet = np.asarray(axes.images[0].get_array())
     assert sheet.shape == (2 * 32, 3 * 32)
     np.testing.assert_array_equal(sheet[34:62, 2:30], images[3])
     np.testing.assert_array_equal(sheet[2:30, 66:94], images[2])
@@ -504,7 +507,8 @@ def test_corrupted_images_stand_in_rows():
 def test_importances_are_bars() -> None:
     figure = plots.importances({"lr": 0.7, "activation": 0.3}, "x")
     (axes,) = figure.axes
-    assert [bar.get_width() for bar in axes.patches] == [0.7, 0.3]
+    bars: list[Any] = list(axes.patches)
+    assert [bar.get_width() for bar in bars] == [0.7, 0.3]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["lr", "activation"]
     assert [text.get_text() for text in axes.texts] == ["70%", "30%"]
 
@@ -518,7 +522,8 @@ def test_parallel_coordinates() -> None:
     ]
     figure = plots.parallel_coordinates(axes, [0.04, 0.01, None, 0.02], "x")
     (drawn,) = figure.axes
-    lines = [np.asarray(line.get_ydata()) for line in drawn.lines if len(line.get_ydata()) == 4]
+    trials: list[Any] = [line for line in drawn.lines if np.size(line.get_ydata()) == 4]
+    lines = [np.asarray(line.get_ydata()) for line in trials]
     stopped, worst, middle, best = lines
     np.testing.assert_allclose(stopped[:2], [0.5, 1])
     np.testing.assert_allclose(worst[[0, 1, 3]], [0, 0, 1], atol=1e-12)
@@ -526,7 +531,7 @@ def test_parallel_coordinates() -> None:
     np.testing.assert_allclose(best[[0, 1, 3]], [1, 0.5, 0], atol=1e-12)
     assert np.isnan(stopped[3])
     assert stopped[2] < 0.5 and worst[2] < 0.5 < middle[2] and best[2] > 0.5
-    colors = [line.get_color() for line in drawn.lines if len(line.get_ydata()) == 4]
+    colors = [line.get_color() for line in trials]
     assert colors[0] == plots.LINE and colors[3] == plots.ORANGE
     assert sum(colors[1]) > sum(colors[2])  # paler
     words = [text.get_text() for text in drawn.texts]
@@ -538,5 +543,5 @@ def test_parallel_coordinates() -> None:
 def test_parallel_coordinates_of_one_trial() -> None:
     """Equal values stand in the middle; an error of 0 has no logarithm."""
     figure = plots.parallel_coordinates([plots.Coordinate("lr", [0.1], log=True)], [0.0], "x")
-    line = next(line for line in figure.axes[0].lines if len(line.get_ydata()) == 2)
+    line = next(line for line in figure.axes[0].lines if np.size(line.get_ydata()) == 2)
     np.testing.assert_allclose(np.asarray(line.get_ydata()), [0.5, 0.5])

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lenet.commands import parse
@@ -114,6 +114,7 @@ def test_json_round_trip_of_every_field(name: str, tmp_path: Path) -> None:
     assert Recipe.from_file(tmp_path / "r.json") == recipe
 
 
+@settings(deadline=None)
 @given(lr=st.floats(1e-300, 1e299), shift=st.floats(0, 1e299), seed=st.integers(0, 2**32 - 1))
 def test_json_keeps_every_bit(lr: float, shift: float, seed: int) -> None:
     recipe = Recipe(lr=lr, shift=shift, seed=seed)

@@ -125,7 +125,7 @@ def interrupt_after(
     done = 0
 
     class Interrupting(epochs.Watch):
-        def __call__(self, examples: int, loss: Any, right: Any) -> None:
+        def __call__(self, examples: int, loss: Any = None, right: Any = None) -> None:
             nonlocal done
             done += 1
             if done > steps:
@@ -307,7 +307,9 @@ class RecordingStep:
         self.index: list[np.ndarray] = []
         self.maps: list[Any] = []
 
-    def __call__(self, index: np.ndarray, warps: Any, targets: Any) -> tuple[float, int]:
+    def __call__(
+        self, index: np.ndarray, warps: Any = None, targets: Any = None
+    ) -> tuple[float, int]:
         self.index.append(index)
         self.maps += warps.maps.tolist()
         return 1.0, 0

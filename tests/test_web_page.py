@@ -25,6 +25,7 @@ CHROMIUM = (
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
 
 Scheme = Literal["light", "dark"]
+sync_api.expect.set_options(timeout=20_000)  # the machine may be busy
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 SEVEN = [[(0.28, 0.22), (0.72, 0.22), (0.45, 0.82)]]
 ONE = [[(0.5, 0.15), (0.5, 0.85)]]
@@ -79,12 +80,12 @@ def opened(browser: sync_api.Browser, url: str) -> Iterator[Callable[..., sync_a
 
 
 def answer_is(page: sync_api.Page, label: str) -> None:
-    sync_api.expect(page.locator("#label")).to_have_text(label, timeout=20_000)
+    sync_api.expect(page.locator("#label")).to_have_text(label)
 
 
 def choose(page: sync_api.Page, model: str) -> None:
     page.locator(f'#models input[value="{model}"]').check(force=True)
-    sync_api.expect(page).to_have_title(f"{model}: watch a network read", timeout=20_000)
+    sync_api.expect(page).to_have_title(f"{model}: watch a network read")
 
 
 def draw(page: sync_api.Page, strokes: list[list[tuple[float, float]]]) -> None:
@@ -226,7 +227,7 @@ def test_test_images_and_mistakes(
     page = opened()
     choose(page, trained.path.name)
     page.click("#random")
-    sync_api.expect(page.locator("#truth")).to_contain_text("The test set says", timeout=20_000)
+    sync_api.expect(page.locator("#truth")).to_contain_text("The test set says")
     assert not page.locator("#prepare").is_checked()  # as it is
     page.click("#mistakes")
     buttons = page.locator("#hardest-list button")

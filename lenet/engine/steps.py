@@ -96,11 +96,12 @@ class FusedStep:
         warps: Warps | None = None,
         targets: NDArray[np.float32] | None = None,
     ) -> tuple[float, int]:
-        distortions = (None,) * 3 if warps is None else (warps.maps, warps.knots, warps.shades)
         return self.kernels.step(
             *(self.images, self.labels, index, self.weights, self.gradients),
-            *distortions,
-            targets,
+            maps=None if warps is None else warps.maps,
+            knots=None if warps is None else warps.knots,
+            shades=None if warps is None else warps.shades,
+            targets=targets,
         )
 
     def scores(self, model: Network, images: NDArray[np.uint8]) -> NDArray[np.float32]:

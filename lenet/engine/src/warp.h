@@ -10,8 +10,8 @@ namespace lenet {
 // the centre of the image. Such a spline smooths like a Gaussian of 7 / sqrt(3) = 4.04 pixels.
 constexpr int knot_spacing = 7;
 
-// Knots along each side of an image.
-constexpr int warp_knots(int side) { return (side - 1 + knot_spacing - 1) / knot_spacing + 3; }
+// Knots along each side of an image, so that four reach every pixel.
+constexpr int warp_knots(int side) { return (side - 1) / knot_spacing + 4; }
 
 // How images are distorted, an entry for each: out(p) = a + b image(A p + t + d(p)), with
 // coordinates (x, y) in pixels about the centre.

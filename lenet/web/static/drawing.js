@@ -4,7 +4,7 @@ import { inkPixel, sized } from "./colours.js";
 
 const SIDE = 280; // of the drawing, in its own units
 const PEN = 22; // width of a stroke, in the same units
-const SENT = 196; // pixels of a drawing as it is sent: seven for each of the network's 28
+const SENT = 140; // pixels of a drawing as it is sent: five for each of the network's 28
 const SENT_PICTURE = 448; // the same for a picture that was uploaded
 const FIELD = 28;
 const THICKEST = 0.045; // of the side: what the slider adds to each side of a stroke

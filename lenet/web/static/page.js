@@ -11,7 +11,8 @@ const percent = (share) => (share > 0.9995 && share < 1 ? ">99.9%" : `${(100 * s
 
 let model = null; // what is chosen, with its weights
 let found = null; // the last trace
-let asking = null; // the question that is on its way: { finished }
+let underWay = 0; // questions
+let latest = null; // the last of them: { finished }
 let waiting = null; // what to ask next: only the latest
 let pointerUp = null; // when the pen was lifted, until the page shows it
 
@@ -31,31 +32,38 @@ function changed(finished) {
 /** Called when the pen is lifted where it was: nothing has changed, but now it is finished. */
 function lifted() {
   pointerUp ??= performance.now();
-  if (asking && !waiting) asking.finished = true;
-  else if (waiting) waiting.finished = true;
+  if (waiting) ask(true);
+  else if (latest) latest.finished = true;
   else shown();
 }
 
-/** Asks about the drawing as it is now; while an answer is awaited, only the latest waits. */
+/**
+ * Asks about the drawing as it is now. While an answer is awaited only the latest drawing waits;
+ * a finished one does not: two questions may be under way.
+ */
 function ask(finished) {
   waiting = { finished: finished || Boolean(waiting?.finished) };
-  if (!asking) askNext();
+  if (underWay === 0 || (waiting.finished && underWay === 1)) askNext();
 }
 
 async function askNext() {
+  underWay += 1;
   while (waiting && model) {
-    asking = waiting;
+    const question = waiting;
     waiting = null;
+    latest = question;
     const { name } = model;
     try {
       const trace = drawing.empty ? null : await follow(name);
-      if (name === model.name) show(trace, asking.finished);
+      // An answer to an older question that comes late is not shown.
+      if (name === model.name && question === latest) show(trace, question.finished);
       say("");
     } catch (error) {
       say(error.message);
     }
+    if (question === latest) latest = null;
   }
-  asking = null;
+  underWay -= 1;
 }
 
 /** Sends the drawing and gives its trace, with where the sent picture lies on the canvas. */
