@@ -319,10 +319,10 @@ report = studies.Trial.report
 
 def report_and_be_killed(trial, error, epoch):
     report(trial, error, epoch)
-    if epoch == 2:  # when the other process is in the middle of a trial, too
-        while sum(t.state.name == "RUNNING" and 1 in t.intermediate_values
-                  for t in trial.study.get_trials()) < 2:
-            time.sleep(0.5)
+    if epoch == 2:  # and when the other process has had an epoch of a trial, too
+        while not any(t.number != trial.number and t.intermediate_values
+                      for t in trial.study.get_trials()):
+            time.sleep(0.1)
         os.kill(os.getpid(), signal.SIGKILL)
 
 studies.Trial.report = report_and_be_killed
