@@ -72,9 +72,9 @@ def use_batches(isa: str) -> None:
             maps = np.tile(np.array([[1, 0.1, 0.5], [0, 1, -3]], np.float32), (batch, 1, 1))
             knots = np.ones((batch, 2, 7, 7), np.float32)
             shades = np.tile(np.array([20, 0.8], np.float32), (batch, 1))
-            for step in (kernels.step, own.step):
-                gradients = [np.empty_like(w) for w in weights]
-                step(IMAGES, labels, index, weights, gradients, maps, knots, shades)
+            for some in (kernels, own):
+                parameters = some.parameters(weights, [np.empty_like(w) for w in weights])
+                some.step(IMAGES, labels, index, parameters, maps, knots, shades)
                 kernels.scores(IMAGES[:batch], weights)
                 fused.warp(IMAGES, index, maps, knots, shades, 2)
 
