@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from lenet import engine, metrics, plots
 from lenet.checkpoint import Checkpoint, restore
-from lenet.corruptions import CORRUPTIONS, corrupt
 from lenet.data import Split
 from lenet.engine.single import SingleImage, unsupported
 from lenet.errors import LenetError
@@ -181,6 +180,8 @@ def temperature(model: "Network | Checkpoint") -> float:
 
 def robustness(score: Scorer, split: Split) -> dict[str, float]:
     """Corruption -> error, 0..1, on the split's images under each of `lenet.corruptions`."""
+    from lenet.corruptions import CORRUPTIONS, corrupt
+
     errors = {}
     with Progress("corruptions", len(CORRUPTIONS)) as bar:
         for name in CORRUPTIONS:
@@ -192,6 +193,8 @@ def robustness(score: Scorer, split: Split) -> dict[str, float]:
 
 def draw_corruptions(folder: Path, errors: dict[str, float], split: Split, name: str) -> Path:
     """Draws the split's first images under each corruption, with its error; returns the file."""
+    from lenet.corruptions import corrupt
+
     few = split.images[:SHOWN]
     images = {"none": few, **{name: corrupt(few, name) for name in errors}}
     title = f"{name} under corruptions: mean error {np.mean([*errors.values()]):.2%}"
