@@ -59,8 +59,8 @@ class Distortion:
             networks", 2003). Its smoothness is that of noise under a Gaussian of 4.04 pixels.
         paper: with probability 1/2 paper becomes darker, by up to this share of full ink.
         fade: the same images lose up to this share of the contrast of ink to paper.
-        noise: with probability 1/2, up to this share of the pixels, drawn uniformly, becomes 0 or
-            255, as often the one as the other.
+        noise: up to this share of the same images' pixels becomes 0 or 255, as often the one as
+            the other.
     """
 
     shift: float = 0.0
@@ -97,8 +97,11 @@ class Distortion:
         maps[:, 1, 1] = cos * flatten
         maps[:, :, 2] = -maps[:, :, 0] * right[:, None] - maps[:, :, 1] * down[:, None]
         knots = self.draw_knots(count, side, generator) if self.elastic else None
-        shades = self.draw_shades(count, generator) if self.paper or self.fade else None
-        noise = self.draw_noise(count, generator) if self.noise else None
+        if not (self.paper or self.fade or self.noise):
+            return Warps(maps, knots)
+        spoilt = generator.integers(0, 2, count)
+        shades = self.draw_shades(spoilt, generator) if self.paper or self.fade else None
+        noise = self.draw_noise(spoilt, generator) if self.noise else None
         return Warps(maps, knots, shades, noise)
 
     def draw_knots(
@@ -110,15 +113,18 @@ class Distortion:
         knots *= np.float32(self.elastic * math.sqrt(12 / SPLINE_VARIANCE))
         return knots
 
-    def draw_shades(self, count: int, generator: np.random.Generator) -> NDArray[np.float32]:
-        chosen = generator.integers(0, 2, count)
-        paper = chosen * generator.uniform(0, self.paper, count)
-        contrast = (1 - paper) * (1 - chosen * generator.uniform(0, self.fade, count))
+    def draw_shades(
+        self, spoilt: NDArray[np.int64], generator: np.random.Generator
+    ) -> NDArray[np.float32]:
+        paper = spoilt * generator.uniform(0, self.paper, len(spoilt))
+        contrast = (1 - paper) * (1 - spoilt * generator.uniform(0, self.fade, len(spoilt)))
         return np.stack([255 * paper, contrast], axis=1).astype(np.float32)
 
-    def draw_noise(self, count: int, generator: np.random.Generator) -> NDArray[np.int64]:
-        seeds = generator.integers(0, 2**32, count)
-        shares = generator.integers(0, 2, count) * generator.uniform(0, self.noise, count)
+    def draw_noise(
+        self, spoilt: NDArray[np.int64], generator: np.random.Generator
+    ) -> NDArray[np.int64]:
+        seeds = generator.integers(0, 2**32, len(spoilt))
+        shares = spoilt * generator.uniform(0, self.noise, len(spoilt))
         return np.stack([seeds, (CERTAIN * shares).astype(np.int64)], axis=1)
 
 

@@ -109,7 +109,7 @@ class Recipe:
     fade: float = 0.0
     """Distortion: at the same times, take up to this share of the contrast away."""
     noise: float = 0.0
-    """Distortion: one time in two, make up to this share of the pixels paper or full ink."""
+    """Distortion: at the same times, make up to this share of the pixels paper or full ink."""
     copies: int = 0
     """Distort the training set in so many ways, used in turn; 0 for new ways in every epoch."""
 
