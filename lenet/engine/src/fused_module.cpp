@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "cpu.h"
 #include "fused.h"
 #include "thread_pool.h"
 #include "warp.h"
@@ -36,16 +37,10 @@ struct InstructionSet {
 std::vector<InstructionSet> instruction_sets() {
   std::vector<InstructionSet> sets;
 #if LENET_HAS_AVX512
-  __builtin_cpu_init();
-  sets.push_back({"avx512",
-                  __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-                      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-                      __builtin_cpu_supports("fma"),
-                  avx512::create, avx512::prepare_warp, avx512::warp});
+  sets.push_back({"avx512", has_avx512(), avx512::create, avx512::prepare_warp, avx512::warp});
 #endif
 #if LENET_HAS_AVX2
-  sets.push_back({"avx2", __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"),
-                  avx2::create, avx2::prepare_warp, avx2::warp});
+  sets.push_back({"avx2", has_avx2(), avx2::create, avx2::prepare_warp, avx2::warp});
 #endif
   sets.push_back({"portable", true, portable::create, portable::prepare_warp, portable::warp});
   return sets;
