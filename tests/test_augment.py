@@ -146,6 +146,9 @@ def test_same_generator_same_warps():
     assert other.noise is None
     for name in ("maps", "knots", "shades"):
         np.testing.assert_array_equal(vars(other)[name], vars(first)[name])
+    many = noisy.draw(1000, 28, np.random.default_rng(4))
+    assert many.shades is not None and many.noise is not None
+    np.testing.assert_array_equal(many.shades[:, 1] < 1, many.noise[:, 1] > 0)  # the same images
 
 
 def unmoved(noise: list[list[int]]) -> Warps:
