@@ -280,7 +280,9 @@ def test_targets_of_teachers(distillation: float, temperature: float) -> None:
 
 
 @pytest.mark.parametrize("isa", fused.instruction_sets())
-@pytest.mark.parametrize("options", [{}, {"elastic": 1.0}, {"paper": 0.2, "fade": 0.5}])
+@pytest.mark.parametrize(
+    "options", [{}, {"elastic": 1.0}, {"paper": 0.2, "fade": 0.5, "noise": 1.0}]
+)
 def test_distortions_are_those_of_warp(isa: str, options: dict[str, float]) -> None:
     for change in ({}, {"image_size": 20}, {"input_size": 32, "padding": 0}):
         size = change.pop("image_size", 28)
@@ -294,10 +296,10 @@ def test_distortions_are_those_of_warp(isa: str, options: dict[str, float]) -> N
         )
         weights = random_weights(0, plan)
         inside, before = ([np.empty(s, np.float32) for s in plan.shapes] for _ in range(2))
-        distortions = (warps.maps, warps.knots, warps.shades)
-        first = step.step(images, labels, index, step.parameters(weights, inside), *distortions)
+        distortions = vars(warps)
+        first = step.step(images, labels, index, step.parameters(weights, inside), **distortions)
         # As `warp` uses the best instruction set, another may round a pixel the other way.
-        warped = fused.warp(images, index, *distortions)
+        warped = fused.warp(images, index, **distortions)
         second = step.step(warped, labels[index], np.arange(37), step.parameters(weights, before))
         assert first == pytest.approx(second, rel=1e-5)
         for one, two in zip(inside, before, strict=True):
