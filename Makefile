@@ -22,14 +22,19 @@ check: .venv/developer
 bench: .venv/installed
 	$(BIN)/lenet bench train
 
-.venv/installed: pyproject.toml constraints.txt CMakeLists.txt $(wildcard lenet/engine/src/*)
-	test -x $(BIN)/pip || $(PYTHON) -m venv --clear .venv
-	$(BIN)/pip install --constraint constraints.txt --editable .
+SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(wildcard lenet/engine/src/*)
+INSTALL := $(BIN)/pip install --constraint constraints.txt --editable
+
+.venv/installed: $(SOURCES) | $(BIN)/pip
+	$(INSTALL) .
 	touch $@
 
-.venv/developer: .venv/installed
-	$(BIN)/pip install --constraint constraints.txt --editable '.[onnx,postgresql,sweep,tensorboard,web]' $(DEVELOPMENT)
-	touch $@
+.venv/developer: $(SOURCES) | $(BIN)/pip
+	$(INSTALL) '.[onnx,postgresql,sweep,tensorboard,web]' $(DEVELOPMENT)
+	touch .venv/installed $@
+
+$(BIN)/pip:
+	$(PYTHON) -m venv --clear .venv
 
 clean:
 	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import tyro
 
-from lenet.recipes import RECIPES
+from lenet.recipes import RECIPES, Recipe, find
 
 if TYPE_CHECKING:
     from lenet.metrics import Report
@@ -26,6 +26,13 @@ def parse(kind: type[Flags], usage: str, flags: list[str], default: Flags | None
         default=tyro.MISSING_NONPROP if default is None else default,
         config=(tyro.conf.FlagCreatePairsOff,),
     )
+
+
+def leading_recipe(flags: list[str]) -> tuple[Recipe | None, list[str]]:
+    """The recipe that the flags begin with, if any, and the other flags."""
+    if flags and not flags[0].startswith("-"):
+        return find(flags[0]), flags[1:]
+    return None, flags
 
 
 def find_network(name: str) -> "Network":

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Literal
 
 from tyro.conf import OmitArgPrefixes, UseAppendAction
 
-from lenet.commands import parse, print_rows
+from lenet.commands import leading_recipe, parse, print_rows
 from lenet.errors import LenetError
-from lenet.recipes import RECIPES, Recipe, find
+from lenet.recipes import RECIPES, Recipe
 
 if TYPE_CHECKING:
     from lenet.sweep import Result
@@ -68,10 +68,8 @@ class SweepFlags:
 
 
 def run(flags: list[str]) -> int:
-    recipe, named = RECIPES["mnist"], False
-    if flags and not flags[0].startswith("-"):
-        name, *flags = flags
-        recipe, named = find(name), True
+    named, flags = leading_recipe(flags)
+    recipe = named or RECIPES["mnist"]
     asked = parse(SweepFlags, "sweep [RECIPE]", flags, SweepFlags(recipe))
     if asked.resume and (named or asked.vary or asked.out or asked.recipe != recipe):
         raise LenetError(

@@ -7,9 +7,9 @@ from typing import Literal
 
 from tyro.conf import OmitArgPrefixes
 
-from lenet.commands import parse, print_report
+from lenet.commands import leading_recipe, parse, print_report
 from lenet.errors import LenetError
-from lenet.recipes import RECIPES, Recipe, find
+from lenet.recipes import RECIPES, Recipe
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,8 @@ class TrainFlags:
 
 
 def run(flags: list[str]) -> int:
-    recipe, named = RECIPES["mnist"], False
-    if flags and not flags[0].startswith("-"):
-        name, *flags = flags
-        recipe, named = find(name), True
+    named, flags = leading_recipe(flags)
+    recipe = named or RECIPES["mnist"]
     asked = parse(TrainFlags, "train [RECIPE]", flags, TrainFlags(recipe))
     alone = TrainFlags(recipe, resume=asked.resume, json=asked.json)
     if asked.resume and (named or asked != alone):

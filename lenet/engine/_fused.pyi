@@ -11,6 +11,7 @@ def warp(
     maps: NDArray[np.float32],
     knots: NDArray[np.float32] | None,
     shades: NDArray[np.float32] | None,
+    noise: NDArray[np.int64] | None,
     out: NDArray[np.uint8],
     threads: int,
 ) -> None: ...
@@ -31,6 +32,7 @@ class FusedStep:
         maps: NDArray[np.float32] | None,
         knots: NDArray[np.float32] | None,
         shades: NDArray[np.float32] | None,
+        noise: NDArray[np.int64] | None,
         targets: NDArray[np.float32] | None,
     ) -> tuple[float, int]: ...
     def scores(

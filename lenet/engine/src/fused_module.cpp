@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "cpu.h"
 #include "fused.h"
 #include "thread_pool.h"
 #include "warp.h"
@@ -36,16 +37,10 @@ struct InstructionSet {
 std::vector<InstructionSet> instruction_sets() {
   std::vector<InstructionSet> sets;
 #if LENET_HAS_AVX512
-  __builtin_cpu_init();
-  sets.push_back({"avx512",
-                  __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
-                      __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-                      __builtin_cpu_supports("fma"),
-                  avx512::create, avx512::prepare_warp, avx512::warp});
+  sets.push_back({"avx512", has_avx512(), avx512::create, avx512::prepare_warp, avx512::warp});
 #endif
 #if LENET_HAS_AVX2
-  sets.push_back({"avx2", __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"),
-                  avx2::create, avx2::prepare_warp, avx2::warp});
+  sets.push_back({"avx2", has_avx2(), avx2::create, avx2::prepare_warp, avx2::warp});
 #endif
   sets.push_back({"portable", true, portable::create, portable::prepare_warp, portable::warp});
   return sets;
@@ -65,11 +60,13 @@ using Gradient = nb::ndarray<float, nb::c_contig, nb::device::cpu>;
 using Maps = nb::ndarray<const float, nb::shape<-1, 2, 3>, nb::c_contig, nb::device::cpu>;
 using Knots = nb::ndarray<const float, nb::shape<-1, 2, -1, -1>, nb::c_contig, nb::device::cpu>;
 using Shades = nb::ndarray<const float, nb::shape<-1, 2>, nb::c_contig, nb::device::cpu>;
+using Noise = nb::ndarray<const std::int64_t, nb::shape<-1, 2>, nb::c_contig, nb::device::cpu>;
 using Targets = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
 // Pointers to the distortions of `count` images of that side, after a look at their shapes.
 Distortions read_distortions(const std::optional<Maps>& maps, const std::optional<Knots>& knots,
-                             const std::optional<Shades>& shades, std::size_t count, int side) {
+                             const std::optional<Shades>& shades,
+                             const std::optional<Noise>& noise, std::size_t count, int side) {
   if (maps && maps->shape(0) != count)
     throw nb::value_error("maps must have one entry for each number of index");
   const auto grid = static_cast<std::size_t>(warp_knots(side));
@@ -85,8 +82,15 @@ Distortions read_distortions(const std::optional<Maps>& maps, const std::optiona
     if (!(paper >= 0.0f && paper <= 255.0f && ink >= 0.0f && ink < 255.5f))
       throw nb::value_error("shades must keep 0 and 255 in 0..255");
   }
+  if (noise && (!maps || noise->shape(0) != count))
+    throw nb::value_error("noise must come with maps and have one entry for each");
+  for (std::size_t i = 0; noise && i < count; i++) {
+    const std::int64_t seed = (*noise)(i, 0), chance = (*noise)(i, 1);
+    if (seed < 0 || seed >> 32 || chance < 0 || chance > std::int64_t{1} << 31)
+      throw nb::value_error("noise must have seeds below 2^32 and chances of 0 to 2^31");
+  }
   return {maps ? maps->data() : nullptr, knots ? knots->data() : nullptr,
-          shades ? shades->data() : nullptr};
+          shades ? shades->data() : nullptr, noise ? noise->data() : nullptr};
 }
 
 // Refuses numbers of images that are not there.
@@ -259,6 +263,7 @@ class FusedStep {
                               const Parameters& parameters, const std::optional<Maps>& maps,
                               const std::optional<Knots>& knots,
                               const std::optional<Shades>& shades,
+                              const std::optional<Noise>& noise,
                               const std::optional<Targets>& targets) {
     check_images(images);
     if (labels.shape(0) != images.shape(0))
@@ -279,7 +284,8 @@ class FusedStep {
                                std::to_string(number) + " is not from 0 to " +
                                std::to_string(plan_.classes - 1)).c_str());
     }
-    const Distortions distortions = read_distortions(maps, knots, shades, size, plan_.image_size);
+    const Distortions distortions =
+        read_distortions(maps, knots, shades, noise, size, plan_.image_size);
     check_sizes(parameters.sizes);
 
     const nb::gil_scoped_release release;
@@ -332,10 +338,10 @@ class FusedStep {
 
 using Pictures = nb::ndarray<std::uint8_t, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
 
-// out[i] = images[index[i]] distorted by maps[i], knots[i] and shades[i].
+// out[i] = images[index[i]] distorted by maps[i], knots[i], shades[i] and noise[i].
 void warp_images(const Images& images, const Numbers& index, const Maps& maps,
                  const std::optional<Knots>& knots, const std::optional<Shades>& shades,
-                 const Pictures& out, int threads) {
+                 const std::optional<Noise>& noise, const Pictures& out, int threads) {
   const std::size_t count = index.shape(0), side = images.shape(1);
   if (images.shape(2) != side || side < 1 || side > 1024)
     throw nb::value_error("images must be square, with sides of 1 to 1024");
@@ -354,8 +360,8 @@ void warp_images(const Images& images, const Numbers& index, const Maps& maps,
     InstructionSet set;
   };
   Work work = {images.data(), index.data(),
-               read_distortions(maps, knots, shades, count, static_cast<int>(side)), out.data(),
-               static_cast<long>(count), static_cast<int>(side), threads, {}};
+               read_distortions(maps, knots, shades, noise, count, static_cast<int>(side)),
+               out.data(), static_cast<long>(count), static_cast<int>(side), threads, {}};
   for (const auto& set : instruction_sets())
     if (set.available && !work.set.warp) work.set = set;
 
@@ -381,7 +387,8 @@ NB_MODULE(_fused, m) {
   m.def("instruction_sets", &lenet::available_instruction_sets);
   m.def("warp", &lenet::warp_images, nb::arg("images").noconvert(), nb::arg("index").noconvert(),
         nb::arg("maps").noconvert(), nb::arg("knots").noconvert().none(),
-        nb::arg("shades").noconvert().none(), nb::arg("out").noconvert(), nb::arg("threads"));
+        nb::arg("shades").noconvert().none(), nb::arg("noise").noconvert().none(),
+        nb::arg("out").noconvert(), nb::arg("threads"));
   nb::class_<lenet::Parameters>(m, "Parameters")
       .def(nb::init<std::vector<lenet::Weight>, std::vector<lenet::Gradient>>(),
            nb::arg("weights").noconvert(), nb::arg("gradients").noconvert());
@@ -391,7 +398,7 @@ NB_MODULE(_fused, m) {
            nb::arg("labels").noconvert(), nb::arg("index").noconvert(), nb::arg("parameters"),
            nb::arg("maps").noconvert().none(),
            nb::arg("knots").noconvert().none(), nb::arg("shades").noconvert().none(),
-           nb::arg("targets").noconvert().none())
+           nb::arg("noise").noconvert().none(), nb::arg("targets").noconvert().none())
       .def("scores", &lenet::FusedStep::scores, nb::arg("images").noconvert(),
            nb::arg("weights").noconvert(), nb::arg("scores").noconvert());
 }
