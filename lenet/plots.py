@@ -220,6 +220,7 @@ def reliability_diagram(found: Mapping[str, Reliability], title: str) -> "Figure
     for upper, lower, (name, reliability) in zip(*rows, found.items(), strict=True):
         upper.set_title(f"{name}\nexpected calibration error {reliability.ece:.2%}", **SMALL)
         draw_reliability(upper, lower, reliability)
+    rows[1, 0].set_ylim(bottom=0.5)  # of all columns, so not before the last has its bars
     rows[0, 0].set_ylabel("share right", color=INK)
     rows[1, 0].set_ylabel("answers", color=INK)
     figure.supxlabel("probability of the answer", color=INK, size=10)
@@ -243,7 +244,6 @@ def draw_reliability(upper: "Axes", lower: "Axes", found: Reliability) -> None:
         axes.grid(color=LINE, linewidth=0.6, alpha=0.6)
     upper.set_xlim(0, 1.02)
     upper.set_ylim(0, 1.02)
-    lower.set_ylim(bottom=0.5)
 
 
 def wilson(
