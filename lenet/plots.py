@@ -25,6 +25,7 @@ INK, GREY, LINE = "#1f2933", "#6b7785", "#c3cad2"
 BLUE, ORANGE = "#0072b2", "#d55e00"  # from Okabe and Ito's palette, safe for the colour-blind
 DPI = {".png": 100, ".svg": 300}  # an inch is 100 pixels; pictures inside an SVG are finer
 PALE, DARK = (0.72, 0.84, 0.93), (0.0, 0.2, 0.4)  # red, green, blue of a bad and a good trial
+GAP = 1  # pixels between the pictures of a mosaic
 TICKS = 5  # on an axis of parallel coordinates
 POINTS_PER_EPOCH = 5  # of the training curves
 SMALL: dict[str, Any] = {"color": INK, "size": 9}
@@ -586,10 +587,27 @@ def plain(axes: "Axes") -> None:
     axes.set_axisbelow(True)
 
 
+def bare(axes: "Axes") -> None:
+    """No ticks, no frame."""
+    plain(axes)
+    axes.spines[:].set_visible(False)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.tick_params(length=0, labelcolor=GREY)
+
+
 def draw(axes: "Axes", image: NDArray[Any], colors: str) -> None:
     """A picture, its pixels as squares; uint8 or float in 0..1."""
     top = 255 if image.dtype == np.uint8 else 1
     axes.imshow(image, cmap=colors, vmin=0, vmax=top, interpolation="nearest")
+
+
+def mosaic(pictures: NDArray[Any]) -> NDArray[np.float64]:
+    """(rows, columns, H, W) -> one picture, with gaps of NaN around each."""
+    rows, columns, height, width = pictures.shape
+    padded = np.full((rows, columns, height + GAP, width + GAP), np.nan)
+    padded[:, :, :height, :width] = pictures
+    return padded.swapaxes(1, 2).reshape(rows * (height + GAP), columns * (width + GAP))
 
 
 def bar_chart(
