@@ -19,7 +19,7 @@ import torch
 
 from lenet import checkpoint, plots
 from lenet.data import Dataset
-from lenet.engine.fused import usable_cores
+from lenet.engine.processor import usable_cores
 from lenet.errors import LenetError
 from lenet.files import write_text
 from lenet.metrics import Report

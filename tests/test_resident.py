@@ -76,7 +76,9 @@ RECIPE = Recipe(epochs=2, batch_size=16, activation="tanh", init="torch")
 RECIPES = {
     "sgd": replace(RECIPE, lr=0.1, momentum=0.9, weight_decay=1e-3, warmup=0.3, schedule="cosine"),
     "adamw": replace(RECIPE, optimizer="adamw", lr=2e-3, averaging=0.9, label_smoothing=0.1),
-    "distorted": replace(RECIPE, lr=0.05, rotation=10, shift=1, elastic=0.5, pooling="max"),
+    "distorted": replace(
+        RECIPE, lr=0.05, rotation=10, shift=1, elastic=0.5, fade=0.3, noise=0.2, pooling="max"
+    ),
     "taught": replace(
         RECIPE, lr=0.1, teachers=("x",), distillation=0.7, temperature=2.0, rotation=5, copies=1
     ),

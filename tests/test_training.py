@@ -282,6 +282,7 @@ def test_engines_agree(quick_recipe: Recipe, trained: runs.Run, tmp_path: Path) 
         elastic=0.5,
         paper=0.2,
         fade=0.5,
+        noise=0.2,
         teachers=(str(trained.path),),
         distillation=0.7,
         temperature=2.0,
