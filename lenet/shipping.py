@@ -41,8 +41,11 @@ def ship(
         about: what it reads and where it comes from, in a few words.
 
     Raises:
-        LenetError: the runs do not belong together, or are of another data set than is here.
+        LenetError: the runs do not belong together, or are of another data set than is here; or
+            this is an installed package, no checkout.
     """
+    if not FIGURE.parent.is_dir():
+        raise LenetError(f"{FIGURE.parent} does not exist: networks are shipped from a checkout")
     chosen, seeds = median([checkpoint.read(run) for run in runs])
     card = model_card(chosen, checkpoint.read(twin), data_of(chosen), seeds)
     model = checkpoint.restore(chosen)

@@ -57,6 +57,14 @@ def test_the_table_says_what_the_cards_say() -> None:
     assert shipping.table(cards) in shipping.README.read_text(encoding="utf-8")
 
 
+def test_the_page_on_exports_has_the_errors_of_the_cards() -> None:
+    page = Path(__file__).parents[1] / "docs" / "export.md"
+    found = re.findall(r"^\| `(.+?)` \| float32 \|.* (\S+) \|$", page.read_text("utf-8"), re.M)
+    cards = {name: checkpoint.read(name).card for name in NAMES}
+    expected = [(name, shipping.percent(card["error"])) for name, card in cards.items()]
+    assert found == expected, "run docs/exports.py again"
+
+
 @pytest.mark.slow
 @every_network
 def test_everything_on_the_card_is_measured_again(name: str) -> None:
