@@ -1,4 +1,4 @@
-"""Distortions: whole batches of images moved, turned, stretched, sheared, bent and shaded."""
+"""Distortions: whole batches of images moved, turned, stretched, sheared, bent, shaded, spotted."""
 
 import math
 from dataclasses import dataclass
@@ -13,11 +13,12 @@ KNOT_SPACING = 7  # pixels between the knots of an elastic displacement
 # Mean over the image of the variance of a cubic B-spline in two dimensions whose knots have
 # variance 1: the square of the integral of the squared basis function.
 SPLINE_VARIANCE = (151 / 315) ** 2
+CERTAIN = 2**31  # the chance of noise that is 1
 
 
 @dataclass(frozen=True)
 class Warps:
-    """How each of N images is distorted: out(p) = a + b image(A p + t + d(p)).
+    """How each of N images is distorted: out(p) = a + b image(A p + t + d(p)), then noise.
 
     Coordinates are (x, y) in pixels about the centre of the image.
 
@@ -26,15 +27,20 @@ class Warps:
         knots: float32 (N, 2, K, K), or None for d = 0. d is the cubic B-spline, x and then y, over
             a grid of knots 7 pixels apart about the centre of the image, in rows from the top.
         shades: float32 (N, 2), a and b, so that 0 and 255 stay in 0..255; None for 0 and 1.
+        noise: int64 (N, 2), a seed from 0 to 2^32 - 1 and a chance c from 0 to 2^31: pixel number
+            i, in rows from the top, becomes 0 or 255 if scramble(seed + i) < 2 c, and which is
+            its last bit. None for no noise.
     """
 
     maps: NDArray[np.float32]
     knots: NDArray[np.float32] | None = None
     shades: NDArray[np.float32] | None = None
+    noise: NDArray[np.int64] | None = None
 
     def __getitem__(self, which: NDArray[np.int64] | slice) -> "Warps":
         knots, shades = (None if x is None else x[which] for x in (self.knots, self.shades))
-        return Warps(self.maps[which], knots, shades)
+        noise = None if self.noise is None else self.noise[which]
+        return Warps(self.maps[which], knots, shades, noise)
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,8 @@ class Distortion:
             networks", 2003). Its smoothness is that of noise under a Gaussian of 4.04 pixels.
         paper: with probability 1/2 paper becomes darker, by up to this share of full ink.
         fade: the same images lose up to this share of the contrast of ink to paper.
+        noise: up to this share of the same images' pixels becomes 0 or 255, as often the one as
+            the other.
     """
 
     shift: float = 0.0
@@ -64,6 +72,7 @@ class Distortion:
     elastic: float = 0.0
     paper: float = 0.0
     fade: float = 0.0
+    noise: float = 0.0
 
     def __bool__(self) -> bool:
         return any(vars(self).values())
@@ -88,8 +97,12 @@ class Distortion:
         maps[:, 1, 1] = cos * flatten
         maps[:, :, 2] = -maps[:, :, 0] * right[:, None] - maps[:, :, 1] * down[:, None]
         knots = self.draw_knots(count, side, generator) if self.elastic else None
-        shades = self.draw_shades(count, generator) if self.paper or self.fade else None
-        return Warps(maps, knots, shades)
+        if not (self.paper or self.fade or self.noise):
+            return Warps(maps, knots)
+        spoilt = generator.integers(0, 2, count)
+        shades = self.draw_shades(spoilt, generator) if self.paper or self.fade else None
+        noise = self.draw_noise(spoilt, generator) if self.noise else None
+        return Warps(maps, knots, shades, noise)
 
     def draw_knots(
         self, count: int, side: int, generator: np.random.Generator
@@ -100,11 +113,19 @@ class Distortion:
         knots *= np.float32(self.elastic * math.sqrt(12 / SPLINE_VARIANCE))
         return knots
 
-    def draw_shades(self, count: int, generator: np.random.Generator) -> NDArray[np.float32]:
-        chosen = generator.integers(0, 2, count)
-        paper = chosen * generator.uniform(0, self.paper, count)
-        contrast = (1 - paper) * (1 - chosen * generator.uniform(0, self.fade, count))
+    def draw_shades(
+        self, spoilt: NDArray[np.int64], generator: np.random.Generator
+    ) -> NDArray[np.float32]:
+        paper = spoilt * generator.uniform(0, self.paper, len(spoilt))
+        contrast = (1 - paper) * (1 - spoilt * generator.uniform(0, self.fade, len(spoilt)))
         return np.stack([255 * paper, contrast], axis=1).astype(np.float32)
+
+    def draw_noise(
+        self, spoilt: NDArray[np.int64], generator: np.random.Generator
+    ) -> NDArray[np.int64]:
+        seeds = generator.integers(0, 2**32, len(spoilt))
+        shares = spoilt * generator.uniform(0, self.noise, len(spoilt))
+        return np.stack([seeds, (CERTAIN * shares).astype(np.int64)], axis=1)
 
 
 def knot_count(side: int) -> int:
@@ -145,6 +166,7 @@ def warp_on_device(
     maps: Tensor,
     knots: Tensor | None = None,
     shades: Tensor | None = None,
+    noise: Tensor | None = None,
     *,
     basis: Tensor,
 ) -> Tensor:
@@ -160,4 +182,22 @@ def warp_on_device(
     if shades is not None:
         shades = shades[..., None, None, None]
         warped = shades[:, 0] + shades[:, 1] * warped
-    return warped[:, 0].round_().to(torch.uint8)
+    warped = warped[:, 0].round_().to(torch.uint8)
+    if noise is not None:
+        seeds, chances = noise[:, :1], noise[:, 1:]
+        drawn = scramble(seeds + torch.arange(side * side, device=noise.device))
+        spots = (255 * (drawn & 1)).to(torch.uint8).view_as(warped)
+        warped = torch.where((drawn < 2 * chances).view_as(warped), spots, warped)
+    return warped
+
+
+def scramble(numbers: Tensor) -> Tensor:
+    """Random-looking numbers from 0 to 2^32 - 1 of the last 32 bits of any, int64.
+
+    A number with neighbours gives numbers that have nothing to do with each other (the hash of
+    Mueller, with the finest multiplier that keeps every product within 63 bits).
+    """
+    x = numbers & 0xFFFFFFFF
+    for _ in range(2):
+        x = ((x >> 16) ^ x) * 0x45D9F3B & 0xFFFFFFFF
+    return (x >> 16) ^ x

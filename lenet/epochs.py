@@ -393,6 +393,7 @@ def distortion_of(recipe: Recipe) -> Distortion:
         elastic=recipe.elastic,
         paper=recipe.paper,
         fade=recipe.fade,
+        noise=recipe.noise,
     )
 
 

@@ -108,6 +108,8 @@ class Recipe:
     """Distortion: one time in two, make paper darker, by up to this share of full ink."""
     fade: float = 0.0
     """Distortion: at the same times, take up to this share of the contrast away."""
+    noise: float = 0.0
+    """Distortion: at the same times, make up to this share of the pixels paper or full ink."""
     copies: int = 0
     """Distort the training set in so many ways, used in turn; 0 for new ways in every epoch."""
 
@@ -146,6 +148,7 @@ class Recipe:
             "elastic": self.elastic >= 0,
             "paper": 0 <= self.paper < 1,
             "fade": 0 <= self.fade < 1,
+            "noise": 0 <= self.noise <= 1,
             "copies": self.copies >= 0,
             "distillation": 0 <= self.distillation <= 1,
             "temperature": self.temperature > 0,

@@ -72,11 +72,12 @@ def use_batches(isa: str) -> None:
             maps = np.tile(np.array([[1, 0.1, 0.5], [0, 1, -3]], np.float32), (batch, 1, 1))
             knots = np.ones((batch, 2, 7, 7), np.float32)
             shades = np.tile(np.array([20, 0.8], np.float32), (batch, 1))
+            noise = np.tile(np.array([2**32 - 1, 2**30]), (batch, 1))
             for some in (kernels, own):
                 parameters = some.parameters(weights, [np.empty_like(w) for w in weights])
-                some.step(IMAGES, labels, index, parameters, maps, knots, shades)
+                some.step(IMAGES, labels, index, parameters, maps, knots, shades, noise)
                 kernels.scores(IMAGES[:batch], weights)
-                fused.warp(IMAGES, index, maps, knots, shades, 2)
+                fused.warp(IMAGES, index, maps, knots, shades, noise, 2)
 
         together(work, [1, 7, 17, 33])
         if network == "LeNet5":

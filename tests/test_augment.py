@@ -1,5 +1,6 @@
 """Distortions against SciPy's geometry and against what each range promises."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -90,6 +91,7 @@ def test_nothing_drawn_changes_nothing():
     warps = Distortion().draw(4, 28, np.random.default_rng(0))
     assert not Distortion()
     assert Distortion(flip=True) and Distortion(elastic=0.1) and Distortion(fade=0.1)
+    assert Distortion(noise=0.1)
     np.testing.assert_array_equal(warp(torch.from_numpy(images), warps).numpy(), images)
 
 
@@ -135,12 +137,82 @@ def test_shades_of_paper_and_ink(paper: float, fade: float):
 
 def test_same_generator_same_warps():
     distortion = Distortion(1, 10, 0.1, 0.1, 0.1, flip=True, elastic=1.0, paper=0.1, fade=0.1)
-    first, second = (distortion.draw(5, 28, np.random.default_rng([3, 1])) for _ in range(2))
-    np.testing.assert_array_equal(first.maps, second.maps)
-    assert first.knots is not None and second.knots is not None
-    np.testing.assert_array_equal(first.knots, second.knots)
-    assert first.shades is not None and second.shades is not None
-    np.testing.assert_array_equal(first.shades, second.shades)
+    noisy = replace(distortion, noise=0.1)
+    first, second = (noisy.draw(5, 28, np.random.default_rng([3, 1])) for _ in range(2))
+    for name, array in vars(first).items():
+        np.testing.assert_array_equal(array, vars(second)[name])
+    # Noise leaves the rest as it is without.
+    other = distortion.draw(5, 28, np.random.default_rng([3, 1]))
+    assert other.noise is None
+    for name in ("maps", "knots", "shades"):
+        np.testing.assert_array_equal(vars(other)[name], vars(first)[name])
+    many = noisy.draw(1000, 28, np.random.default_rng(4))
+    assert many.shades is not None and many.noise is not None
+    np.testing.assert_array_equal(many.shades[:, 1] < 1, many.noise[:, 1] > 0)  # the same images
+
+
+def unmoved(noise: list[list[int]]) -> Warps:
+    """Warps that do nothing but this noise."""
+    maps = np.tile(np.eye(2, 3, dtype=np.float32), (len(noise), 1, 1))
+    return Warps(maps, noise=np.array(noise))
+
+
+def mueller(number: int) -> int:
+    """Mueller's hash of a number of 32 bits."""
+    number = ((number >> 16) ^ number) * 0x45D9F3B % 2**32
+    number = ((number >> 16) ^ number) * 0x45D9F3B % 2**32
+    return (number >> 16) ^ number
+
+
+@given(
+    seed=st.sampled_from([0, 2**31, 2**32 - 300, 2**32 - 1]) | st.integers(0, 2**32 - 1),
+    chance=st.sampled_from([0, 1, 2**31 - 1, 2**31]) | st.integers(0, 2**31),
+    side=st.integers(1, 32),
+)
+@settings(max_examples=40, deadline=None)
+def test_noise_is_that_of_its_seed(seed: int, chance: int, side: int):
+    image = np.random.default_rng(0).integers(1, 255, (1, side, side), dtype=np.uint8)
+    want = image.flatten()
+    for i in range(side * side):
+        drawn = mueller((seed + i) % 2**32)
+        if drawn < 2 * chance:
+            want[i] = 255 * (drawn % 2)
+    warps = unmoved([[seed, chance]])
+    ways = [warp(torch.from_numpy(image), warps).numpy()]
+    if fused.instruction_sets():
+        ways.append(fused.warp(image, np.zeros(1, np.int64), **vars(warps)))
+    for noisy in ways:
+        np.testing.assert_array_equal(noisy.flatten(), want)
+
+
+@settings(max_examples=10, deadline=None)
+@given(noise=st.floats(0.05, 1.0), seed=st.integers(0, 100))
+def test_shares_of_noise(noise: float, seed: int):
+    images = torch.full((4000, 28, 28), 128, dtype=torch.uint8)
+    warps = Distortion(noise=noise).draw(4000, 28, np.random.default_rng(seed))
+    noisy = warp(images, warps).numpy()
+    hit = noisy != 128
+    shares = hit.mean((1, 2))
+    assert 0.44 < (shares > 0).mean() < 0.53  # of half the images, some get none
+    assert noise * 0.95 < shares.max() < noise + 0.06
+    assert shares.mean() == pytest.approx(noise / 4, rel=0.08)
+    assert (noisy[hit] == 255).mean() == pytest.approx(0.5, abs=0.01)
+    # Neither the same pixels each time nor neighbours together.
+    chosen = hit[shares > 0]
+    per_pixel = chosen.mean(0)
+    assert per_pixel.std() < 2 * np.sqrt(noise / 2 / len(chosen))
+    rest = chosen - chosen.mean((1, 2), keepdims=True)
+    for one, two in ((rest[:, 1:], rest[:, :-1]), (rest[:, :, 1:], rest[:, :, :-1])):
+        assert abs((one * two).mean()) < 0.01 * (rest**2).mean()
+
+
+def test_noise_lies_on_the_warped_image():
+    images = np.zeros((1, 28, 28), np.uint8)
+    warps = unmoved([[7, 2**31]])
+    moved = Warps(warps.maps * 3, shades=np.array([[50, 0.5]], np.float32), noise=warps.noise)
+    noisy, other = (warp(torch.from_numpy(images), w).numpy() for w in (warps, moved))
+    np.testing.assert_array_equal(noisy, other)
+    assert set(np.unique(noisy)) == {0, 255}
 
 
 needs_kernels = pytest.mark.skipif(
@@ -149,14 +221,16 @@ needs_kernels = pytest.mark.skipif(
 
 
 @needs_kernels
-@pytest.mark.parametrize("options", [{}, {"elastic": 1.5}, {"paper": 0.4, "fade": 0.6}])
+@pytest.mark.parametrize(
+    "options", [{}, {"elastic": 1.5}, {"paper": 0.4, "fade": 0.6, "noise": 0.3}]
+)
 @pytest.mark.parametrize(("side", "threads"), [(28, 1), (28, 2), (32, 3), (9, 1), (29, 1), (61, 2)])
 def test_the_compiled_warp_is_the_same(side: int, threads: int, options: dict):
     random = np.random.default_rng(threads)
     images = random.integers(0, 256, (40, side, side), dtype=np.uint8)
     index = random.integers(0, 40, 500)
     warps = Distortion(4, 40, 0.4, 0.2, 0.4, flip=True, **options).draw(500, side, random)
-    ours = fused.warp(images, index, warps.maps, warps.knots, warps.shades, threads).astype(int)
+    ours = fused.warp(images, index, **vars(warps), threads=threads).astype(int)
     theirs = warp(torch.from_numpy(images[index]), warps).numpy().astype(int)
     # Positions differ in the last bits, so now and then a pixel is rounded the other way.
     assert np.abs(ours - theirs).max() <= 1
@@ -166,17 +240,23 @@ def test_the_compiled_warp_is_the_same(side: int, threads: int, options: dict):
 @needs_kernels
 def test_the_compiled_warp_takes_any_map():
     images = np.full((1, 28, 28), 255, np.uint8)
-    maps = np.full((4, 2, 3), np.nan, np.float32)
-    maps[1:] = np.array([np.inf, -1e38, 0], np.float32)[:, None, None]
+    maps = np.zeros((4, 2, 3), np.float32)
+    maps[:3] = np.array([1e38, -1e38, 3e9], np.float32)[:, None, None]
     warped = fused.warp(images, np.zeros(4, np.int64), maps)
-    assert not warped[:2].any()  # nowhere
+    assert not warped[:3, 0].any()  # nowhere
     assert (warped[3] == 255).all()  # the centre
+    for bad in (np.nan, np.inf):
+        with pytest.raises(LenetError, match="maps must be finite"):
+            fused.warp(images, np.zeros(1, np.int64), np.full((1, 2, 3), bad, np.float32))
     for shade in ([-1, 1], [0, 1.1], [250, 0.5], [np.nan, 0], [0, np.nan]):
         shades = np.array([shade] * 4, np.float32)
         with pytest.raises(LenetError, match="shades must keep 0 and 255"):
             fused.warp(images, np.zeros(4, np.int64), maps, shades=shades)
-    knots = np.full((4, 2, 7, 7), np.nan, np.float32)
-    knots[1:] = np.array([np.inf, -1e38, 1e38], np.float32)[:, None, None, None]
+    for noise in ([-1, 0], [2**32, 0], [0, -1], [0, 2**31 + 1]):
+        with pytest.raises(LenetError, match="noise must have seeds below"):
+            fused.warp(images, np.zeros(4, np.int64), maps, noise=np.array([noise] * 4))
+    knots = np.full((4, 2, 7, 7), 1e38, np.float32)
+    knots[1:] = np.array([-1e38, 3e9, -3e9], np.float32)[:, None, None, None]
     warped = fused.warp(images, np.zeros(4, np.int64), np.zeros((4, 2, 3), np.float32), knots)
     assert not warped.any()
 
@@ -192,3 +272,5 @@ def test_the_compiled_warp_refuses_what_does_not_fit():
         fused.warp(np.zeros((2, 28, 27), np.uint8), np.array([0, 1, 1]), maps)
     with pytest.raises(LenetError, match=r"knots must .* have the shape \(3, 2, 7, 7\)"):
         fused.warp(images, np.array([0, 1, 1]), maps, np.zeros((3, 2, 6, 7), np.float32))
+    with pytest.raises(LenetError, match=r"noise must have the shape \(3, 2\)"):
+        fused.warp(images, np.array([0, 1, 1]), maps, noise=np.zeros((2, 2), np.int64))

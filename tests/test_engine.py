@@ -280,7 +280,9 @@ def test_targets_of_teachers(distillation: float, temperature: float) -> None:
 
 
 @pytest.mark.parametrize("isa", fused.instruction_sets())
-@pytest.mark.parametrize("options", [{}, {"elastic": 1.0}, {"paper": 0.2, "fade": 0.5}])
+@pytest.mark.parametrize(
+    "options", [{}, {"elastic": 1.0}, {"paper": 0.2, "fade": 0.5, "noise": 1.0}]
+)
 def test_distortions_are_those_of_warp(isa: str, options: dict[str, float]) -> None:
     for change in ({}, {"image_size": 20}, {"input_size": 32, "padding": 0}):
         size = change.pop("image_size", 28)
@@ -294,10 +296,10 @@ def test_distortions_are_those_of_warp(isa: str, options: dict[str, float]) -> N
         )
         weights = random_weights(0, plan)
         inside, before = ([np.empty(s, np.float32) for s in plan.shapes] for _ in range(2))
-        distortions = (warps.maps, warps.knots, warps.shades)
-        first = step.step(images, labels, index, step.parameters(weights, inside), *distortions)
+        distortions = vars(warps)
+        first = step.step(images, labels, index, step.parameters(weights, inside), **distortions)
         # As `warp` uses the best instruction set, another may round a pixel the other way.
-        warped = fused.warp(images, index, *distortions)
+        warped = fused.warp(images, index, **distortions)
         second = step.step(warped, labels[index], np.arange(37), step.parameters(weights, before))
         assert first == pytest.approx(second, rel=1e-5)
         for one, two in zip(inside, before, strict=True):
@@ -535,6 +537,8 @@ def test_bad_input_is_refused() -> None:
             "knots": knots[..., :6].copy(),
         },
         "knots must come with maps": {"knots": knots},
+        "maps must be finite": {"maps": np.full_like(maps, np.nan)},
+        "knots must be finite": {"maps": maps, "knots": np.full_like(knots, np.inf)},
         "targets and the plan's distillation": {"targets": np.ones((20, 10), np.float32)},
     }.items():
         with pytest.raises(LenetError, match=message):
@@ -544,6 +548,10 @@ def test_bad_input_is_refused() -> None:
         taught.step(images, labels, index, parameters)
     with pytest.raises(LenetError, match="targets must have the shape"):
         taught.step(images, labels, index, parameters, targets=np.ones((20, 9), np.float32))
+    for bad in (np.nan, np.inf):
+        spoilt = np.full((20, 10), bad, np.float32)
+        with pytest.raises(LenetError, match="targets must be finite"):
+            taught.step(images, labels, index, parameters, targets=spoilt)
     with pytest.raises(LenetError, match="images must be uint8"):
         step.scores(images.astype(np.int64), weights)  # pyright: ignore[reportArgumentType]
     assert step.scores(images[:0], weights).shape == (0, 10)

@@ -17,6 +17,7 @@ from lenet.engine.steps import AutogradStep, cpu_threads, scores_by_autograd
 from lenet.epochs import Minibatches
 from lenet.errors import LenetError
 from lenet.models import Network
+from lenet.optim import SGD
 from lenet.recipes import Recipe
 from lenet.training import initial_network, make_optimizer
 
@@ -76,7 +77,9 @@ RECIPE = Recipe(epochs=2, batch_size=16, activation="tanh", init="torch")
 RECIPES = {
     "sgd": replace(RECIPE, lr=0.1, momentum=0.9, weight_decay=1e-3, warmup=0.3, schedule="cosine"),
     "adamw": replace(RECIPE, optimizer="adamw", lr=2e-3, averaging=0.9, label_smoothing=0.1),
-    "distorted": replace(RECIPE, lr=0.05, rotation=10, shift=1, elastic=0.5, pooling="max"),
+    "distorted": replace(
+        RECIPE, lr=0.05, rotation=10, shift=1, elastic=0.5, fade=0.3, noise=0.2, pooling="max"
+    ),
     "taught": replace(
         RECIPE, lr=0.1, teachers=("x",), distillation=0.7, temperature=2.0, rotation=5, copies=1
     ),
@@ -149,7 +152,7 @@ def test_nothing_waits_for_the_device_within_a_step(
 
     monkeypatch.setattr(ResidentSteps, "step", watched)
     # Fused optimizers look at a learning rate on the CPU, and only there: they get a plain one.
-    monkeypatch.setattr(torch.optim.SGD, "step", lambda self: None)
+    monkeypatch.setattr(SGD, "step", lambda self: None)
     for name in ("sgd", "distorted", "taught", "mse", "lenet5", "lenet5s"):
         run(RECIPES[name], train, repeat, epochs=1)
     assert looks == []

@@ -11,8 +11,10 @@ def warp(
     maps: NDArray[np.float32],
     knots: NDArray[np.float32] | None,
     shades: NDArray[np.float32] | None,
+    noise: NDArray[np.int64] | None,
     out: NDArray[np.uint8],
     threads: int,
+    isa: str,
 ) -> None: ...
 
 class Parameters:
@@ -31,6 +33,7 @@ class FusedStep:
         maps: NDArray[np.float32] | None,
         knots: NDArray[np.float32] | None,
         shades: NDArray[np.float32] | None,
+        noise: NDArray[np.int64] | None,
         targets: NDArray[np.float32] | None,
     ) -> tuple[float, int]: ...
     def scores(

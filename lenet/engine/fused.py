@@ -3,7 +3,6 @@
 docs/engine.md describes the kernels. Nothing here imports PyTorch.
 """
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from lenet.codebook import digit_codes
 from lenet.engine.plans import Plan, Stage, obstacle
+from lenet.engine.processor import instruction_set, usable_cores
 from lenet.errors import LenetError
 
 try:
@@ -58,13 +58,7 @@ class Kernels:
             threads = min(usable_cores(), 256)
         if not 1 <= threads <= 256:
             raise LenetError(f"threads must be from 1 to 256, not {threads}")
-        available = instruction_sets()
-        isa = isa or os.environ.get("LENET_ENGINE") or available[0]
-        if isa not in available:
-            raise LenetError(
-                f"the instruction set {isa!r} is not available here; choose one of "
-                + ", ".join(available)
-            )
+        isa = instruction_set(instruction_sets(), isa)
         self.plan, self.threads, self.isa = plan, threads, isa
         self.shapes = plan.shapes
         assert _fused is not None
@@ -102,6 +96,7 @@ class Kernels:
         maps: NDArray[np.float32] | None = None,
         knots: NDArray[np.float32] | None = None,
         shades: NDArray[np.float32] | None = None,
+        noise: NDArray[np.int64] | None = None,
         targets: NDArray[np.float32] | None = None,
     ) -> tuple[float, int]:
         """Forward and backward pass of one batch.
@@ -111,8 +106,8 @@ class Kernels:
             labels: int64 (N,), 0 to classes - 1.
             index: int64 (B,), which images make up the batch, 0 to N - 1.
             parameters: what `parameters` gave for a network of this plan.
-            maps, knots, shades: float32 (B, 2, 3), (B, 2, K, K) and (B, 2), distortions of the
-                images as `warp` has them; None for images as they are.
+            maps, knots, shades, noise: float32 (B, 2, 3), (B, 2, K, K), (B, 2) and int64 (B, 2),
+                distortions of the images as `warp` has them; None for images as they are.
             targets: float32 (B, classes), distributions over the classes, given if and only if
                 the plan has distillation.
 
@@ -125,14 +120,14 @@ class Kernels:
         self._check_images(images)
         _check("labels", labels, np.int64, (len(images),))
         _check("index", index, np.int64, (len(index),))
-        _check_distortions(maps, knots, shades, len(index))
+        _check_distortions(maps, knots, shades, noise, len(index))
         if (targets is not None) != bool(self.plan.distillation):
             raise LenetError("targets and the plan's distillation go together")
         if targets is not None:
             _check("targets", targets, np.float32, (len(index), self.plan.classes))
         try:
             return self._kernels.step(
-                *(images, labels, index, parameters, maps, knots, shades, targets)
+                *(images, labels, index, parameters, maps, knots, shades, noise, targets)
             )
         except (ValueError, IndexError) as error:
             raise LenetError(str(error)) from None
@@ -271,6 +266,7 @@ def warp(
     maps: NDArray[np.float32],
     knots: NDArray[np.float32] | None = None,
     shades: NDArray[np.float32] | None = None,
+    noise: NDArray[np.int64] | None = None,
     threads: int | None = None,
 ) -> NDArray[np.uint8]:
     """Chosen images, distorted; `lenet.augment.warp` says the same in PyTorch.
@@ -281,6 +277,7 @@ def warp(
         maps: float32 (B, 2, 3), affine maps as `lenet.augment.Distortion.draw` gives them.
         knots: float32 (B, 2, K, K), elastic displacements from there; None for none.
         shades: float32 (B, 2), shades of paper and contrasts from there; None for none.
+        noise: int64 (B, 2), seeds and chances from there; None for none.
         threads: threads that share the work; by default one for each core.
 
     Returns:
@@ -291,12 +288,13 @@ def warp(
     """
     assert _fused is not None
     _check("index", index, np.int64, (len(index),))
-    _check_distortions(maps, knots, shades, len(index))
+    _check_distortions(maps, knots, shades, noise, len(index))
     _check("images", images, np.uint8, images.shape)
     out = np.empty((len(index), *images.shape[1:]), np.uint8)
     try:
         threads = threads or min(usable_cores(), 256)
-        _fused.warp(images, index, maps, knots, shades, out, threads)
+        isa = instruction_set(instruction_sets())
+        _fused.warp(images, index, maps, knots, shades, noise, out, threads, isa)
     except (ValueError, IndexError, TypeError) as error:
         raise LenetError(str(error)) from None
     return out
@@ -306,6 +304,7 @@ def _check_distortions(
     maps: NDArray[np.float32] | None,
     knots: NDArray[np.float32] | None,
     shades: NDArray[np.float32] | None,
+    noise: NDArray[np.int64] | None,
     count: int,
 ) -> None:
     if maps is not None:
@@ -314,6 +313,8 @@ def _check_distortions(
         _check("knots", knots, np.float32, (count, *knots.shape[1:]))
     if shades is not None:
         _check("shades", shades, np.float32, (count, 2))
+    if noise is not None:
+        _check("noise", noise, np.int64, (count, 2))
 
 
 def _check(name: str, array: NDArray[Any], dtype: Any, shape: tuple[int, ...]) -> None:
@@ -325,10 +326,3 @@ def _check(name: str, array: NDArray[Any], dtype: Any, shape: tuple[int, ...]) -
         raise LenetError(f"{name} must have the shape {shape}, not {array.shape}")
     if not array.flags.c_contiguous:
         raise LenetError(f"{name} must be C-contiguous: use numpy.ascontiguousarray")
-
-
-def usable_cores() -> int:
-    """CPU cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

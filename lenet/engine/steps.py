@@ -101,6 +101,7 @@ class FusedStep:
             maps=None if warps is None else warps.maps,
             knots=None if warps is None else warps.knots,
             shades=None if warps is None else warps.shades,
+            noise=None if warps is None else warps.noise,
             targets=targets,
         )
 
@@ -142,7 +143,7 @@ def distort(
         threads: CPU threads of the kernel; None for as many as this process may use.
     """
     if fused.instruction_sets():
-        return fused.warp(images, index, warps.maps, warps.knots, warps.shades, threads)
+        return fused.warp(images, index, **vars(warps), threads=threads)
     return warp(torch.from_numpy(images[index]), warps).numpy()
 
 

@@ -6,6 +6,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <cmath>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -60,19 +61,30 @@ using Gradient = nb::ndarray<float, nb::c_contig, nb::device::cpu>;
 using Maps = nb::ndarray<const float, nb::shape<-1, 2, 3>, nb::c_contig, nb::device::cpu>;
 using Knots = nb::ndarray<const float, nb::shape<-1, 2, -1, -1>, nb::c_contig, nb::device::cpu>;
 using Shades = nb::ndarray<const float, nb::shape<-1, 2>, nb::c_contig, nb::device::cpu>;
+using Noise = nb::ndarray<const std::int64_t, nb::shape<-1, 2>, nb::c_contig, nb::device::cpu>;
 using Targets = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
-// Pointers to the distortions of `count` images of that side, after a look at their shapes.
+template <class Array>
+void check_finite(const Array& array, const char* name) {
+  for (std::size_t i = 0; i < array.size(); i++)
+    if (!std::isfinite(array.data()[i]))
+      throw nb::value_error((std::string(name) + " must be finite").c_str());
+}
+
+// Pointers to the distortions of `count` images of that side, after a look at them.
 Distortions read_distortions(const std::optional<Maps>& maps, const std::optional<Knots>& knots,
-                             const std::optional<Shades>& shades, std::size_t count, int side) {
+                             const std::optional<Shades>& shades,
+                             const std::optional<Noise>& noise, std::size_t count, int side) {
   if (maps && maps->shape(0) != count)
     throw nb::value_error("maps must have one entry for each number of index");
+  if (maps) check_finite(*maps, "maps");
   const auto grid = static_cast<std::size_t>(warp_knots(side));
   if (knots && (!maps || knots->shape(0) != count || knots->shape(2) != grid ||
                 knots->shape(3) != grid))
     throw nb::value_error(("knots must come with maps and have the shape (" +
                            std::to_string(count) + ", 2, " + std::to_string(grid) + ", " +
                            std::to_string(grid) + ")").c_str());
+  if (knots) check_finite(*knots, "knots");
   if (shades && (!maps || shades->shape(0) != count))
     throw nb::value_error("shades must come with maps and have one entry for each");
   for (std::size_t i = 0; shades && i < count; i++) {
@@ -80,8 +92,15 @@ Distortions read_distortions(const std::optional<Maps>& maps, const std::optiona
     if (!(paper >= 0.0f && paper <= 255.0f && ink >= 0.0f && ink < 255.5f))
       throw nb::value_error("shades must keep 0 and 255 in 0..255");
   }
+  if (noise && (!maps || noise->shape(0) != count))
+    throw nb::value_error("noise must come with maps and have one entry for each");
+  for (std::size_t i = 0; noise && i < count; i++) {
+    const std::int64_t seed = (*noise)(i, 0), chance = (*noise)(i, 1);
+    if (seed < 0 || seed >> 32 || chance < 0 || chance > std::int64_t{1} << 31)
+      throw nb::value_error("noise must have seeds below 2^32 and chances of 0 to 2^31");
+  }
   return {maps ? maps->data() : nullptr, knots ? knots->data() : nullptr,
-          shades ? shades->data() : nullptr};
+          shades ? shades->data() : nullptr, noise ? noise->data() : nullptr};
 }
 
 // Refuses numbers of images that are not there.
@@ -254,6 +273,7 @@ class FusedStep {
                               const Parameters& parameters, const std::optional<Maps>& maps,
                               const std::optional<Knots>& knots,
                               const std::optional<Shades>& shades,
+                              const std::optional<Noise>& noise,
                               const std::optional<Targets>& targets) {
     check_images(images);
     if (labels.shape(0) != images.shape(0))
@@ -266,6 +286,7 @@ class FusedStep {
     if (targets && (targets->shape(0) != size ||
                     targets->shape(1) != static_cast<std::size_t>(plan_.classes)))
       throw nb::value_error("targets must have the shape (batch, classes)");
+    if (targets) check_finite(*targets, "targets");
     for (std::size_t i = 0; i < size; i++) {
       const std::int64_t number = index.data()[i];
       const std::int64_t label = labels.data()[number];
@@ -274,7 +295,8 @@ class FusedStep {
                                std::to_string(number) + " is not from 0 to " +
                                std::to_string(plan_.classes - 1)).c_str());
     }
-    const Distortions distortions = read_distortions(maps, knots, shades, size, plan_.image_size);
+    const Distortions distortions =
+        read_distortions(maps, knots, shades, noise, size, plan_.image_size);
     check_sizes(parameters.sizes);
 
     const nb::gil_scoped_release release;
@@ -327,10 +349,11 @@ class FusedStep {
 
 using Pictures = nb::ndarray<std::uint8_t, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
 
-// out[i] = images[index[i]] distorted by maps[i], knots[i] and shades[i].
+// out[i] = images[index[i]] distorted by maps[i], knots[i], shades[i] and noise[i].
 void warp_images(const Images& images, const Numbers& index, const Maps& maps,
                  const std::optional<Knots>& knots, const std::optional<Shades>& shades,
-                 const Pictures& out, int threads) {
+                 const std::optional<Noise>& noise, const Pictures& out, int threads,
+                 const std::string& isa) {
   const std::size_t count = index.shape(0), side = images.shape(1);
   if (images.shape(2) != side || side < 1 || side > 1024)
     throw nb::value_error("images must be square, with sides of 1 to 1024");
@@ -349,10 +372,11 @@ void warp_images(const Images& images, const Numbers& index, const Maps& maps,
     InstructionSet set;
   };
   Work work = {images.data(), index.data(),
-               read_distortions(maps, knots, shades, count, static_cast<int>(side)), out.data(),
-               static_cast<long>(count), static_cast<int>(side), threads, {}};
+               read_distortions(maps, knots, shades, noise, count, static_cast<int>(side)),
+               out.data(), static_cast<long>(count), static_cast<int>(side), threads, {}};
   for (const auto& set : instruction_sets())
-    if (set.available && !work.set.warp) work.set = set;
+    if (isa == set.name && set.available) work.set = set;
+  if (!work.set.warp) throw nb::value_error("the instruction set is not available");
 
   const nb::gil_scoped_release release;
   run_parallel(
@@ -376,7 +400,8 @@ NB_MODULE(_fused, m) {
   m.def("instruction_sets", &lenet::available_instruction_sets);
   m.def("warp", &lenet::warp_images, nb::arg("images").noconvert(), nb::arg("index").noconvert(),
         nb::arg("maps").noconvert(), nb::arg("knots").noconvert().none(),
-        nb::arg("shades").noconvert().none(), nb::arg("out").noconvert(), nb::arg("threads"));
+        nb::arg("shades").noconvert().none(), nb::arg("noise").noconvert().none(),
+        nb::arg("out").noconvert(), nb::arg("threads"), nb::arg("isa"));
   nb::class_<lenet::Parameters>(m, "Parameters")
       .def(nb::init<std::vector<lenet::Weight>, std::vector<lenet::Gradient>>(),
            nb::arg("weights").noconvert(), nb::arg("gradients").noconvert());
@@ -386,7 +411,7 @@ NB_MODULE(_fused, m) {
            nb::arg("labels").noconvert(), nb::arg("index").noconvert(), nb::arg("parameters"),
            nb::arg("maps").noconvert().none(),
            nb::arg("knots").noconvert().none(), nb::arg("shades").noconvert().none(),
-           nb::arg("targets").noconvert().none())
+           nb::arg("noise").noconvert().none(), nb::arg("targets").noconvert().none())
       .def("scores", &lenet::FusedStep::scores, nb::arg("images").noconvert(),
            nb::arg("weights").noconvert(), nb::arg("scores").noconvert());
 }

@@ -1,5 +1,5 @@
-// Images seen through affine maps and elastic displacements, in other shades; lenet.augment.warp
-// is the same in PyTorch.
+// Images seen through affine maps and elastic displacements, in other shades and with noise;
+// lenet.augment.warp is the same in PyTorch.
 #pragma once
 
 #include <cstdint>
@@ -14,11 +14,13 @@ constexpr int knot_spacing = 7;
 constexpr int warp_knots(int side) { return (side - 1) / knot_spacing + 4; }
 
 // How images are distorted, an entry for each: out(p) = a + b image(A p + t + d(p)), with
-// coordinates (x, y) in pixels about the centre.
+// coordinates (x, y) in pixels about the centre; then pixel i becomes 0 or 255 where
+// scramble(seed + i) < 2 c, and which is its last bit.
 struct Distortions {
   const float* maps;   // (2, 3): A and t in rows; null: no distortion at all
   const float* knots;  // (2, knots, knots): the spline's x, then y, in rows; null: d = 0
   const float* shades;  // (2): a and b, so that 0 and 255 stay in 0 .. 255; null: 0 and 1
+  const std::int64_t* noise;  // (2): the seed, below 2^32, and c, 0 to 2^31; null: no noise
 };
 
 // Floats of a row of working memory, and of all of it, for images of that side.

@@ -29,6 +29,13 @@ LENET_INLINE Vector between(Vector x, float low, float high) {
   return minimum(maximum(x, splat(low)), splat(high));
 }
 
+// Random-looking numbers, as lenet.augment.scramble.
+LENET_INLINE UnsignedIntegers scramble(UnsignedIntegers x) {
+  x = (x >> 16 ^ x) * 0x45D9F3Bu;
+  x = (x >> 16 ^ x) * 0x45D9F3Bu;
+  return x >> 16 ^ x;
+}
+
 // The parts of the working memory.
 struct Memory {
   Memory(int side, float* memory)
@@ -70,11 +77,15 @@ void warp(const std::uint8_t* image, const Distortions& distortions, long number
   for (int y = 0; y < side; y++) memcpy(m.padded + (y + 1) * width + 1, image + y * side, side);
   if (distortions.knots) spline_rows(distortions.knots + number * 2 * count * count, count, m);
 
-  Vector ramp;
-  for (int i = 0; i < lanes; i++) ramp[i] = static_cast<float>(i);
+  Integers numbers;
+  for (int i = 0; i < lanes; i++) numbers[i] = i;
+  const Vector ramp = __builtin_convertvector(numbers, Vector);
   const float* map = distortions.maps + number * 6;
   const float* shades = distortions.shades ? distortions.shades + number * 2 : nullptr;
   const float paper = shades ? shades[0] : 0.0f, contrast = shades ? shades[1] : 1.0f;
+  const std::int64_t* noise = distortions.noise ? distortions.noise + number * 2 : nullptr;
+  const auto seed = static_cast<std::uint32_t>(noise ? noise[0] : 0);
+  const auto chance = static_cast<std::int32_t>(noise ? noise[1] - 1 : -1);  // 2^31 - 1 at most
   const float limit = static_cast<float>(side + 1);
   for (int y = 0; y < side; y++) {
     const float py = static_cast<float>(y) - centre(side);
@@ -104,7 +115,15 @@ void warp(const std::uint8_t* image, const Distortions& distortions, long number
       const Vector above = upper.first + right_share * (upper.second - upper.first);
       const Vector below = lower.first + right_share * (lower.second - lower.first);
       const Vector value = paper + contrast * (above + lower_share * (below - above)) + 0.5f;
-      const auto bytes = __builtin_convertvector(__builtin_convertvector(value, Integers), Bytes);
+      auto pixels = __builtin_convertvector(value, Integers);
+      if (chance >= 0) {
+        const UnsignedIntegers pixel = reinterpret_cast<UnsignedIntegers>(numbers) +
+                                       (seed + static_cast<std::uint32_t>(y * side + x));
+        const auto drawn = scramble(pixel);
+        const auto spots = reinterpret_cast<Integers>(drawn & 1) * 255;
+        pixels = reinterpret_cast<Integers>(drawn >> 1) <= chance ? spots : pixels;
+      }
+      const auto bytes = __builtin_convertvector(pixels, Bytes);
       if (x + lanes <= side)
         *reinterpret_cast<Bytes*>(out + y * side + x) = bytes;
       else
