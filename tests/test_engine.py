@@ -510,8 +510,8 @@ def test_bad_input_is_refused() -> None:
     with pytest.raises(LenetError, match="targets must have the shape"):
         taught.step(images, labels, index, parameters, targets=np.ones((20, 9), np.float32))
     for bad in (np.nan, np.inf):
+        spoilt = np.full((20, 10), bad, np.float32)
         with pytest.raises(LenetError, match="targets must be finite"):
-            spoilt = np.full((20, 10), bad, np.float32)
             taught.step(images, labels, index, parameters, targets=spoilt)
     with pytest.raises(LenetError, match="images must be uint8"):
         step.scores(images.astype(np.int64), weights)  # pyright: ignore[reportArgumentType]
