@@ -17,6 +17,7 @@ from lenet.engine.steps import AutogradStep, cpu_threads
 from lenet.epochs import Minibatches
 from lenet.errors import LenetError
 from lenet.models import Network
+from lenet.optim import SGD
 from lenet.recipes import Recipe
 from lenet.training import initial_network, make_optimizer
 
@@ -151,7 +152,7 @@ def test_nothing_waits_for_the_device_within_a_step(
 
     monkeypatch.setattr(ResidentSteps, "step", watched)
     # Fused optimizers look at a learning rate on the CPU, and only there: they get a plain one.
-    monkeypatch.setattr(torch.optim.SGD, "step", lambda self: None)
+    monkeypatch.setattr(SGD, "step", lambda self: None)
     for name in ("sgd", "distorted", "taught", "mse", "lenet5", "lenet5s"):
         run(RECIPES[name], train, repeat, epochs=1)
     assert looks == []
