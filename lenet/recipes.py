@@ -347,7 +347,7 @@ RECIPES = {
         Recipe(
             name="mnist-best",
             activation="relu",
-            pooling="max",
+            pooling="average",
             init="torch",
             epochs=200,
             optimizer="adamw",
@@ -360,6 +360,9 @@ RECIPES = {
             scale=0.1,
             shear=0.1,
             elastic=1.0,
+            paper=0.3,
+            fade=0.6,
+            noise=0.15,
         ),
         FASHION_MNIST_TEACHER,
         dataclasses.replace(
