@@ -1,8 +1,9 @@
-"""The optimizer of the 1998 paper: stochastic diagonal Levenberg-Marquardt (appendix C).
+"""Plain gradient descent, and the optimizer of the 1998 paper: stochastic diagonal
+Levenberg-Marquardt (appendix C).
 
-Every parameter has a step size of its own, eta / (mu + h): small where the error is curved. h is
-the diagonal of the Gauss-Newton approximation of the Hessian, estimated now and then on a few
-hundred patterns; between estimates this is plain stochastic gradient descent.
+In the latter every parameter has a step size of its own, eta / (mu + h): small where the error is
+curved. h is the diagonal of the Gauss-Newton approximation of the Hessian, estimated now and then
+on a few hundred patterns; between estimates it is plain stochastic gradient descent.
 """
 
 from collections.abc import Iterable
@@ -13,6 +14,31 @@ from torch import Tensor, nn
 
 from lenet.errors import LenetError
 from lenet.layers import EuclideanRBF, SquashedLayer, curvature_of_sum
+
+
+class SGD(torch.optim.SGD):
+    """torch.optim.SGD, with a short way to w <- w - lr dE/dw.
+
+    With so few weights, what PyTorch does around that sum takes several times as long.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        if closure or not all(is_plain(group) for group in self.param_groups):
+            return super().step(closure)
+        for group in self.param_groups:
+            parameters = [p for p in group["params"] if p.grad is not None]
+            gradients = [p.grad for p in parameters]
+            torch._foreach_add_(  # pyright: ignore[reportPrivateImportUsage]
+                parameters, gradients, alpha=-group["lr"]
+            )
+
+
+def is_plain(group: dict[str, Any]) -> bool:
+    """Whether a group of `torch.optim.SGD` has a learning rate that is a number, and no more."""
+    return isinstance(group["lr"], float) and not (
+        group["momentum"] or group["weight_decay"] or group["maximize"] or group["differentiable"]
+    )
 
 
 class StochasticDiagonalLM(torch.optim.Optimizer):

@@ -18,7 +18,7 @@ from lenet.engine.steps import cpu_threads
 from lenet.epochs import Epochs, Watch, make_epochs
 from lenet.errors import LenetError, extra
 from lenet.models import Network, build
-from lenet.optim import StochasticDiagonalLM
+from lenet.optim import SGD, StochasticDiagonalLM
 from lenet.progress import Progress
 from lenet.recipes import Recipe, find
 from lenet.runs import Run, Settings
@@ -303,7 +303,7 @@ def make_optimizer(recipe: Recipe, model: Network) -> torch.optim.Optimizer:
     parameters = list(model.parameters())
     match recipe.optimizer:
         case "sgd":
-            return torch.optim.SGD(
+            return SGD(
                 parameters, recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay, fused=True
             )
         case "adamw":

@@ -73,9 +73,9 @@ def use_batches(isa: str) -> None:
             knots = np.ones((batch, 2, 7, 7), np.float32)
             shades = np.tile(np.array([20, 0.8], np.float32), (batch, 1))
             noise = np.tile(np.array([2**32 - 1, 2**30]), (batch, 1))
-            for step in (kernels.step, own.step):
-                gradients = [np.empty_like(w) for w in weights]
-                step(IMAGES, labels, index, weights, gradients, maps, knots, shades, noise)
+            for some in (kernels, own):
+                parameters = some.parameters(weights, [np.empty_like(w) for w in weights])
+                some.step(IMAGES, labels, index, parameters, maps, knots, shades, noise)
                 kernels.scores(IMAGES[:batch], weights)
                 fused.warp(IMAGES, index, maps, knots, shades, noise, 2)
 

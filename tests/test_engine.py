@@ -107,7 +107,8 @@ def check_step(
         random = np.random.default_rng(seed + 3)
         targets = random.dirichlet(np.full(plan.classes, 0.3), batch).astype(np.float32)
     step = fused.Kernels(plan, threads, isa)
-    loss, right = step.step(images, labels, index, weights, gradients, targets=targets)
+    parameters = step.parameters(weights, gradients)
+    loss, right = step.step(images, labels, index, parameters, targets=targets)
     want_loss, want_right, want_scores, want_gradients = reference(
         network, plan, images[index], labels[index], weights, targets
     )
@@ -243,7 +244,9 @@ def test_certain_labels_keep_their_gradients() -> None:
     weights[-1][4] = 14.0
     labels[:] = 4
     gradients = [np.empty(shape, np.float32) for shape in plan.shapes]
-    loss, _ = fused.Kernels(plan).step(images, labels, np.arange(30), weights, gradients)
+    step = fused.Kernels(plan)
+    parameters = step.parameters(weights, gradients)
+    loss, _ = step.step(images, labels, np.arange(30), parameters)
     want_loss, _, _, want = reference(network, plan, images[:30], labels[:30], weights)
     assert 1e-8 < want_loss < 1e-4
     assert loss == pytest.approx(want_loss, rel=1e-4)
@@ -294,15 +297,15 @@ def test_distortions_are_those_of_warp(isa: str, options: dict[str, float]) -> N
         weights = random_weights(0, plan)
         inside, before = ([np.empty(s, np.float32) for s in plan.shapes] for _ in range(2))
         distortions = vars(warps)
-        first = step.step(images, labels, index, weights, inside, **distortions)
+        first = step.step(images, labels, index, step.parameters(weights, inside), **distortions)
         # As `warp` uses the best instruction set, another may round a pixel the other way.
         warped = fused.warp(images, index, **distortions)
-        second = step.step(warped, labels[index], np.arange(37), weights, before)
+        second = step.step(warped, labels[index], np.arange(37), step.parameters(weights, before))
         assert first == pytest.approx(second, rel=1e-5)
         for one, two in zip(inside, before, strict=True):
             np.testing.assert_allclose(one, two, rtol=0, atol=1e-4 * np.abs(two).max())
         plain = [np.empty(shape, np.float32) for shape in plan.shapes]
-        step.step(images, labels, index, weights, plain)
+        step.step(images, labels, index, step.parameters(weights, plain))
         assert np.linalg.norm(plain[0] - before[0]) > 0.1 * np.linalg.norm(before[0])
 
 
@@ -372,8 +375,8 @@ def test_any_network(data: st.DataObject) -> None:
 def gradients_of(step: fused.Kernels, seed: int = 0) -> list[NDArray[np.float32]]:
     images, labels = picture_data(seed, step.plan)
     gradients = [np.empty(shape, np.float32) for shape in step.plan.shapes]
-    weights = random_weights(seed, step.plan)
-    step.step(images, labels, np.arange(100), weights, gradients)
+    parameters = step.parameters(random_weights(seed, step.plan), gradients)
+    step.step(images, labels, np.arange(100), parameters)
     return gradients
 
 
@@ -441,7 +444,9 @@ def test_wild_weights_do_not_crash(bad: float, pooling: str) -> None:
         for weight in weights:
             weight.flat[0] = bad
         gradients = [np.empty(shape, np.float32) for shape in plan.shapes]
-        _, right = fused.Kernels(plan, 2).step(images, labels, np.arange(17), weights, gradients)
+        step = fused.Kernels(plan, 2)
+        parameters = step.parameters(weights, gradients)
+        _, right = step.step(images, labels, np.arange(17), parameters)
         assert 0 <= right <= 17
 
 
@@ -456,27 +461,33 @@ def test_bad_input_is_refused() -> None:
     read_only[3].flags.writeable = False
     wrong_label = labels.copy()
     wrong_label[5] = 10
+    parameters = step.parameters(weights, gradients)
     for message, arguments in {
-        "images must be uint8": (images.astype(np.float32), labels, index, weights, gradients),
-        "images must have the shape": (images[:, 1:], labels, index, weights, gradients),
-        "images must be C-contig": (images.transpose(0, 2, 1), labels, index, weights, gradients),
-        "labels must be int64": (images, labels.astype(np.int32), index, weights, gradients),
-        "labels must have": (images, labels[1:], index, weights, gradients),
-        "label 10 of image 5": (images, wrong_label, index, weights, gradients),
-        "index -1 is out of range": (images, labels, index - 1, weights, gradients),
-        "index 400 is out of range": (images, labels, index + 381, weights, gradients),
-        "index must have": (images, labels, index[None], weights, gradients),
-        "batch must have": (images, labels, index[:0], weights, gradients),
-        "weights must be 10": (images, labels, index, weights[1:], gradients),
-        r"weights\[0\] must have": (images, labels, index, weights[::-1], gradients),
-        r"weights\[0\] must be a NumPy": (images, labels, index, [1.0] * 10, gradients),
-        r"gradients\[0\] must be float32": (
-            images, labels, index, weights, [g.astype(np.float64) for g in gradients]
-        ),
-        "gradients must be writeable": (images, labels, index, weights, read_only),
-    }.items():  # fmt: skip
+        "images must be uint8": (images.astype(np.float32), labels, index, parameters),
+        "images must have the shape": (images[:, 1:], labels, index, parameters),
+        "images must be C-contig": (images.transpose(0, 2, 1), labels, index, parameters),
+        "labels must be int64": (images, labels.astype(np.int32), index, parameters),
+        "labels must have": (images, labels[1:], index, parameters),
+        "label 10 of image 5": (images, wrong_label, index, parameters),
+        "index -1 is out of range": (images, labels, index - 1, parameters),
+        "index 400 is out of range": (images, labels, index + 381, parameters),
+        "index must have": (images, labels, index[None], parameters),
+        "batch must have": (images, labels, index[:0], parameters),
+    }.items():
         with pytest.raises(LenetError, match=message):
             step.step(*arguments)  # pyright: ignore[reportArgumentType]
+    for message, arguments in {
+        "weights must be 10": (weights[1:], gradients),
+        r"weights\[0\] must have": (weights[::-1], gradients),
+        r"weights\[0\] must be a NumPy": ([1.0] * 10, gradients),
+        r"gradients\[0\] must be float32": (weights, [g.astype(np.float64) for g in gradients]),
+        "gradients must be writeable": (weights, read_only),
+    }.items():
+        with pytest.raises(LenetError, match=message):
+            step.parameters(*arguments)  # pyright: ignore[reportArgumentType]
+    other = fused.Kernels(replace(plan, classes=9), 1)
+    with pytest.raises(LenetError, match="not those of a network of this plan"):
+        other.step(images, np.minimum(labels, 8), index, parameters)
     maps, knots = np.zeros((20, 2, 3), np.float32), np.zeros((20, 2, 7, 7), np.float32)
     for message, options in {
         "maps must have the shape": {"maps": maps[1:]},
@@ -490,12 +501,12 @@ def test_bad_input_is_refused() -> None:
         "targets and the plan's distillation": {"targets": np.ones((20, 10), np.float32)},
     }.items():
         with pytest.raises(LenetError, match=message):
-            step.step(images, labels, index, weights, gradients, **options)
+            step.step(images, labels, index, parameters, **options)
     taught = fused.Kernels(replace(plan, distillation=0.5), 1)
     with pytest.raises(LenetError, match="targets and the plan's distillation"):
-        taught.step(images, labels, index, weights, gradients)
+        taught.step(images, labels, index, parameters)
     with pytest.raises(LenetError, match="targets must have the shape"):
-        taught.step(images, labels, index, weights, gradients, targets=np.ones((20, 9), np.float32))
+        taught.step(images, labels, index, parameters, targets=np.ones((20, 9), np.float32))
     with pytest.raises(LenetError, match="images must be uint8"):
         step.scores(images.astype(np.int64), weights)  # pyright: ignore[reportArgumentType]
     assert step.scores(images[:0], weights).shape == (0, 10)

@@ -15,7 +15,7 @@ from lenet.errors import LenetError
 from lenet.layers import EuclideanRBF, SquashedConv2d, SquashedLinear, Subsampling, TableConv2d
 from lenet.losses import cross_entropy, map_criterion, penalty
 from lenet.models import LeNet5
-from lenet.optim import StochasticDiagonalLM, gauss_newton_diagonal, map_curvature
+from lenet.optim import SGD, StochasticDiagonalLM, gauss_newton_diagonal, map_curvature
 
 TABLE = np.array([[1, 0], [1, 1], [0, 1]], bool)
 
@@ -271,7 +271,27 @@ def test_h_covers_every_parameter_of_lenet5_in_order():
     assert all((value >= 0).all() for value in h.values())
 
 
-# The optimizer
+# The optimizers
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"momentum": 0.9}, {"weight_decay": 0.1}, {"maximize": True}]
+)
+def test_gradient_descent_is_that_of_pytorch(options):
+    results = []
+    for kind in (SGD, torch.optim.SGD):
+        torch.manual_seed(0)
+        weights = [nn.Parameter(torch.randn(shape)) for shape in ((3, 4), (5,), (2,))]
+        optimizer = kind(
+            [{"params": weights[:1], "lr": 0.5}, {"params": weights[1:]}], 0.1, **options
+        )
+        for _ in range(3):
+            for weight in weights[:2]:  # the third has no gradient
+                weight.grad = torch.randn(weight.shape)
+            optimizer.step()
+        loss = optimizer.step(lambda: 7.0)
+        results.append([loss, *(w.detach() for w in weights)])
+    torch.testing.assert_close(*results)
 
 
 def test_a_step_divides_by_mu_plus_h():

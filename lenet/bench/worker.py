@@ -1,11 +1,13 @@
 """A contender in a process of its own, and the other end of the line.
 
 The parent writes one JSON object a line, {"epoch": true} or {"calls": batch, "seconds": s} or
-{"scores": count, "file": path}; the worker answers each with one line. It does nothing meanwhile.
+{"scores": count, "file": path}; the worker answers each with one line. Meanwhile it is stopped, as
+the threads of some libraries go on spinning for a while, on cores that are another's then.
 """
 
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -66,13 +68,20 @@ class Worker:
         line = self.process.stdout.readline()
         if not line:
             raise LenetError(f"its process ended with status {self.process.wait()}")
+        self.signal("SIGSTOP")
         found = json.loads(line)
         if "error" in found:
             raise LenetError(found["error"])
         return found
 
+    def signal(self, name: str) -> None:
+        """Stops the process or lets it go on, where systems can."""
+        if hasattr(signal, name):
+            self.process.send_signal(getattr(signal, name))
+
     def ask(self, **what: Any) -> dict[str, Any]:
         assert self.process.stdin
+        self.signal("SIGCONT")
         try:
             self.process.stdin.write(json.dumps(what) + "\n")
             self.process.stdin.flush()

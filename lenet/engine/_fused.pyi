@@ -16,6 +16,11 @@ def warp(
     threads: int,
 ) -> None: ...
 
+class Parameters:
+    def __init__(
+        self, weights: Sequence[NDArray[np.float32]], gradients: Sequence[NDArray[np.float32]]
+    ) -> None: ...
+
 class FusedStep:
     def __init__(self, description: dict[str, Any], threads: int, isa: str) -> None: ...
     def step(
@@ -23,8 +28,7 @@ class FusedStep:
         images: NDArray[np.uint8],
         labels: NDArray[np.int64],
         index: NDArray[np.int64],
-        weights: Sequence[NDArray[np.float32]],
-        gradients: Sequence[NDArray[np.float32]],
+        parameters: Parameters,
         maps: NDArray[np.float32] | None,
         knots: NDArray[np.float32] | None,
         shades: NDArray[np.float32] | None,

@@ -64,16 +64,39 @@ class Kernels:
                 + ", ".join(available)
             )
         self.plan, self.threads, self.isa = plan, threads, isa
+        self.shapes = plan.shapes
         assert _fused is not None
         self._kernels = _fused.FusedStep(describe(plan), threads, isa)
+
+    def parameters(
+        self,
+        weights: Sequence[NDArray[np.float32]],
+        gradients: Sequence[NDArray[np.float32]],
+    ) -> Any:
+        """The caller's weights and gradients, looked at once for many steps.
+
+        Args:
+            weights: float32 arrays of `plan.shapes`, C-contiguous, read by each step.
+            gradients: float32 arrays of the same shapes, overwritten by each step with the
+                gradients of its mean loss.
+
+        Raises:
+            LenetError: an array has another dtype, shape or layout, or cannot be written.
+        """
+        self._check_parameters("weights", weights)
+        self._check_parameters("gradients", gradients)
+        for gradient in gradients:
+            if not gradient.flags.writeable:
+                raise LenetError("gradients must be writeable")
+        assert _fused is not None
+        return _fused.Parameters(list(weights), list(gradients))
 
     def step(
         self,
         images: NDArray[np.uint8],
         labels: NDArray[np.int64],
         index: NDArray[np.int64],
-        weights: Sequence[NDArray[np.float32]],
-        gradients: Sequence[NDArray[np.float32]],
+        parameters: Any,
         maps: NDArray[np.float32] | None = None,
         knots: NDArray[np.float32] | None = None,
         shades: NDArray[np.float32] | None = None,
@@ -86,9 +109,7 @@ class Kernels:
             images: uint8 (N, image_size, image_size), C-contiguous, as all arrays here.
             labels: int64 (N,), 0 to classes - 1.
             index: int64 (B,), which images make up the batch, 0 to N - 1.
-            weights: float32 arrays of `plan.shapes`.
-            gradients: float32 arrays of `plan.shapes`, overwritten by the gradients of the mean
-                loss.
+            parameters: what `parameters` gave for a network of this plan.
             maps, knots, shades, noise: float32 (B, 2, 3), (B, 2, K, K), (B, 2) and int64 (B, 2),
                 distortions of the images as `warp` has them; None for images as they are.
             targets: float32 (B, classes), distributions over the classes, given if and only if
@@ -103,11 +124,6 @@ class Kernels:
         self._check_images(images)
         _check("labels", labels, np.int64, (len(images),))
         _check("index", index, np.int64, (len(index),))
-        self._check_parameters("weights", weights)
-        self._check_parameters("gradients", gradients)
-        for gradient in gradients:
-            if not gradient.flags.writeable:
-                raise LenetError("gradients must be writeable")
         _check_distortions(maps, knots, shades, noise, len(index))
         if (targets is not None) != bool(self.plan.distillation):
             raise LenetError("targets and the plan's distillation go together")
@@ -115,8 +131,7 @@ class Kernels:
             _check("targets", targets, np.float32, (len(index), self.plan.classes))
         try:
             return self._kernels.step(
-                *(images, labels, index, list(weights), list(gradients)),
-                *(maps, knots, shades, noise, targets),
+                *(images, labels, index, parameters, maps, knots, shades, noise, targets)
             )
         except (ValueError, IndexError) as error:
             raise LenetError(str(error)) from None
@@ -141,10 +156,9 @@ class Kernels:
         _check("images", images, np.uint8, (len(images), side, side))
 
     def _check_parameters(self, name: str, arrays: Sequence[NDArray[Any]]) -> None:
-        shapes = self.plan.shapes
-        if len(arrays) != len(shapes):
-            raise LenetError(f"{name} must be {len(shapes)} arrays, not {len(arrays)}")
-        for i, (array, shape) in enumerate(zip(arrays, shapes, strict=True)):
+        if len(arrays) != len(self.shapes):
+            raise LenetError(f"{name} must be {len(self.shapes)} arrays, not {len(arrays)}")
+        for i, (array, shape) in enumerate(zip(arrays, self.shapes, strict=True)):
             _check(f"{name}[{i}]", array, np.float32, shape)
 
 

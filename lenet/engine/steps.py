@@ -86,9 +86,9 @@ class FusedStep:
         self.images, self.labels = train.images, train.labels
         for parameter in model.parameters():
             parameter.grad = torch.zeros_like(parameter)
-        self.weights = weights_of(model)
-        self.gradients = [p.grad.numpy() for p in model.parameters() if p.grad is not None]
+        gradients = [p.grad.numpy() for p in model.parameters() if p.grad is not None]
         self.kernels = fused.Kernels(plan, threads)
+        self.parameters = self.kernels.parameters(weights_of(model), gradients)
 
     def __call__(
         self,
@@ -97,7 +97,7 @@ class FusedStep:
         targets: NDArray[np.float32] | None = None,
     ) -> tuple[float, int]:
         return self.kernels.step(
-            *(self.images, self.labels, index, self.weights, self.gradients),
+            *(self.images, self.labels, index, self.parameters),
             maps=None if warps is None else warps.maps,
             knots=None if warps is None else warps.knots,
             shades=None if warps is None else warps.shades,

@@ -15,11 +15,28 @@ constexpr int most_units = many_registers ? 28 : 12;  // in a block
 // weights (outputs, inputs) -> [output block][input][output of block], for some of the blocks
 static void pack_dense(const float* weights, int outputs, int inputs, int block, int first,
                        int last, float* packed) {
-  for (int o = first * block; o < last * block; o += block)
-    for (int i = 0; i < inputs; i++)
-      for (int j = 0; j < block; j++)
-        packed[o * inputs + i * block + j] =
-            o + j < outputs ? weights[(o + j) * inputs + i] : 0.0f;
+  for (int o = first * block; o < last * block; o += block) {
+    float* const to = packed + static_cast<long>(o) * inputs;
+    if (block < lanes || inputs < lanes) {
+      for (int i = 0; i < inputs; i++)
+        for (int j = 0; j < block; j++)
+          to[i * block + j] = o + j < outputs ? weights[(o + j) * inputs + i] : 0.0f;
+      continue;
+    }
+    // In squares of which the last overlaps the one before.
+    for (int i = 0; i < inputs; i += lanes)
+      for (int j = 0; j < block; j += lanes) {
+        const int left = i + lanes < inputs ? i : inputs - lanes;
+        const int top = j + lanes < block ? j : block - lanes;
+        Vector square[lanes];
+        for (int row = 0; row < lanes; row++) {
+          const int unit = o + top + row;
+          square[row] = unit < outputs ? load(weights + unit * inputs + left) : Vector{};
+        }
+        transpose(square);
+        for (int row = 0; row < lanes; row++) store(to + (left + row) * block + top, square[row]);
+      }
+  }
 }
 
 // weights (outputs, inputs) -> [input block][output][input of block], for some of the blocks
@@ -27,8 +44,15 @@ static void pack_transposed_dense(const float* weights, int outputs, int inputs,
                                   int first, int last, float* packed) {
   for (int i = first * block; i < last * block; i += block)
     for (int o = 0; o < outputs; o++) {
-      float* to = packed + i * outputs + o * block;
-      for (int j = 0; j < block; j++) to[j] = i + j < inputs ? weights[o * inputs + i + j] : 0.0f;
+      const float* const from = weights + o * inputs + i;
+      float* const to = packed + static_cast<long>(i) * outputs + o * block;
+      if (block < lanes || i + block > inputs)
+        for (int j = 0; j < block; j++) to[j] = i + j < inputs ? from[j] : 0.0f;
+      else  // in vectors of which the last overlaps the one before
+        for (int j = 0; j < block; j += lanes) {
+          const int start = j + lanes < block ? j : block - lanes;
+          store(to + start, load(from + start));
+        }
     }
 }
 

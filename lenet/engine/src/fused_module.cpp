@@ -213,6 +213,42 @@ class Description {
   std::vector<Place> kernels_[most_stages], biases_[most_stages];
 };
 
+template <class Array>
+std::vector<std::size_t> sizes_of(const std::vector<Array>& arrays) {
+  std::vector<std::size_t> sizes;
+  for (const Array& array : arrays) sizes.push_back(array.size());
+  return sizes;
+}
+
+template <class Array>
+auto pointers_to(const std::vector<Array>& arrays) {
+  std::vector<decltype(arrays[0].data())> pointers;
+  for (const Array& array : arrays) pointers.push_back(array.data());
+  return pointers;
+}
+
+// Weights and gradients of a network. It keeps the caller's arrays alive.
+class Parameters {
+ public:
+  Parameters(std::vector<Weight> weights, std::vector<Gradient> gradients)
+      : sizes(sizes_of(weights)),
+        weights(pointers_to(weights)),
+        gradients(pointers_to(gradients)),
+        weight_arrays_(std::move(weights)),
+        gradient_arrays_(std::move(gradients)) {
+    if (sizes_of(gradient_arrays_) != sizes)
+      throw nb::value_error("gradients must have the sizes of the weights");
+  }
+
+  const std::vector<std::size_t> sizes;
+  const std::vector<const float*> weights;
+  const std::vector<float*> gradients;
+
+ private:
+  const std::vector<Weight> weight_arrays_;
+  const std::vector<Gradient> gradient_arrays_;
+};
+
 class FusedStep {
  public:
   FusedStep(nb::dict fields, int threads, const std::string& isa)
@@ -221,14 +257,11 @@ class FusedStep {
     for (const auto& set : instruction_sets())
       if (isa == set.name && set.available) network_.reset(set.create(plan_, threads));
     if (!network_) throw nb::value_error("the instruction set is not available");
-    weights_.resize(description_.sizes.size());
-    gradients_.resize(description_.sizes.size());
   }
 
   std::pair<double, int> step(const Images& images, const Numbers& labels, const Numbers& index,
-                              const std::vector<Weight>& weights,
-                              const std::vector<Gradient>& gradients,
-                              const std::optional<Maps>& maps, const std::optional<Knots>& knots,
+                              const Parameters& parameters, const std::optional<Maps>& maps,
+                              const std::optional<Knots>& knots,
                               const std::optional<Shades>& shades,
                               const std::optional<Noise>& noise,
                               const std::optional<Targets>& targets) {
@@ -253,17 +286,14 @@ class FusedStep {
     }
     const Distortions distortions =
         read_distortions(maps, knots, shades, noise, size, plan_.image_size);
-    check_arrays(weights, "weights");
-    check_arrays(gradients, "gradients");
+    check_sizes(parameters.sizes);
 
     const nb::gil_scoped_release release;
     const std::lock_guard lock(mutex_);
-    collect(weights, weights_);
-    collect(gradients, gradients_);
     const Result result =
         network_->step({images.data(), index.data(), labels.data(), static_cast<int>(size),
                         distortions, targets ? targets->data() : nullptr},
-                       weights_.data(), gradients_.data());
+                       parameters.weights.data(), parameters.gradients.data());
     return {result.loss, result.right};
   }
 
@@ -272,11 +302,11 @@ class FusedStep {
     if (scores.ndim() != 2 || scores.shape(0) != images.shape(0) ||
         scores.shape(1) != static_cast<std::size_t>(plan_.classes))
       throw nb::value_error("scores must have the shape (images, classes)");
-    check_arrays(weights, "weights");
+    check_sizes(sizes_of(weights));
+    const auto pointers = pointers_to(weights);
 
     const nb::gil_scoped_release release;
     const std::lock_guard lock(mutex_);
-    collect(weights, weights_);
     // In parts, so that numbers of examples and tiles fit an int.
     constexpr std::size_t part = 1 << 20;
     const std::size_t pixels = plan_.image_size * plan_.image_size;
@@ -284,7 +314,7 @@ class FusedStep {
       const std::size_t size = std::min(part, images.shape(0) - start);
       network_->scores(
           {images.data() + start * pixels, nullptr, nullptr, static_cast<int>(size), {}, nullptr},
-          weights_.data(), scores.data() + start * plan_.classes);
+          pointers.data(), scores.data() + start * plan_.classes);
     }
   }
 
@@ -295,30 +325,15 @@ class FusedStep {
       throw nb::value_error("images must have the shape (N, image_size, image_size)");
   }
 
-  template <class Array>
-  void check_arrays(const std::vector<Array>& arrays, const char* what) const {
-    const auto& sizes = description_.sizes;
-    if (arrays.size() != sizes.size())
-      throw nb::value_error(
-          (std::string(what) + " must be " + std::to_string(sizes.size()) + " arrays").c_str());
-    for (std::size_t i = 0; i < sizes.size(); i++)
-      if (arrays[i].size() != sizes[i])
-        throw nb::value_error((std::string(what) + "[" + std::to_string(i) + "] must have " +
-                               std::to_string(sizes[i]) + " elements, not " +
-                               std::to_string(arrays[i].size())).c_str());
-  }
-
-  template <class Array, class Pointer>
-  static void collect(const std::vector<Array>& arrays, std::vector<Pointer>& pointers) {
-    for (std::size_t i = 0; i < arrays.size(); i++) pointers[i] = arrays[i].data();
+  void check_sizes(const std::vector<std::size_t>& sizes) const {
+    if (sizes != description_.sizes)
+      throw nb::value_error("the parameters are not those of a network of this plan");
   }
 
   const Description description_;
   const Plan& plan_;
   std::unique_ptr<Network> network_;
   ForkSafeMutex mutex_;
-  std::vector<const float*> weights_;  // of the call that holds the mutex
-  std::vector<float*> gradients_;
 };
 
 using Pictures = nb::ndarray<std::uint8_t, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
@@ -374,11 +389,14 @@ NB_MODULE(_fused, m) {
         nb::arg("maps").noconvert(), nb::arg("knots").noconvert().none(),
         nb::arg("shades").noconvert().none(), nb::arg("noise").noconvert().none(),
         nb::arg("out").noconvert(), nb::arg("threads"));
+  nb::class_<lenet::Parameters>(m, "Parameters")
+      .def(nb::init<std::vector<lenet::Weight>, std::vector<lenet::Gradient>>(),
+           nb::arg("weights").noconvert(), nb::arg("gradients").noconvert());
   nb::class_<lenet::FusedStep>(m, "FusedStep")
       .def(nb::init<nb::dict, int, const std::string&>())
       .def("step", &lenet::FusedStep::step, nb::arg("images").noconvert(),
-           nb::arg("labels").noconvert(), nb::arg("index").noconvert(), nb::arg("weights").noconvert(),
-           nb::arg("gradients").noconvert(), nb::arg("maps").noconvert().none(),
+           nb::arg("labels").noconvert(), nb::arg("index").noconvert(), nb::arg("parameters"),
+           nb::arg("maps").noconvert().none(),
            nb::arg("knots").noconvert().none(), nb::arg("shades").noconvert().none(),
            nb::arg("noise").noconvert().none(), nb::arg("targets").noconvert().none())
       .def("scores", &lenet::FusedStep::scores, nb::arg("images").noconvert(),

@@ -19,25 +19,37 @@ void relax() {
 #endif
 }
 
-// Waits until `value` differs from `old`: a short spin, as the phases of a step follow each other
-// within microseconds, then sleep, so that other processes get the core.
+// Waits until `value` differs from `old`. The phases of a step follow each other within
+// microseconds, steps within some hundred. A thread that sleeps between them may be woken on the
+// core of the one that woke it, and both then take turns there while another core idles. So it
+// stays awake for a while, first at full speed and then giving way to whoever wants the core, and
+// the scheduler sees that there is one thread too many.
 template <class T>
 T wait_for_change(std::atomic<T>& value, T old) {
   using Clock = std::chrono::steady_clock;
-  constexpr auto patience = std::chrono::microseconds(50);
+  constexpr auto impatience = std::chrono::microseconds(50);
+  constexpr auto patience = std::chrono::microseconds(1000);
   const auto start = Clock::now();
-  do {
+  for (auto waited = Clock::duration::zero(); waited < patience; waited = Clock::now() - start) {
     for (int i = 0; i < 32; i++) {
       if (const T now = value.load(std::memory_order_acquire); now != old) return now;
       relax();
     }
-  } while (Clock::now() - start < patience);
+    if (waited > impatience) std::this_thread::yield();
+  }
   value.wait(old, std::memory_order_acquire);
   return value.load(std::memory_order_acquire);
 }
 
 struct alignas(64) Worker {
   std::atomic<std::uint32_t> calls{0};  // how often it was called to work
+  std::atomic<std::uint32_t> taken{0};  // how many of its shares of the work somebody took
+
+  // Whether the share of call number `call` is the asker's to do.
+  bool take(std::uint32_t call) {
+    std::uint32_t before = call - 1;
+    return taken.compare_exchange_strong(before, call, std::memory_order_acq_rel);
+  }
 };
 
 struct Pool {
@@ -49,8 +61,9 @@ struct Pool {
 };
 
 void serve(Pool& pool, Worker& worker, int thread) {
-  for (std::uint32_t calls = 0;; calls++) {
-    wait_for_change(worker.calls, calls);
+  for (std::uint32_t call = 0;;) {
+    call = wait_for_change(worker.calls, call);
+    if (!worker.take(call)) continue;
     pool.work(thread, pool.context);
     if (pool.busy.fetch_sub(1, std::memory_order_acq_rel) == 1) pool.busy.notify_one();
   }
@@ -81,6 +94,14 @@ void run_parallel(int threads, void (*work)(int, void*), void* context) {
     pool->workers[i]->calls.notify_one();
   }
   work(0, context);
+  // Shares that a worker has not begun are done here: it may be asleep, or another process may
+  // have its core.
+  for (int i = 0; i < threads - 1; i++) {
+    Worker& worker = *pool->workers[i];
+    if (!worker.take(worker.calls.load(std::memory_order_relaxed))) continue;
+    work(i + 1, context);
+    pool->busy.fetch_sub(1, std::memory_order_relaxed);
+  }
   for (int busy = pool->busy.load(std::memory_order_acquire); busy;)
     busy = wait_for_change(pool->busy, busy);
 }

@@ -7,8 +7,9 @@
 
 namespace lenet {
 
-// Calls work(0), ..., work(threads - 1), each in a thread of its own, the caller's being the
-// first; returns when all are done. Callers take turns. Works in a forked child, too.
+// Calls work(0), ..., work(threads - 1) in so many threads, the caller's being the first; returns
+// when all are done. The caller does what a thread has not begun by then. Callers take turns.
+// Works in a forked child, too.
 void run_parallel(int threads, void (*work)(int thread, void* context), void* context);
 
 // A mutex that a forked child finds unlocked, whatever the parent's threads were doing.
