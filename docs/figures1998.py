@@ -10,10 +10,11 @@ from math import nan
 from pathlib import Path
 
 import numpy as np
+import plots1998
 import torch
 
 import lenet
-from lenet import plots, plots1998
+from lenet import plots
 from lenet.codebook import c3_table, digit_codes
 from lenet.metrics import worst
 from lenet.runs import read_metrics

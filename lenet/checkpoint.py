@@ -60,9 +60,8 @@ def locate(model: str | Path) -> Path:
     path = Path(model).expanduser()
     if str(model) == "latest":
         return latest_run() / WEIGHTS
-    shipped = PRETRAINED / f"{model}.safetensors"
-    if shipped.parent == PRETRAINED and shipped.is_file():
-        return shipped
+    if str(model) in pretrained_names():  # ./mnist is a folder of the user's
+        return PRETRAINED / f"{model}.safetensors"
     if path.is_file():
         return path
     if (path / WEIGHTS).is_file():

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lenet.augment import Warps
-from lenet.engine.fused import usable_cores
+from lenet.engine.processor import usable_cores
 from lenet.engine.steps import Step
 from lenet.errors import LenetError
 from lenet.models import Network

@@ -183,7 +183,7 @@ def parsed(field: str, text: str) -> Any:
         value: Any = text
         if typing.get_origin(kind) is tuple:
             number = typing.get_args(kind)[0]
-            value = tuple(number(part) for part in text.split("+"))
+            value = () if text == "none" else tuple(number(part) for part in text.split("+"))
         elif kind in (int, float):
             value = kind(text)
         elif kind is bool:
@@ -196,5 +196,5 @@ def parsed(field: str, text: str) -> Any:
 def spelled(value: Any) -> str:
     """The text that `parsed` reads as this value."""
     if isinstance(value, tuple):
-        return "+".join(map(spelled, value))
+        return "+".join(map(spelled, value)) or "none"
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -25,6 +25,7 @@ INK, GREY, LINE = "#1f2933", "#6b7785", "#c3cad2"
 BLUE, ORANGE = "#0072b2", "#d55e00"  # from Okabe and Ito's palette, safe for the colour-blind
 DPI = {".png": 100, ".svg": 300}  # an inch is 100 pixels; pictures inside an SVG are finer
 PALE, DARK = (0.72, 0.84, 0.93), (0.0, 0.2, 0.4)  # red, green, blue of a bad and a good trial
+GAP = 1  # pixels between the pictures of a mosaic
 TICKS = 5  # on an axis of parallel coordinates
 POINTS_PER_EPOCH = 5  # of the training curves
 SMALL: dict[str, Any] = {"color": INK, "size": 9}
@@ -220,6 +221,7 @@ def reliability_diagram(found: Mapping[str, Reliability], title: str) -> "Figure
     for upper, lower, (name, reliability) in zip(*rows, found.items(), strict=True):
         upper.set_title(f"{name}\nexpected calibration error {reliability.ece:.2%}", **SMALL)
         draw_reliability(upper, lower, reliability)
+    rows[1, 0].set_ylim(bottom=0.5)  # of all columns, so not before the last has its bars
     rows[0, 0].set_ylabel("share right", color=INK)
     rows[1, 0].set_ylabel("answers", color=INK)
     figure.supxlabel("probability of the answer", color=INK, size=10)
@@ -243,7 +245,6 @@ def draw_reliability(upper: "Axes", lower: "Axes", found: Reliability) -> None:
         axes.grid(color=LINE, linewidth=0.6, alpha=0.6)
     upper.set_xlim(0, 1.02)
     upper.set_ylim(0, 1.02)
-    lower.set_ylim(bottom=0.5)
 
 
 def wilson(
@@ -586,10 +587,27 @@ def plain(axes: "Axes") -> None:
     axes.set_axisbelow(True)
 
 
+def bare(axes: "Axes") -> None:
+    """No ticks, no frame."""
+    plain(axes)
+    axes.spines[:].set_visible(False)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.tick_params(length=0, labelcolor=GREY)
+
+
 def draw(axes: "Axes", image: NDArray[Any], colors: str) -> None:
     """A picture, its pixels as squares; uint8 or float in 0..1."""
     top = 255 if image.dtype == np.uint8 else 1
     axes.imshow(image, cmap=colors, vmin=0, vmax=top, interpolation="nearest")
+
+
+def mosaic(pictures: NDArray[Any]) -> NDArray[np.float64]:
+    """(rows, columns, H, W) -> one picture, with gaps of NaN around each."""
+    rows, columns, height, width = pictures.shape
+    padded = np.full((rows, columns, height + GAP, width + GAP), np.nan)
+    padded[:, :, :height, :width] = pictures
+    return padded.swapaxes(1, 2).reshape(rows * (height + GAP), columns * (width + GAP))
 
 
 def bar_chart(

@@ -12,8 +12,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lenet.errors import LenetError
-from lenet.plots import GREY, INK, LINE, ORANGE, canvas, literal, plain, same_length
-from lenet.plots1998 import bare, mosaic
+from lenet.plots import (
+    GREY,
+    INK,
+    LINE,
+    ORANGE,
+    bare,
+    canvas,
+    literal,
+    mosaic,
+    plain,
+    same_length,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

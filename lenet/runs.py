@@ -10,6 +10,8 @@ import datetime
 import json
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +21,17 @@ import torch
 
 from lenet import checkpoint, plots
 from lenet.data import Dataset
-from lenet.engine.fused import usable_cores
+from lenet.engine.processor import usable_cores
 from lenet.errors import LenetError
 from lenet.files import write_text
 from lenet.metrics import Report
 from lenet.models import Network
 from lenet.recipes import Recipe
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 RECIPE, ENVIRONMENT, METRICS = "recipe.json", "environment.json", "metrics.jsonl"
 CURVES = "curves.png"
@@ -87,6 +94,34 @@ def new_folder(name: str) -> Path:
             raise LenetError(f"cannot make {folder}: {error.strerror}") from None
         return folder
     raise LenetError("cannot find a free name for the run folder; name one with --out")
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keeps other processes of this machine out of a run folder, which is made where it is missing.
+
+    Raises:
+        LenetError: another process trains there, or the folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LenetError(f"cannot make {folder}: {error.strerror}") from None
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise LenetError(f"another process is training into {folder}") from None
+    except OSError:  # the file system has no locks
+        pass
+    try:
+        yield
+    finally:
+        os.close(handle)
 
 
 def begin(

@@ -5,8 +5,8 @@
 The runs are one recipe with several seeds; the median by test error is shipped, not the best.
 Its twin has the same recipe, but held out images (`lenet train ... --validation 10000`): on those
 the temperature of the probabilities is fitted, which the network itself cannot do, as it was
-trained on all training images, and the test set may not do. Teachers of the twin must have held
-out the same images.
+trained on all training images, and the test set may not do. So are the thresholds below which an
+answer is rejected. Teachers of the twin must have held out the same images.
 """
 
 import dataclasses
@@ -41,8 +41,11 @@ def ship(
         about: what it reads and where it comes from, in a few words.
 
     Raises:
-        LenetError: the runs do not belong together, or are of another data set than is here.
+        LenetError: the runs do not belong together, or are of another data set than is here; or
+            this is an installed package, no checkout.
     """
+    if not FIGURE.parent.is_dir():
+        raise LenetError(f"{FIGURE.parent} does not exist: networks are shipped from a checkout")
     chosen, seeds = median([checkpoint.read(run) for run in runs])
     card = model_card(chosen, checkpoint.read(twin), data_of(chosen), seeds)
     model = checkpoint.restore(chosen)
@@ -95,16 +98,16 @@ def model_card(
 ) -> dict[str, Any]:
     """What is known of a network, JSON-able.
 
-    To what training says (classes, recipe, preprocessing, data, measured_on, error, and the
-    rejection_threshold of the strictest target) come
+    To what training says (classes, recipe, preprocessing, data, measured_on, error) come
 
         seeds: seed -> test error of all runs of the recipe.
         temperature: fitted on the twin's held-out images.
+        rejection_threshold: that of the strictest target that the twin reaches there.
         ece_before, reliability: expected calibration error on the test set with temperature 1;
             `lenet.metrics.Reliability` of the probabilities with it.
-        rejections: `lenet.metrics.Rejection` for each target, measured on the test set.
-        held_out: the same on images that decided none of it but the temperature: the twin's
-            error and expected calibration error, and what the thresholds do there.
+        rejections: what the twin's threshold for each target does on the test set.
+        held_out: the images that decided temperature and thresholds: the twin's error and expected
+            calibration error there, and a `lenet.metrics.Rejection` for each target.
 
     Raises:
         LenetError: the twin is of another recipe or held nothing out.
@@ -126,44 +129,45 @@ def model_card(
     return {
         **chosen.card,
         "error": report.error,
-        "rejection_threshold": report.trust_threshold,
+        "rejection_threshold": twin_report.trust_threshold,
         "seeds": seeds,
         "temperature": temperature,
         "ece_before": before.reliability.ece,
         "reliability": dataclasses.asdict(report.reliability),
-        "rejections": [dataclasses.asdict(found) for found in report.rejections],
+        "rejections": [
+            applied(found, scores, dataset.test.labels) for found in twin_report.rejections
+        ],
         "held_out": {
             "images": twin_report.count,
             "error": twin_report.error,
             "ece": twin_report.reliability.ece,
-            "rejections": [
-                rejected(held_scores, held.labels, found) for found in report.rejections
-            ],
+            "rejections": [dataclasses.asdict(found) for found in twin_report.rejections],
         },
     }
 
 
-def rejected(
-    scores: NDArray[np.float32], labels: NDArray[np.int64], found: metrics.Rejection
+def applied(
+    found: metrics.Rejection, scores: NDArray[np.float32], labels: NDArray[np.int64]
 ) -> dict[str, float | None]:
-    """What a threshold does on other images: share rejected and error of the rest."""
-    if found.threshold is None:
-        return {"target": found.target, "rejected": None, "error": None}
-    kept = metrics.confidence(scores) >= found.threshold
-    wrong = scores.argmax(1)[kept] != labels[kept]
-    return {
-        "target": found.target,
-        "rejected": 1 - float(kept.mean()),
-        "error": float(wrong.mean()) if len(wrong) else 0.0,
-    }
+    """The threshold that was found, and what it does on other images: share rejected and error of
+    the rest."""
+    card = {"target": found.target, "threshold": found.threshold, "rejected": None, "error": None}
+    if found.threshold is not None:
+        kept = metrics.confidence(scores) >= found.threshold
+        wrong = scores.argmax(1)[kept] != labels[kept]
+        card |= {
+            "rejected": 1 - float(kept.mean()),
+            "error": float(wrong.mean()) if len(wrong) else 0.0,
+        }
+    return card
 
 
 def table(cards: dict[str, dict[str, Any]]) -> str:
     """The networks and their numbers as a Markdown table."""
     lines = [
         "| name | recipe | test error, % (all seeds) | temperature | ECE before, after, % "
-        "| rejected, % for 0.5% error | for 0.1% | held out: error of the rest, % |",
-        "|---" * 8 + "|",
+        "| for 0.5% error: rejected, error of the rest, % | for 0.1% error |",
+        "|---" * 7 + "|",
     ]
     for name, card in cards.items():
         seed, errors = (
@@ -171,13 +175,15 @@ def table(cards: dict[str, dict[str, Any]]) -> str:
             {s: percent(e) for s, e in card["seeds"].items()},
         )
         errors[seed] = f"**{errors[seed]}**"
-        shares = [percent(found["rejected"]) for found in card["rejections"]]
-        rests = ", ".join(percent(found["error"]) for found in card["held_out"]["rejections"])
+        done = [
+            f"{percent(found['rejected'])}, {percent(found['error'])}"
+            for found in card["rejections"]
+        ]
         lines.append(
             f"| `{name}` | `{card['recipe']['name']}`, seed {seed} | {' '.join(errors.values())} "
             f"| {card['temperature']:.3f} "
             f"| {percent(card['ece_before'])}, {percent(card['reliability']['ece'])} "
-            f"| {' | '.join(shares)} | {rests} |"
+            f"| {' | '.join(done)} |"
         )
     return "\n".join(lines)
 

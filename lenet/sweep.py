@@ -344,6 +344,8 @@ def write(outcome: Outcome, turns: Sequence[Knob]) -> None:
     if outcome.importances:
         title = f"{outcome.name}: what the knobs explain in {len(complete)} complete trials"
         plots.save(plots.importances(outcome.importances, title), folder / IMPORTANCE)
+    else:  # too few complete trials; of another set of trials it would be wrong
+        (folder / IMPORTANCE).unlink(missing_ok=True)
     axes = [coordinate(knob, [each.values for each in complete + pruned]) for knob in turns]
     errors = [each.error if each.state == "complete" else None for each in complete + pruned]
     title = f"{outcome.name}: {len(complete)} complete trials, {len(pruned)} pruned"

@@ -4,6 +4,7 @@ import dataclasses
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -159,42 +160,49 @@ def proceed(world: World, folder: Path | None, recipe: Recipe, settings: Setting
             networks["average"] = epochs.network
         # Only now: nothing is wrong with the rest.
         folder = world.from_first(lambda: folder or runs.new_folder(recipe.name))
-        progress = runs.begin(folder, recipe, record, networks, optimizer) if world.first else {}
-        session = Session(
-            world=world,
-            folder=folder,
-            recipe=recipe,
-            dataset=dataset,
-            part="validation" if recipe.validation else "test",
-            networks=networks,
-            optimizer=optimizer,
-            epochs=epochs,
-            board=tensorboard_writer(folder) if settings.tensorboard and world.first else None,
-            progress=world.share_state(networks, optimizer, progress),
-        )
-        if world.first:
-            processes = f", {world.size} processes" if world.size > 1 else ""
-            print(
-                f"{recipe.name}: {recipe.model} on {recipe.data}, {device}{processes}, "
-                f"engine {epochs.engine} ({reason}); into {folder}",
-                file=sys.stderr,
-            )
-        try:
-            run_epochs(session)
-        except KeyboardInterrupt:
+        with runs.held(folder) if world.first else nullcontext():
+            progress = {}
             if world.first:
+                progress = runs.begin(folder, recipe, record, networks, optimizer)
+                processes = f", {world.size} processes" if world.size > 1 else ""
                 print(
-                    f"\nStopped. Epochs up to {session.progress['epoch']} of {recipe.epochs} are "
-                    f"kept; go on with: lenet train --resume {folder}",
+                    f"{recipe.name}: {recipe.model} on {recipe.data}, {device}{processes}, "
+                    f"engine {epochs.engine} ({reason}); into {folder}",
                     file=sys.stderr,
                 )
-            raise
-        except LostProcessError as error:
-            raise LenetError(
-                f"{error}. The run is kept as it was after its last whole epoch; go on, alone or "
-                f"under torchrun with any number of processes, with: lenet train --resume {folder}"
-            ) from None
-        return finish(session, settings.device)
+            session = Session(
+                world=world,
+                folder=folder,
+                recipe=recipe,
+                dataset=dataset,
+                part="validation" if recipe.validation else "test",
+                networks=networks,
+                optimizer=optimizer,
+                epochs=epochs,
+                board=tensorboard_writer(folder) if settings.tensorboard and world.first else None,
+                progress=world.share_state(networks, optimizer, progress),
+            )
+            run_to_the_end(session)
+            return finish(session, settings.device)
+
+
+def run_to_the_end(session: Session) -> None:
+    folder = session.folder
+    try:
+        run_epochs(session)
+    except KeyboardInterrupt:
+        if session.world.first:
+            print(
+                f"\nStopped. Epochs up to {session.progress['epoch']} of {session.recipe.epochs} "
+                f"are kept; go on with: lenet train --resume {folder}",
+                file=sys.stderr,
+            )
+        raise
+    except LostProcessError as error:
+        raise LenetError(
+            f"{error}. The run is kept as it was after its last whole epoch; go on, alone or "
+            f"under torchrun with any number of processes, with: lenet train --resume {folder}"
+        ) from None
 
 
 def run_epochs(session: Session) -> None:

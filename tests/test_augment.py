@@ -240,11 +240,14 @@ def test_the_compiled_warp_is_the_same(side: int, threads: int, options: dict):
 @needs_kernels
 def test_the_compiled_warp_takes_any_map():
     images = np.full((1, 28, 28), 255, np.uint8)
-    maps = np.full((4, 2, 3), np.nan, np.float32)
-    maps[1:] = np.array([np.inf, -1e38, 0], np.float32)[:, None, None]
+    maps = np.zeros((4, 2, 3), np.float32)
+    maps[:3] = np.array([1e38, -1e38, 3e9], np.float32)[:, None, None]
     warped = fused.warp(images, np.zeros(4, np.int64), maps)
-    assert not warped[:2].any()  # nowhere
+    assert not warped[:3, 0].any()  # nowhere
     assert (warped[3] == 255).all()  # the centre
+    for bad in (np.nan, np.inf):
+        with pytest.raises(LenetError, match="maps must be finite"):
+            fused.warp(images, np.zeros(1, np.int64), np.full((1, 2, 3), bad, np.float32))
     for shade in ([-1, 1], [0, 1.1], [250, 0.5], [np.nan, 0], [0, np.nan]):
         shades = np.array([shade] * 4, np.float32)
         with pytest.raises(LenetError, match="shades must keep 0 and 255"):
@@ -252,8 +255,8 @@ def test_the_compiled_warp_takes_any_map():
     for noise in ([-1, 0], [2**32, 0], [0, -1], [0, 2**31 + 1]):
         with pytest.raises(LenetError, match="noise must have seeds below"):
             fused.warp(images, np.zeros(4, np.int64), maps, noise=np.array([noise] * 4))
-    knots = np.full((4, 2, 7, 7), np.nan, np.float32)
-    knots[1:] = np.array([np.inf, -1e38, 1e38], np.float32)[:, None, None, None]
+    knots = np.full((4, 2, 7, 7), 1e38, np.float32)
+    knots[1:] = np.array([-1e38, 3e9, -3e9], np.float32)[:, None, None, None]
     warped = fused.warp(images, np.zeros(4, np.int64), np.zeros((4, 2, 3), np.float32), knots)
     assert not warped.any()
 

@@ -357,6 +357,12 @@ def test_pretrained_names(weights: Path, tmp_path: Path, monkeypatch: pytest.Mon
     assert lenet.load("digits").options == lenet.LeNet().options
     with pytest.raises(LenetError, match=r"no model '\.\./secret'.*one of: digits"):
         checkpoint.locate("../secret")
+    (tmp_path / "digits").mkdir()
+    mine = tmp_path / "digits" / checkpoint.WEIGHTS
+    mine.write_bytes(weights.read_bytes())
+    for own in ("./digits", "digits/", tmp_path / "digits"):
+        assert checkpoint.locate(own).resolve() == mine
+    assert checkpoint.locate("digits").parent == checkpoint.PRETRAINED
 
 
 # Training states

@@ -1,5 +1,6 @@
 """The command: answers, exit statuses, one line for every mistake and never a traceback."""
 
+import itertools
 import json
 import os
 import shutil
@@ -177,6 +178,9 @@ def test_predict_and_data_need_no_pytorch(
         ("data " + "x" * 5000, "File name too long"),
         ("bench", "Missing from lenet bench"),
         ("bench speed", "speed"),
+        ("bench train --out x.png", "--out goes with scaling"),
+        ("bench recipes --rounds 0", "--rounds goes with train, infer, lenet5, scaling"),
+        ("bench infer --batch-size 8", "--batch-size goes with train"),
     ],
 )
 def test_mistakes(
@@ -334,6 +338,19 @@ def test_evaluate_on_other_data(
     assert status == 0
     assert json.loads(out)["count"] == TRAIN
     assert json.loads(out)["error"] < trained.report.error
+
+
+def test_evaluate_on_other_classes(answer: Answer, trained: runs.Run, tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for split, label in itertools.product(("train", "test"), range(10)):
+        folder = tmp_path / split / f"kind{label}"
+        folder.mkdir(parents=True)
+        picture = Image.fromarray(random.integers(0, 256, (28, 28), np.uint8))
+        picture.save(folder / "0.png")
+    status, _, err = answer("evaluate", trained.path, "--data", tmp_path)
+    assert status == 0
+    assert "answers 0, 1 ..., but" in err
+    assert "has kind0, kind1 ...; they are compared by number" in err
 
 
 # models

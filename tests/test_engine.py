@@ -498,6 +498,8 @@ def test_bad_input_is_refused() -> None:
             "knots": knots[..., :6].copy(),
         },
         "knots must come with maps": {"knots": knots},
+        "maps must be finite": {"maps": np.full_like(maps, np.nan)},
+        "knots must be finite": {"maps": maps, "knots": np.full_like(knots, np.inf)},
         "targets and the plan's distillation": {"targets": np.ones((20, 10), np.float32)},
     }.items():
         with pytest.raises(LenetError, match=message):
@@ -507,6 +509,10 @@ def test_bad_input_is_refused() -> None:
         taught.step(images, labels, index, parameters)
     with pytest.raises(LenetError, match="targets must have the shape"):
         taught.step(images, labels, index, parameters, targets=np.ones((20, 9), np.float32))
+    for bad in (np.nan, np.inf):
+        spoilt = np.full((20, 10), bad, np.float32)
+        with pytest.raises(LenetError, match="targets must be finite"):
+            taught.step(images, labels, index, parameters, targets=spoilt)
     with pytest.raises(LenetError, match="images must be uint8"):
         step.scores(images.astype(np.int64), weights)  # pyright: ignore[reportArgumentType]
     assert step.scores(images[:0], weights).shape == (0, 10)

@@ -35,6 +35,7 @@ def test_spellings(spelling: str, expected: tuple) -> None:
     [
         ("channels", "6+16", (6, 16)),
         ("hidden", "84", (84,)),
+        ("hidden", "none", ()),
         ("normalise", "0.1307+0.3081", (0.1307, 0.3081)),
         ("batch_size", "32", 32),
         ("lr", "1e-3", 0.001),

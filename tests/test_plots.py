@@ -487,6 +487,14 @@ def test_reliability_diagram_has_every_bin_that_is_not_empty():
         plots.reliability_diagram({}, "title")
 
 
+def test_reliability_diagram_has_room_for_the_most_answers():
+    found = {f"{n:,}": some_report(count=n, strength=2.0).reliability for n in (40, 4000)}
+    figure = plots.reliability_diagram(found, "title")
+    low, high = figure.axes[2].get_ylim()
+    assert 0 < low < 1
+    assert all(high > max(reliability.count) for reliability in found.values())
+
+
 def test_corrupted_images_stand_in_rows():
     images, _, _ = some_answers(count=6)
     rows = {"none": images[:3], "shot_noise": images[3:]}

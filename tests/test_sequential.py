@@ -196,8 +196,22 @@ def test_native_refuses_what_would_read_outside(patterns):
         net.train(weights[::-1], steps, images, labels, np.array([0]))
     with pytest.raises(ValueError, match="12 arrays"):
         net.train(weights[:3], steps, images, labels, np.array([0]))
-    with pytest.raises(ValueError, match="instruction set"):
+    with pytest.raises(LenetError, match="instruction set 'mmx'"):
         sequential.native_network(model, Options(instruction_set="mmx"))
+
+
+@needs_native
+def test_the_environment_forces_an_instruction_set(patterns, monkeypatch):
+    images, labels = patterns
+    model = LeNet5()
+    asked = Options(instruction_set="portable")
+    want = sequential.curvature(model, images, labels, np.arange(5), asked)
+    monkeypatch.setenv("LENET_ENGINE", "portable")
+    found = sequential.curvature(model, images, labels, np.arange(5), Options())
+    assert all(torch.equal(found[name], want[name]) for name in want)
+    monkeypatch.setenv("LENET_ENGINE", "mmx")
+    with pytest.raises(LenetError, match="instruction set 'mmx'"):
+        sequential.curvature(model, images, labels, np.arange(5), Options())
 
 
 @needs_native

@@ -179,6 +179,7 @@ def test_a_trace_is_the_callers_own() -> None:
         ({"C1.weight": np.zeros((6, 1, 5, 4), np.float32)}, "C1.weight must be float32"),
         ({"F6.bias": np.zeros(84)}, r"F6.bias must be float32 \(84,\), not float64"),
         ({"C5.weight": np.zeros((120, 399), np.float32)}, "C5.weight must be float32"),
+        ({"F6.bias": np.full(84, np.nan, np.float32)}, "F6.bias has values that are not finite"),
         ({"more": np.zeros(1, np.float32)}, "the network has no more"),
     ],
 )

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -607,6 +608,21 @@ def test_changed_data_are_noticed(quick_recipe: Recipe, digit_folder: Path, tmp_
 
 
 # What is refused
+
+
+def test_only_one_process_trains_into_a_folder(trained: runs.Run, tmp_path: Path) -> None:
+    shutil.copytree(trained.path, tmp_path / "run")
+    holder = "import sys, pathlib; from lenet import runs\n"
+    holder += "with runs.held(pathlib.Path(sys.argv[1])): print(flush=True); sys.stdin.read()"
+    line = [sys.executable, "-c", holder, str(tmp_path / "run")]
+    with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdin
+        assert other.stdout
+        other.stdout.readline()
+        with pytest.raises(LenetError, match=r"another process is training into .*run"):
+            training.resume(tmp_path / "run")
+        other.stdin.close()
+    assert training.resume(tmp_path / "run").report.error == trained.report.error
 
 
 def test_a_folder_with_a_run_is_refused(trained: runs.Run, quick_recipe: Recipe) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 
 from lenet import data
 from lenet.bench.worker import Worker, save_task
-from lenet.engine.fused import usable_cores
+from lenet.engine.processor import usable_cores
 from lenet.errors import LenetError
 from lenet.inspection import summary
 from lenet.models import LeNet, Network

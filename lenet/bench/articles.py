@@ -6,7 +6,7 @@ from torch.utils.data import DataLoader
 
 from lenet import data
 from lenet.bench.contenders import ArticleData, Articles, Task
-from lenet.engine.fused import usable_cores
+from lenet.engine.processor import usable_cores
 from lenet.recipes import RECIPES
 from lenet.training import initial_network
 

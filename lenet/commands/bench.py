@@ -28,11 +28,11 @@ class BenchFlags:
     what: Positional[Literal["train", "infer", "lenet5", "recipes", "scaling"]]
     """What to measure."""
     rounds: int = 7
-    """Rounds in which all take their turn; the tables have medians."""
+    """All but recipes: rounds in which all take their turn; the tables have medians."""
     batch_size: int = 256
     """train: images in a step."""
     threads: int | None = None
-    """CPU threads; as many as this process may use by default."""
+    """train, infer, lenet5: CPU threads; as many as this process may use by default."""
     device: str = "cpu"
     """train: cpu or cuda."""
     out: Path | None = None
@@ -43,10 +43,21 @@ class BenchFlags:
     """Print one JSON object."""
 
 
+GOES_WITH = {  # the others go with all
+    "rounds": ("train", "infer", "lenet5", "scaling"),
+    "batch_size": ("train",),
+    "threads": ("train", "infer", "lenet5"),
+    "device": ("train",),
+    "out": ("scaling",),
+}
+
+
 def run(flags: list[str]) -> int:
     asked = parse(BenchFlags, "bench", flags)
-    if asked.out and asked.what != "scaling":
-        raise LenetError("--out goes with scaling")
+    default = BenchFlags(asked.what)
+    for flag, what in GOES_WITH.items():
+        if asked.what not in what and getattr(asked, flag) != getattr(default, flag):
+            raise LenetError(f"--{flag.replace('_', '-')} goes with {', '.join(what)}")
 
     from lenet import bench
 

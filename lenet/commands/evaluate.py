@@ -1,6 +1,7 @@
 """Measuring a trained network."""
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -40,10 +41,17 @@ def run(flags: list[str]) -> int:
 
     found = checkpoint.read(asked.model)
     name = asked.data or (found.card.get("data") or {}).get("name", "mnist")
-    split = data.load(name, asked.data_dir).test
+    dataset = data.load(name, asked.data_dir)
+    split = dataset.test
     score = evaluation.scorer(found, asked.engine, asked.threads)
     scores = score(split.images)
     classes = evaluation.class_names(found, scores.shape[1])
+    if list(dataset.classes) != list(classes):
+        print(
+            f"lenet evaluate: {found.path.name} answers {classes[0]}, {classes[1]} ..., but {name} "
+            f"has {dataset.classes[0]}, {dataset.classes[1]} ...; they are compared by number",
+            file=sys.stderr,
+        )
     temperature = evaluation.temperature(found)
     report = metrics.report(scores, split.labels, classes, temperature)
     errors = evaluation.robustness(score, split) if asked.corruptions else {}

@@ -11,6 +11,9 @@ class ModelsFlags:
     """Lists the trained networks that come with the package; use them by name, offline.
 
     `lenet predict photo.jpg --model NAME`, `lenet evaluate NAME`, `lenet.load("NAME")`.
+
+    The column "recipe" says what trained a network: `mnist` is by the recipe mnist-best, not by
+    the quick one of its own name, which `lenet train mnist` follows.
     """
 
     json: bool = False

@@ -14,6 +14,7 @@ def warp(
     noise: NDArray[np.int64] | None,
     out: NDArray[np.uint8],
     threads: int,
+    isa: str,
 ) -> None: ...
 
 class Parameters:

@@ -3,7 +3,6 @@
 docs/engine.md describes the kernels. Nothing here imports PyTorch.
 """
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from numpy.typing import NDArray
 
 from lenet.codebook import digit_codes
 from lenet.engine.plans import Plan, Stage, obstacle
+from lenet.engine.processor import instruction_set, usable_cores
 from lenet.errors import LenetError
 
 try:
@@ -56,13 +56,7 @@ class Kernels:
             threads = min(usable_cores(), 256)
         if not 1 <= threads <= 256:
             raise LenetError(f"threads must be from 1 to 256, not {threads}")
-        available = instruction_sets()
-        isa = isa or os.environ.get("LENET_ENGINE") or available[0]
-        if isa not in available:
-            raise LenetError(
-                f"the instruction set {isa!r} is not available here; choose one of "
-                + ", ".join(available)
-            )
+        isa = instruction_set(instruction_sets(), isa)
         self.plan, self.threads, self.isa = plan, threads, isa
         self.shapes = plan.shapes
         assert _fused is not None
@@ -297,7 +291,8 @@ def warp(
     out = np.empty((len(index), *images.shape[1:]), np.uint8)
     try:
         threads = threads or min(usable_cores(), 256)
-        _fused.warp(images, index, maps, knots, shades, noise, out, threads)
+        isa = instruction_set(instruction_sets())
+        _fused.warp(images, index, maps, knots, shades, noise, out, threads, isa)
     except (ValueError, IndexError, TypeError) as error:
         raise LenetError(str(error)) from None
     return out
@@ -329,10 +324,3 @@ def _check(name: str, array: NDArray[Any], dtype: Any, shape: tuple[int, ...]) -
         raise LenetError(f"{name} must have the shape {shape}, not {array.shape}")
     if not array.flags.c_contiguous:
         raise LenetError(f"{name} must be C-contiguous: use numpy.ascontiguousarray")
-
-
-def usable_cores() -> int:
-    """CPU cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lenet.engine.processor import instruction_set
 from lenet.errors import LenetError
 from lenet.layers import EuclideanRBF, Subsampling, TableConv2d
 from lenet.losses import cross_entropy, map_criterion, penalty
@@ -42,13 +43,14 @@ class Options:
         criterion: "penalty" (8) or "map" (9) of the paper; the softmax head has cross-entropy.
         j: constant of criterion (9).
         exact: see `lenet.optim.gauss_newton_diagonal`.
-        instruction_set: "avx512", "avx2" or "portable"; "" takes the best of this processor.
+        instruction_set: "avx512", "avx2" or "portable"; None takes that of the environment variable
+            LENET_ENGINE, or else the best of this processor.
     """
 
     criterion: str = "map"
     j: float = 10.0
     exact: bool = False
-    instruction_set: str = ""
+    instruction_set: str | None = None
 
     def __post_init__(self) -> None:
         if self.criterion not in ("penalty", "map"):
@@ -179,7 +181,7 @@ def native_network(model: LeNet5, options: Options) -> Any:
         competitive=options.criterion == "map",
         j=options.j,
         exact=options.exact,
-        instruction_set=options.instruction_set,
+        instruction_set=instruction_set(native.instruction_sets(), options.instruction_set),
     )
 
 

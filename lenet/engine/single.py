@@ -5,7 +5,6 @@ trace costs no more than the scores. Served are `LeNet` of any sizes that reads 
 `LeNet5` and `LeNet5s`. docs/engine.md describes the kernels.
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +23,7 @@ from lenet.codebook import (
     digit_codes,
 )
 from lenet.engine.plans import ACTIVATIONS
+from lenet.engine.processor import instruction_set
 from lenet.errors import LenetError
 
 try:
@@ -106,12 +106,7 @@ class SingleImage:
     ) -> None:
         if not (available := instruction_sets()):
             raise LenetError("the compiled kernels are not installed")
-        self.isa = isa or os.environ.get("LENET_ENGINE") or available[0]
-        if self.isa not in available:
-            raise LenetError(
-                f"the instruction set {self.isa!r} is not available here; choose one of "
-                + ", ".join(available)
-            )
+        self.isa = instruction_set(available, isa)
         layers = Layers(self.isa, weights)
         try:
             if obstacle := unsupported(network, options):
@@ -190,6 +185,8 @@ class Layers:
         array = self.weights.pop(name)
         if array.dtype != np.float32 or array.shape != shape:
             raise LenetError(f"{name} must be float32 {shape}, not {array.dtype} {array.shape}")
+        if not np.isfinite(array).all():
+            raise LenetError(f"{name} has values that are not finite")
         return np.ascontiguousarray(array)
 
     def finish(self) -> None:

@@ -6,6 +6,7 @@
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/vector.h>
 
+#include <cmath>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -63,18 +64,27 @@ using Shades = nb::ndarray<const float, nb::shape<-1, 2>, nb::c_contig, nb::devi
 using Noise = nb::ndarray<const std::int64_t, nb::shape<-1, 2>, nb::c_contig, nb::device::cpu>;
 using Targets = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
-// Pointers to the distortions of `count` images of that side, after a look at their shapes.
+template <class Array>
+void check_finite(const Array& array, const char* name) {
+  for (std::size_t i = 0; i < array.size(); i++)
+    if (!std::isfinite(array.data()[i]))
+      throw nb::value_error((std::string(name) + " must be finite").c_str());
+}
+
+// Pointers to the distortions of `count` images of that side, after a look at them.
 Distortions read_distortions(const std::optional<Maps>& maps, const std::optional<Knots>& knots,
                              const std::optional<Shades>& shades,
                              const std::optional<Noise>& noise, std::size_t count, int side) {
   if (maps && maps->shape(0) != count)
     throw nb::value_error("maps must have one entry for each number of index");
+  if (maps) check_finite(*maps, "maps");
   const auto grid = static_cast<std::size_t>(warp_knots(side));
   if (knots && (!maps || knots->shape(0) != count || knots->shape(2) != grid ||
                 knots->shape(3) != grid))
     throw nb::value_error(("knots must come with maps and have the shape (" +
                            std::to_string(count) + ", 2, " + std::to_string(grid) + ", " +
                            std::to_string(grid) + ")").c_str());
+  if (knots) check_finite(*knots, "knots");
   if (shades && (!maps || shades->shape(0) != count))
     throw nb::value_error("shades must come with maps and have one entry for each");
   for (std::size_t i = 0; shades && i < count; i++) {
@@ -276,6 +286,7 @@ class FusedStep {
     if (targets && (targets->shape(0) != size ||
                     targets->shape(1) != static_cast<std::size_t>(plan_.classes)))
       throw nb::value_error("targets must have the shape (batch, classes)");
+    if (targets) check_finite(*targets, "targets");
     for (std::size_t i = 0; i < size; i++) {
       const std::int64_t number = index.data()[i];
       const std::int64_t label = labels.data()[number];
@@ -341,7 +352,8 @@ using Pictures = nb::ndarray<std::uint8_t, nb::ndim<3>, nb::c_contig, nb::device
 // out[i] = images[index[i]] distorted by maps[i], knots[i], shades[i] and noise[i].
 void warp_images(const Images& images, const Numbers& index, const Maps& maps,
                  const std::optional<Knots>& knots, const std::optional<Shades>& shades,
-                 const std::optional<Noise>& noise, const Pictures& out, int threads) {
+                 const std::optional<Noise>& noise, const Pictures& out, int threads,
+                 const std::string& isa) {
   const std::size_t count = index.shape(0), side = images.shape(1);
   if (images.shape(2) != side || side < 1 || side > 1024)
     throw nb::value_error("images must be square, with sides of 1 to 1024");
@@ -363,7 +375,8 @@ void warp_images(const Images& images, const Numbers& index, const Maps& maps,
                read_distortions(maps, knots, shades, noise, count, static_cast<int>(side)),
                out.data(), static_cast<long>(count), static_cast<int>(side), threads, {}};
   for (const auto& set : instruction_sets())
-    if (set.available && !work.set.warp) work.set = set;
+    if (isa == set.name && set.available) work.set = set;
+  if (!work.set.warp) throw nb::value_error("the instruction set is not available");
 
   const nb::gil_scoped_release release;
   run_parallel(
@@ -388,7 +401,7 @@ NB_MODULE(_fused, m) {
   m.def("warp", &lenet::warp_images, nb::arg("images").noconvert(), nb::arg("index").noconvert(),
         nb::arg("maps").noconvert(), nb::arg("knots").noconvert().none(),
         nb::arg("shades").noconvert().none(), nb::arg("noise").noconvert().none(),
-        nb::arg("out").noconvert(), nb::arg("threads"));
+        nb::arg("out").noconvert(), nb::arg("threads"), nb::arg("isa"));
   nb::class_<lenet::Parameters>(m, "Parameters")
       .def(nb::init<std::vector<lenet::Weight>, std::vector<lenet::Gradient>>(),
            nb::arg("weights").noconvert(), nb::arg("gradients").noconvert());

@@ -290,7 +290,8 @@ class DirectStage final : public Stage {
 };
 
 // Winograd's filtering of 5x5 kernels, m outputs at a time. The first stage has few products for
-// each transformation: it goes by two rows of outputs, which stay in the first-level cache.
+// each transformation: it goes by two rows of a block of outputs, which stay in the first-level
+// cache.
 template <int m>
 class WinogradStage final : public Stage {
  public:
@@ -301,12 +302,13 @@ class WinogradStage final : public Stage {
                   filter<m>.points,
                   columns(plan) / m,
                   plan.first ? 2 : plan.side,
+                  plan.first ? best_block(c_.outputs, most_winograd) : c_.outputs,
                   best_block(c_.outputs, most_winograd),
                   best_block(c_.inputs, most_winograd_back)},
         products_(winograd_products_of(winograd_)),
         add_gradient_(add_winograd_gradient_in(winograd_.output_block)),
         input_gradient_(winograd_input_gradient_in(winograd_.input_block)),
-        packed_(filter<m>.points * winograd_.weight_point()),
+        packed_(winograd_.transformed_weights()),
         transposed_(plan.first ? 0 : filter<m>.points * winograd_.transposed_point()),
         works_(threads, winograd_) {}
 
@@ -315,8 +317,7 @@ class WinogradStage final : public Stage {
 
   void begin(int thread) override {
     Stage::begin(thread);
-    memset(works_[thread].gradient, 0,
-           filter<m>.points * winograd_.weight_point() * sizeof(Vector));
+    memset(works_[thread].gradient, 0, winograd_.transformed_weights() * sizeof(Vector));
   }
 
   void forward(int thread, bool training, const Planes& pooled) override {
@@ -326,35 +327,35 @@ class WinogradStage final : public Stage {
     for (int i = 0; i < c.inputs; i++)
       transform_inputs<m>(w.input + i * input_plane_, c.input_side(), c.tiles, c.input_point(),
                           own.inputs + i * c.input_stride());
-    for (int first = 0; first < c.side; first += c.rows) {
-      products_(c, own.inputs + first * c.tiles, packed_, own.outputs());
-      for (int o = 0; o < c.outputs; o++) {
-        transform_products<m>(own.outputs() + o * c.output_stride(), c.output_point(),
-                              c.output_tiles(), bias_[o],
-                              w.planes + o * plane_ + first * pitch_);
-        for (int y = first; y < first + c.rows; y += 2) pool(w, training, o, y / 2, pooled);
+    for_groups([&](int y, int o, int count, int weights) {
+      products_(c, own.inputs + y * c.tiles, packed_ + weights, own.outputs());
+      for (int i = 0; i < count; i++) {
+        transform_products<m>(own.outputs() + i * c.output_stride(), c.output_point(),
+                              c.output_tiles(), bias_[o + i],
+                              w.planes + (o + i) * plane_ + y * pitch_);
+        for (int row = y; row < y + c.rows; row += 2) pool(w, training, o + i, row / 2, pooled);
       }
-    }
+    });
   }
 
   void backward(int thread, const Planes& pooled_gradient) override {
     const Stage::Work& w = Stage::works_[thread];
     const Work& own = works_[thread];
     const Winograd& c = winograd_;
-    for (int first = 0; first < c.side; first += c.rows) {
-      for (int o = 0; o < c.outputs; o++) {
-        Vector* const deltas = own.outputs() + o * c.output_stride();
-        const Vector* const slopes = w.planes + o * plane_;
-        for (int y = first; y < first + c.rows; y += 2) {
-          const Vector* gradient = before_subsampling(w, o, y / 2, pooled_gradient);
-          for (int row = y; row < y + 2; row++)
-            w.bias_gradient[o] +=
-                unpool_row<m>(gradient, slopes + row * pitch_, c.tiles, c.side, c.output_point(),
-                              deltas + (row - first) * c.tiles);
+    for_groups([&](int y, int o, int count, int weights) {
+      for (int i = 0; i < count; i++) {
+        Vector* const deltas = own.outputs() + i * c.output_stride();
+        for (int row = y; row < y + c.rows; row++) {
+          const Vector* gradient =
+              row % 2 ? pooled_gradient.row(o + i, row / 2)
+                      : before_subsampling(w, o + i, row / 2, pooled_gradient);
+          w.bias_gradient[o + i] += unpool_row<m>(
+              gradient, w.planes + (o + i) * plane_ + row * pitch_, c.tiles, c.side,
+              c.output_point(), deltas + (row - y) * c.tiles);
         }
       }
-      add_gradient_(c, own.inputs + first * c.tiles, own.outputs(), own.gradient);
-    }
+      add_gradient_(c, own.inputs + y * c.tiles, own.outputs(), own.gradient + weights);
+    });
     if (plan_.first) return;
     for (int o = 0; o < c.outputs; o++) clear_guard(c, own.outputs() + o * c.output_stride());
     input_gradient_(c, own.outputs(), transposed_, own.inputs);
@@ -368,7 +369,7 @@ class WinogradStage final : public Stage {
     explicit Work(const Winograd& c)
         : inputs(c.points * c.input_point()),
           guarded_outputs(guard + c.points * c.output_point()),
-          gradient(c.points * c.weight_point()) {}
+          gradient(c.transformed_weights()) {}
 
     Vector* outputs() const { return guarded_outputs + guard; }
 
@@ -376,6 +377,15 @@ class WinogradStage final : public Stage {
     Vectors guarded_outputs;  // products; then transformed deltas
     Vectors gradient;
   };
+
+  // do_group(first row, first output, outputs, where their weights begin) for all outputs.
+  template <class Do>
+  void for_groups(const Do& do_group) const {
+    const Winograd& c = winograd_;
+    for (int y = 0; y < c.side; y += c.rows)
+      for (int o = 0, weights = 0; o < c.outputs; o += c.group, weights += c.group_weights())
+        do_group(y, o, o + c.group < c.outputs ? c.group : c.outputs - o, weights);
+  }
 
   // Of a row of outputs, with those of the last tile that hang over.
   static int columns(const StagePlan& plan) { return round_up(plan.side, m); }

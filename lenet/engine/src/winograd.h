@@ -96,7 +96,7 @@ constexpr int most_winograd = many_registers ? 4 : 2, most_winograd_back = 6;
 // The convolution, and how tiles and channels lie.
 struct Winograd : Convolution {
   int points, tiles;  // tiles of a row
-  int rows;           // of outputs that are computed at once
+  int rows, group;    // rows and channels of outputs that are computed at once
   int output_block, input_block;
 
   constexpr int output_tiles() const { return rows * tiles; }
@@ -104,18 +104,23 @@ struct Winograd : Convolution {
   // From one transformed plane to the next, and from one point to the next.
   constexpr int output_stride() const { return output_tiles() + guard; }
   constexpr int input_stride() const { return input_tiles() + guard; }
-  constexpr int output_point() const { return round_up(outputs, output_block) * output_stride(); }
+  constexpr int output_point() const { return round_up(group, output_block) * output_stride(); }
   constexpr int input_point() const { return round_up(inputs, input_block) * input_stride(); }
-  // Transformed weights of one point, for the forward pass and for the backward pass.
-  constexpr int weight_point() const { return round_up(outputs, output_block) * inputs * kernel; }
+  // Transformed weights of one point and group, of a group, and of all.
+  constexpr int weight_point() const { return round_up(group, output_block) * inputs * kernel; }
+  constexpr int group_weights() const { return points * weight_point(); }
+  constexpr int transformed_weights() const { return blocks(outputs, group) * group_weights(); }
+  // Of one point, for the backward pass.
   constexpr int transposed_point() const {
     return round_up(inputs, input_block) * outputs * kernel;
   }
 };
 
-// weights (outputs, inputs, 5, 5) -> packed    [point][output block][input][row][output of block]
-//                                and transposed [point][input block][row][output][input of block]
-// if there is one. Weights of channels that are made up stay zero.
+// weights (outputs, inputs, 5, 5) -> packed
+//   [group][point][output block][input][row][output of block]
+// and transposed, if there is one,
+//   [point][input block][row][output][input of block].
+// Weights of channels that are made up stay zero.
 template <int m>
 static void pack_winograd(const Winograd& c, const float* weights, float* packed,
                           float* transposed) {
@@ -124,8 +129,10 @@ static void pack_winograd(const Winograd& c, const float* weights, float* packed
   for (int o = 0; o < c.outputs; o++)
     for (int i = 0; i < c.inputs; i++)
       for (int row = 0; row < c.kernel; row++, weights += c.kernel) {
+        const int of_group = o % c.group;
         const int forward =
-            ((o / output_block * c.inputs + i) * c.kernel + row) * output_block + o % output_block;
+            o / c.group * c.group_weights() + of_group % output_block +
+            ((of_group / output_block * c.inputs + i) * c.kernel + row) * output_block;
         const int back =
             ((i / input_block * c.kernel + row) * c.outputs + o) * input_block + i % input_block;
         LENET_UNROLL for (int p = 0; p < f.points; p++) {
@@ -282,24 +289,23 @@ LENET_INLINE void clear_guard(const Winograd& c, Vector* plane) {
     for (int i = 0; i < back_strip - 1; i++) plane[-1 - i] = plane[c.output_tiles() + i] = Vector{};
 }
 
-// G weights * B inputs, summed over the input channels: [point][output][row][tile].
+// G weights * B inputs, summed over the input channels: [point][output][row][tile] of a group.
 template <int strip, int channels>
 static void winograd_products(const Winograd& c, const Vector* inputs, const float* packed,
                               Vector* products) {
   constexpr int kernel = 5;
-  const int tiles = c.tiles, input_plane = c.input_stride(), plane = c.output_stride();
+  const long tiles = c.tiles, input_plane = c.input_stride(), plane = c.output_stride();
   for (int p = 0; p < c.points; p++, inputs += c.input_point())
-    for (int o = 0; o < c.outputs; o += channels, products += channels * plane) {
+    for (int o = 0; o < c.group; o += channels, products += channels * plane) {
       for (int position = 0; position < c.output_tiles(); position += strip) {
         const float* weights = packed;
         Vector sums[channels][strip] = {};
         for (int i = 0; i < c.inputs; i++) {
-          const Vector* rows = inputs + i * input_plane + position;
-          LENET_UNROLL for (int ky = 0; ky < kernel; ky++, weights += channels)
+          const Vector* row = inputs + i * input_plane + position;
+          LENET_UNROLL for (int ky = 0; ky < kernel; ky++, row += tiles, weights += channels)
             LENET_UNROLL for (int j = 0; j < channels; j++) {
               const Vector weight = splat(weights[j]);
-              LENET_UNROLL for (int t = 0; t < strip; t++)
-                sums[j][t] += weight * rows[ky * tiles + t];
+              LENET_UNROLL for (int t = 0; t < strip; t++) sums[j][t] += weight * row[t];
             }
         }
         LENET_UNROLL for (int j = 0; j < channels; j++)
@@ -323,14 +329,14 @@ static WinogradProducts winograd_products_of(const Winograd& c) {
 }
 
 // Adds A^T deltas * B inputs, lane by lane: gradient [point][output block][input][output of
-// block][row].
+// block][row] of a group.
 template <int channels>
 static void add_winograd_gradient(const Winograd& c, const Vector* inputs, const Vector* deltas,
                                   Vector* gradient) {
   constexpr int kernel = 5;
-  const int tiles = c.tiles, input_plane = c.input_stride(), plane = c.output_stride();
+  const long tiles = c.tiles, input_plane = c.input_stride(), plane = c.output_stride();
   for (int p = 0; p < c.points; p++, inputs += c.input_point())
-    for (int o = 0; o < c.outputs; o += channels, deltas += channels * plane)
+    for (int o = 0; o < c.group; o += channels, deltas += channels * plane)
       for (int i = 0; i < c.inputs; i++, gradient += channels * kernel) {
         const Vector* rows = inputs + i * input_plane;
         Vector sums[channels][kernel];
@@ -339,8 +345,9 @@ static void add_winograd_gradient(const Winograd& c, const Vector* inputs, const
         for (int position = 0; position < c.output_tiles(); position++) {
           Vector d[channels];
           LENET_UNROLL for (int j = 0; j < channels; j++) d[j] = deltas[j * plane + position];
-          LENET_UNROLL for (int ky = 0; ky < kernel; ky++) {
-            const Vector u = rows[position + ky * tiles];
+          const Vector* row = rows + position;
+          LENET_UNROLL for (int ky = 0; ky < kernel; ky++, row += tiles) {
+            const Vector u = *row;
             LENET_UNROLL for (int j = 0; j < channels; j++) sums[j][ky] += u * d[j];
           }
         }
@@ -356,9 +363,9 @@ static AddWinogradGradient add_winograd_gradient_in(int block) {
 
 // Where the gradient of a point of (output, input, row) lies in what add_winograd_gradient adds.
 LENET_INLINE int winograd_offset(const Winograd& c, int p, int output, int input, int row) {
-  const int block = c.output_block;
-  const int group = (p * blocks(c.outputs, block) + output / block) * c.inputs + input;
-  return (group * block + output % block) * c.kernel + row;
+  const int block = c.output_block, of_group = output % c.group;
+  const int kernel = (of_group / block * c.inputs + input) * block + of_group % block;
+  return output / c.group * c.group_weights() + p * c.weight_point() + kernel * c.kernel + row;
 }
 
 // The gradient with respect to the transformed inputs, laid out like them.
@@ -366,13 +373,13 @@ template <int channels>
 static void winograd_input_gradient(const Winograd& c, const Vector* deltas,
                                     const float* transposed, Vector* gradient) {
   constexpr int kernel = 5, strip = back_strip;
-  const int tiles = c.tiles, plane = c.output_stride(), input_plane = c.input_stride();
+  const long tiles = c.tiles, plane = c.output_stride(), input_plane = c.input_stride();
   for (int p = 0; p < c.points; p++, deltas += c.output_point())
     for (int i = 0; i < c.inputs; i += channels, gradient += channels * input_plane) {
       for (int position = 0; position < c.input_tiles(); position += strip) {
         // The rows of the kernel that meet deltas in any tile of the strip.
-        const int above = position - c.output_tiles(), below = (position + strip - 1) / tiles;
-        const int first = above < 0 ? 0 : above / tiles + 1;
+        const int above = position - c.output_tiles(), below = (position + strip - 1) / c.tiles;
+        const int first = above < 0 ? 0 : above / c.tiles + 1;
         const int last = below < kernel ? below : kernel - 1;
         Vector sums[channels][strip] = {};
         for (int ky = first; ky <= last; ky++) {

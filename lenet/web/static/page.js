@@ -372,6 +372,7 @@ document.addEventListener("dragover", (event) => event.preventDefault());
 document.addEventListener("drop", (event) => {
   event.preventDefault();
   if (event.dataTransfer.files[0]) upload(event.dataTransfer.files[0]);
+  else say("What was dropped is no picture.");
 });
 
 const dark = matchMedia("(prefers-color-scheme: dark)");

@@ -11,7 +11,21 @@ from numpy.typing import ArrayLike, NDArray
 
 from lenet.codebook import GLYPH_HEIGHT, GLYPH_WIDTH
 from lenet.errors import LenetError
-from lenet.plots import BLUE, GREY, INK, LINE, ORANGE, canvas, draw, literal, plain, same_length
+from lenet.plots import (
+    BLUE,
+    GAP,
+    GREY,
+    INK,
+    LINE,
+    ORANGE,
+    bare,
+    canvas,
+    draw,
+    literal,
+    mosaic,
+    plain,
+    same_length,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +34,7 @@ if TYPE_CHECKING:
 Records = Sequence[Mapping[str, Any]]
 Points = Sequence[tuple[float, float]]
 
-KERNEL, GAP = 5, 1  # pixels of a kernel's side and between kernels
+KERNEL = 5  # pixels of a kernel's side
 LARGEST = 1.7159  # answer of a unit (paper, appendix A)
 TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)  # % error, on the logarithmic axis
 
@@ -123,14 +137,6 @@ def kernels(
     return figure
 
 
-def mosaic(pictures: NDArray[Any]) -> NDArray[np.float64]:
-    """(rows, columns, H, W) -> one picture, with gaps of NaN around each."""
-    rows, columns, height, width = pictures.shape
-    padded = np.full((rows, columns, height + GAP, width + GAP), np.nan)
-    padded[:, :, :height, :width] = pictures
-    return padded.swapaxes(1, 2).reshape(rows * (height + GAP), columns * (width + GAP))
-
-
 def f6_codes(
     images: NDArray[np.uint8], labels: ArrayLike, features: ArrayLike, codes: ArrayLike
 ) -> "Figure":
@@ -212,12 +218,3 @@ def all_mistakes(images: NDArray[np.uint8], labels: ArrayLike, answers: ArrayLik
         axes.text(0.5, -0.03, f"{labels[i]} → ", color=GREY, ha="right", **words)
         axes.text(0.5, -0.03, f"{answers[i]}", color=ORANGE, ha="left", weight="bold", **words)
     return figure
-
-
-def bare(axes: "Axes") -> None:
-    """No ticks, no frame."""
-    plain(axes)
-    axes.spines[:].set_visible(False)
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.tick_params(length=0, labelcolor=GREY)
