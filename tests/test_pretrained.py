@@ -210,6 +210,14 @@ def test_shipping(
     assert predicted.temperature == card["temperature"]
 
 
+def test_networks_are_shipped_from_a_checkout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shipping, "FIGURE", tmp_path / "docs" / "figures" / "reliability.png")
+    with pytest.raises(LenetError, match=r"figures does not exist: .* from a checkout"):
+        shipping.ship("small", (tmp_path,), twin=tmp_path, about="digits")
+
+
 def test_what_cannot_be_shipped(
     runs: tuple[Run, ...], chosen: tuple[Checkpoint, dict[str, float]], twin: Run
 ) -> None:

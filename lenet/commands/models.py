@@ -12,8 +12,8 @@ class ModelsFlags:
 
     `lenet predict photo.jpg --model NAME`, `lenet evaluate NAME`, `lenet.load("NAME")`.
 
-    The column "recipe" says what trained a network: `mnist` is by the recipe mnist-best, not by
-    the quick one of its own name, which `lenet train mnist` follows.
+    The column "recipe" says what trained a network. That of `mnist` is not the quick recipe of the
+    same name, which `lenet train mnist` follows.
     """
 
     json: bool = False
