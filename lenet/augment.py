@@ -13,6 +13,7 @@ KNOT_SPACING = 7  # pixels between the knots of an elastic displacement
 # Mean over the image of the variance of a cubic B-spline in two dimensions whose knots have
 # variance 1: the square of the integral of the squared basis function.
 SPLINE_VARIANCE = (151 / 315) ** 2
+SPOILT = 4  # one image in so many has other shades and noise
 CERTAIN = 2**31  # the chance of noise that is 1
 
 
@@ -57,7 +58,7 @@ class Distortion:
         elastic: standard deviation in pixels of a smooth random displacement of each pixel along
             each axis (Simard, Steinkraus and Platt, "Best practices for convolutional neural
             networks", 2003). Its smoothness is that of noise under a Gaussian of 4.04 pixels.
-        paper: with probability 1/2 paper becomes darker, by up to this share of full ink.
+        paper: with probability 1/4 paper becomes darker, by up to this share of full ink.
         fade: the same images lose up to this share of the contrast of ink to paper.
         noise: up to this share of the same images' pixels becomes 0 or 255, as often the one as
             the other.
@@ -99,7 +100,7 @@ class Distortion:
         knots = self.draw_knots(count, side, generator) if self.elastic else None
         if not (self.paper or self.fade or self.noise):
             return Warps(maps, knots)
-        spoilt = generator.integers(0, 2, count)
+        spoilt = generator.integers(0, SPOILT, count) == 0
         shades = self.draw_shades(spoilt, generator) if self.paper or self.fade else None
         noise = self.draw_noise(spoilt, generator) if self.noise else None
         return Warps(maps, knots, shades, noise)
@@ -114,14 +115,14 @@ class Distortion:
         return knots
 
     def draw_shades(
-        self, spoilt: NDArray[np.int64], generator: np.random.Generator
+        self, spoilt: NDArray[np.bool_], generator: np.random.Generator
     ) -> NDArray[np.float32]:
         paper = spoilt * generator.uniform(0, self.paper, len(spoilt))
         contrast = (1 - paper) * (1 - spoilt * generator.uniform(0, self.fade, len(spoilt)))
         return np.stack([255 * paper, contrast], axis=1).astype(np.float32)
 
     def draw_noise(
-        self, spoilt: NDArray[np.int64], generator: np.random.Generator
+        self, spoilt: NDArray[np.bool_], generator: np.random.Generator
     ) -> NDArray[np.int64]:
         seeds = generator.integers(0, 2**32, len(spoilt))
         shares = spoilt * generator.uniform(0, self.noise, len(spoilt))

@@ -105,7 +105,7 @@ class Recipe:
     elastic: float = 0.0
     """Distortion: bend smoothly; the standard deviation of each pixel's shift along each axis."""
     paper: float = 0.0
-    """Distortion: one time in two, make paper darker, by up to this share of full ink."""
+    """Distortion: one time in four, make paper darker, by up to this share of full ink."""
     fade: float = 0.0
     """Distortion: at the same times, take up to this share of the contrast away."""
     noise: float = 0.0
@@ -347,7 +347,7 @@ RECIPES = {
         Recipe(
             name="mnist-best",
             activation="relu",
-            pooling="max",
+            pooling="average",
             init="torch",
             epochs=200,
             optimizer="adamw",
@@ -360,6 +360,9 @@ RECIPES = {
             scale=0.1,
             shear=0.1,
             elastic=1.0,
+            paper=0.4,
+            fade=0.7,
+            noise=0.3,
         ),
         FASHION_MNIST_TEACHER,
         dataclasses.replace(

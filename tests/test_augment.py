@@ -129,7 +129,7 @@ def test_shades_of_paper_and_ink(paper: float, fade: float):
     shaded = warp(images, warps).numpy().astype(float) / 255
     white, black = shaded[:, 1, 0], shaded[:, 1, 1]
     same = (white == 0) & (black == 1)
-    assert 0.4 < same.mean() < 0.7  # of half the images, some are changed too little to be seen
+    assert 0.7 < same.mean() < 0.87  # some of a quarter are changed too little to be seen
     assert white.max() <= paper + 0.002 and white.max() > 0.98 * paper - 0.002
     lost = 1 - (black - white) / (1 - white)
     assert lost.max() <= fade + 0.01 / (1 - white.max()) and lost.max() > 0.9 * fade - 0.01
@@ -193,9 +193,9 @@ def test_shares_of_noise(noise: float, seed: int):
     noisy = warp(images, warps).numpy()
     hit = noisy != 128
     shares = hit.mean((1, 2))
-    assert 0.44 < (shares > 0).mean() < 0.53  # of half the images, some get none
-    assert noise * 0.95 < shares.max() < noise + 0.06
-    assert shares.mean() == pytest.approx(noise / 4, rel=0.08)
+    assert 0.2 < (shares > 0).mean() < 0.28  # a few of a quarter get none
+    assert noise * 0.92 < shares.max() < noise + 0.06
+    assert shares.mean() == pytest.approx(noise / 8, rel=0.12)
     assert (noisy[hit] == 255).mean() == pytest.approx(0.5, abs=0.01)
     # Neither the same pixels each time nor neighbours together.
     chosen = hit[shares > 0]
