@@ -1,8 +1,10 @@
 """Evaluation: a trained network and a split in, a report, its figures and its files out."""
 
 import json
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +13,6 @@ from numpy.typing import NDArray
 
 from lenet import engine, metrics, plots
 from lenet.checkpoint import Checkpoint, restore
-from lenet.corruptions import CORRUPTIONS, corrupt
 from lenet.data import Split
 from lenet.engine.single import SingleImage, unsupported
 from lenet.errors import LenetError
@@ -58,14 +59,17 @@ def evaluate(
 def scorer(model: Checkpoint, asked: str = "auto", threads: int | None = None) -> Scorer:
     """A function from uint8 images (N, 28, 28) to scores (N, classes), by the engine that serves.
 
-    PyTorch is imported only where the fused kernels do not serve.
+    PyTorch is imported only where the fused kernels do not serve. Where it serves because they
+    are not installed, standard error says so, once.
 
     Raises:
         LenetError: the engine that was asked for cannot serve, or the weights do not fit.
     """
     weights = list(model.weights.values())
     found = plan(model)
-    name, _ = engine.choose(asked, "cpu", found)
+    name, reason = engine.choose(asked, "cpu", found)
+    if reason == engine.fused.NOT_INSTALLED:
+        say_that_pytorch_serves()
     if name == "fused":
         assert not isinstance(found, str)
         if tuple(w.shape for w in weights) != found.shapes:
@@ -89,6 +93,15 @@ def scorer(model: Checkpoint, asked: str = "auto", threads: int | None = None) -
             return scores_by_autograd(network, images)
 
     return scores
+
+
+@cache
+def say_that_pytorch_serves() -> None:
+    print(
+        f"lenet: PyTorch answers, which is slower, as {engine.fused.NOT_INSTALLED}; "
+        "install again where there is a C++ compiler to have them",
+        file=sys.stderr,
+    )
 
 
 def tracer(model: Checkpoint) -> Tracer:
@@ -167,6 +180,8 @@ def temperature(model: "Network | Checkpoint") -> float:
 
 def robustness(score: Scorer, split: Split) -> dict[str, float]:
     """Corruption -> error, 0..1, on the split's images under each of `lenet.corruptions`."""
+    from lenet.corruptions import CORRUPTIONS, corrupt
+
     errors = {}
     with Progress("corruptions", len(CORRUPTIONS)) as bar:
         for name in CORRUPTIONS:
@@ -178,6 +193,8 @@ def robustness(score: Scorer, split: Split) -> dict[str, float]:
 
 def draw_corruptions(folder: Path, errors: dict[str, float], split: Split, name: str) -> Path:
     """Draws the split's first images under each corruption, with its error; returns the file."""
+    from lenet.corruptions import corrupt
+
     few = split.images[:SHOWN]
     images = {"none": few, **{name: corrupt(few, name) for name in errors}}
     title = f"{name} under corruptions: mean error {np.mean([*errors.values()]):.2%}"

@@ -4,10 +4,6 @@ import sys
 import time
 from types import TracebackType
 
-from rich.console import Console
-from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
-
 PLAIN_INTERVAL = 5.0  # seconds between lines where the output is no terminal
 
 
@@ -23,9 +19,16 @@ class Progress:
         self.done: float = 0
         self.note = ""
         self.started = self.last_line = time.monotonic()
-        console = Console(stderr=True)
         self.bar = None
-        if console.is_terminal and not quiet:
+        if quiet:
+            return
+        from rich.console import Console  # here, as most commands end before two seconds are over
+
+        console = Console(stderr=True)
+        if console.is_terminal:
+            from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
+
             columns = (
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=24),

@@ -115,6 +115,45 @@ def test_fused_steps_are_shared(base: Recipe, tmp_path: Path) -> None:
     assert done.stderr.count("epoch 2/2 ") == 1
 
 
+def torchrun(*arguments: str | Path) -> None:
+    line = [*TORCHRUN, *map(str, arguments)]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def stopped_after_one_epoch(run: Path, recipe: Recipe) -> Path:
+    """A folder as it is when a run of that recipe is stopped after the first of its epochs, made
+    from a finished run of one epoch (they are the same, as neither rates nor order look ahead)."""
+    (run / checkpoint.WEIGHTS).unlink()
+    (run / runs.RECIPE).write_text(json.dumps(recipe.as_dict()))
+    assert len({r["epoch"] for r in runs.read_metrics(run) if "epoch" in r}) == 1
+    return run
+
+
+@pytest.mark.slow
+@needs_kernels
+def test_two_processes_go_on(base: Recipe, tmp_path: Path) -> None:
+    """From a run of two: to the bits of two that were never stopped; of one: up to rounding."""
+    recipe = dataclasses.replace(base, optimizer="adamw", lr=3e-3, activation="gelu", rotation=10.0)
+    begun = dataclasses.replace(recipe, epochs=1)
+    torchrun(write(recipe, tmp_path), "--threads", "1", "--out", tmp_path / "whole")
+    torchrun(write(begun, tmp_path), "--threads", "1", "--out", tmp_path / "two")
+    training.train(begun, out=tmp_path / "one", threads=1, engine="fused")
+    for name in ("two", "one"):
+        folder = stopped_after_one_epoch(tmp_path / name, recipe)
+        torchrun("--resume", folder)
+        record = json.loads((folder / runs.ENVIRONMENT).read_text())
+        assert record["settings"]["engine"] == "fused"
+        assert_alike(folder, tmp_path / "whole")
+    whole, resumed = ((tmp_path / n / checkpoint.WEIGHTS).read_bytes() for n in ("whole", "two"))
+    assert resumed == whole
+    losses = [
+        [record.get("loss") for record in runs.read_metrics(tmp_path / name)]
+        for name in ("whole", "two")
+    ]
+    assert losses[0] == losses[1]
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds processes in /proc")
 def test_a_process_is_killed(base: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -431,6 +431,45 @@ def test_works_in_a_forked_child() -> None:
     assert_same(want, gradients_of(step))
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_works_in_a_child_forked_during_a_step() -> None:
+    """Locks and threads of the step under way are not there in the child, which has its own."""
+    step = fused.Kernels(fused.Plan(), 2)
+    want = gradients_of(step)
+    stepping, stop = threading.Event(), threading.Event()
+
+    def keep_stepping() -> None:
+        images, labels = picture_data(1, step.plan)
+        gradients = [np.empty(shape, np.float32) for shape in step.plan.shapes]
+        parameters = step.parameters(random_weights(1, step.plan), gradients)
+        index = np.resize(np.arange(100), 20_000)  # long enough to be met
+        while not stop.is_set():
+            stepping.set()
+            step.step(images, labels, index, parameters)
+            stepping.clear()
+
+    context = multiprocessing.get_context("fork")
+    other = threading.Thread(target=keep_stepping)
+    other.start()
+    try:
+        for _ in range(5):
+            assert stepping.wait(60)
+            receiver, sender = context.Pipe(duplex=False)
+            child = context.Process(target=lambda to=sender: to.send(gradients_of(step)))
+            child.start()
+            try:
+                assert receiver.poll(60), "the child hangs"
+                assert_same(want, receiver.recv())
+            finally:
+                child.kill()
+                child.join()
+    finally:
+        stop.set()
+        other.join()
+    assert_same(want, gradients_of(step))
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e38])
 @pytest.mark.parametrize("pooling", ["average", "max"])
 def test_wild_weights_do_not_crash(bad: float, pooling: str) -> None:

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +11,12 @@ import numpy as np
 import pytest
 import torch
 from conftest import needs_kernels
+from PIL import Image
 from sklearn import metrics as oracle
 
 import lenet
 from lenet import checkpoint, data, evaluation, metrics, runs
+from lenet.engine import fused, single
 from lenet.errors import LenetError
 
 
@@ -71,6 +75,55 @@ def test_networks_that_pytorch_serves(split: data.Split, tmp_path: Path) -> None
     )
     with pytest.raises(LenetError, match="the fused engine cannot serve here"):
         evaluation.scorer(found, "fused")
+
+
+@pytest.mark.parametrize("command", ["predict", "evaluate"])
+def test_missing_kernels_are_said_in_one_line(
+    command: str, split: data.Split, digit_folder: Path, tmp_path: Path
+) -> None:
+    """As installed where there was no C++ compiler: PyTorch answers, and the command says so."""
+    Image.fromarray(255 - split.images[0]).save(tmp_path / "x.png")
+    arguments = {
+        "predict": ["predict", tmp_path / "x.png", tmp_path / "x.png"],
+        "evaluate": ["evaluate", "mnist", "--data", digit_folder],
+    }[command]
+    program = (
+        "import sys\n"
+        "sys.modules |= {f'lenet.engine.{n}': None for n in ('_fused', '_single', '_sequential')}\n"
+        "from lenet.cli import main\n"
+        "sys.exit(main())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    said = done.stderr.splitlines()
+    assert len(said) == 1
+    assert said[0].startswith("lenet: PyTorch answers")
+    assert "the compiled kernels are not installed" in said[0]
+    assert (f"x.png: {split.labels[0]}  " if command == "predict" else "error") in done.stdout
+
+
+def test_missing_kernels_are_said_once(
+    trained: runs.Run,
+    split: data.Split,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    found = checkpoint.read(trained.path)
+    monkeypatch.setattr(fused, "_fused", None)
+    monkeypatch.setattr(single, "_single", None)
+    evaluation.say_that_pytorch_serves.cache_clear()
+    evaluation.scorer(found, "autograd")  # as it was asked to
+    assert capsys.readouterr().err == ""
+    evaluation.scorer(found)
+    scores = evaluation.scorer(found)(split.images)
+    assert capsys.readouterr().err.count("\n") == 1
+    np.testing.assert_array_equal(scores, evaluation.scorer(found, "autograd")(split.images))
 
 
 @pytest.mark.parametrize("network", ["LeNet", "LeNet5", "LeNet5s"])

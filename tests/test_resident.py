@@ -13,7 +13,7 @@ import lenet
 from lenet import engine, epochs
 from lenet.data import Split
 from lenet.engine.resident import WARM_UP, Capture, ResidentSteps
-from lenet.engine.steps import AutogradStep, cpu_threads
+from lenet.engine.steps import AutogradStep, cpu_threads, scores_by_autograd
 from lenet.epochs import Minibatches
 from lenet.errors import LenetError
 from lenet.models import Network
@@ -158,6 +158,20 @@ def test_nothing_waits_for_the_device_within_a_step(
     assert looks == []
 
 
+def test_test_images_stay_on_the_device(train: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = initial_network(RECIPE, 10)
+    optimizer = make_optimizer(RECIPE, model)
+    steps = ResidentSteps(model, optimizer, train, epochs.make_criterion(RECIPE), 16, repeat)
+    uploads = []
+    on_device = steps.on_device
+    monkeypatch.setattr(steps, "on_device", lambda a: uploads.append(a) or on_device(a))
+    for images, seen in ((train.images[:30], 1), (train.images[30:], 2)):
+        for _ in range(2):
+            found = steps.scores(model, images)
+            np.testing.assert_array_equal(found, scores_by_autograd(model, images))
+            assert len(uploads) == seen
+
+
 def test_losses_are_printed_after_the_epoch(train: Split) -> None:
     lines: list[str] = []
 
@@ -198,17 +212,17 @@ def test_which_engine_serves() -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 @pytest.mark.parametrize("name", RECIPES)
-def test_graphs_on_a_cuda_device(name: str, train: Split) -> None:
-    recipe = RECIPES[name]
-    if recipe.teachers:
-        recipe = replace(recipe, teachers=(), distillation=0.0, temperature=1.0)
-    records = []
+def test_graphs_on_a_cuda_device(name: str, train: Split, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # float32 as on the CPU
+    recipe, records = RECIPES[name], []
+    teachers: Any = Teachers() if recipe.teachers else None
     for device in ("cpu", "cuda"):
         model = initial_network(recipe, 10).to(device)
         optimizer = make_optimizer(recipe, model)
         running, _ = epochs.make_epochs(
-            recipe, torch.device(device), "auto", 1, model, optimizer, train
+            recipe, torch.device(device), "auto", 1, model, optimizer, train, teachers
         )
         records.append([r for epoch in (1, 2) for r in running.run(epoch)])
+    assert running.engine == "graph"
     for got, expected in zip(records[1], records[0], strict=True):
         assert got["loss"] == pytest.approx(expected["loss"], rel=1e-3)

@@ -19,10 +19,12 @@ try:
 except ImportError:  # pure Python installation
     _fused = None
 
+NOT_INSTALLED = "the compiled kernels are not installed"
+
 
 def unsupported(plan: Plan) -> str | None:
     """None if the kernels serve this plan, else one sentence why not."""
-    return "the compiled kernels are not installed" if _fused is None else obstacle(plan)
+    return NOT_INSTALLED if _fused is None else obstacle(plan)
 
 
 def instruction_sets() -> tuple[str, ...]:

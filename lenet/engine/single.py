@@ -22,6 +22,7 @@ from lenet.codebook import (
     c3_table,
     digit_codes,
 )
+from lenet.engine.fused import NOT_INSTALLED
 from lenet.engine.plans import ACTIVATIONS
 from lenet.engine.processor import instruction_set
 from lenet.errors import LenetError
@@ -53,7 +54,7 @@ def unsupported(network: str, options: Mapping[str, Any]) -> str | None:
         options: arguments of its constructor, as `Network.options` gives them.
     """
     if _single is None:
-        return "the compiled kernels are not installed"
+        return NOT_INSTALLED
     if network not in CHOICES:
         return f"there are no kernels for {network}"
     for name, allowed in CHOICES[network].items():
@@ -105,7 +106,7 @@ class SingleImage:
         isa: str | None = None,
     ) -> None:
         if not (available := instruction_sets()):
-            raise LenetError("the compiled kernels are not installed")
+            raise LenetError(NOT_INSTALLED)
         self.isa = instruction_set(available, isa)
         layers = Layers(self.isa, weights)
         try:

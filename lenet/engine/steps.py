@@ -114,14 +114,14 @@ def weights_of(model: Network) -> list[NDArray[np.float32]]:
     return [parameter.detach().numpy() for parameter in model.parameters()]
 
 
-def scores_by_autograd(model: Network, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+def scores_by_autograd(model: Network, images: NDArray[np.uint8] | Tensor) -> NDArray[np.float32]:
     """Scores (N, classes) of uint8 images (N, 28, 28), in evaluation mode on the model's device."""
     device = next(model.parameters()).device
     training = model.training
     model.eval()
     with torch.no_grad():
         parts = [
-            model(model.prepare(torch.from_numpy(images[i : i + SCORE_BATCH]).to(device)))
+            model(model.prepare(torch.as_tensor(images[i : i + SCORE_BATCH], device=device)))
             for i in range(0, len(images), SCORE_BATCH)
         ]
     model.train(training)

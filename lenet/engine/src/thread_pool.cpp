@@ -106,17 +106,22 @@ void run_parallel(int threads, void (*work)(int, void*), void* context) {
     busy = wait_for_change(pool->busy, busy);
 }
 
+// No lock guards the exchange: a thread that held it during a fork would hold it for ever in the
+// child. The parent's mutex may be locked there, too, and is left alone.
 void ForkSafeMutex::lock() {
-  if (owner_.load(std::memory_order_acquire) != getpid()) {
-    static std::atomic_flag replacing;
-    while (replacing.test_and_set(std::memory_order_acquire)) relax();
-    if (owner_.load(std::memory_order_relaxed) != getpid()) {
-      mutex_ = new std::mutex;  // the parent's may be locked for ever
-      owner_.store(getpid(), std::memory_order_release);
-    }
-    replacing.clear(std::memory_order_release);
+  const pid_t process = getpid();
+  Own* own = own_.load(std::memory_order_acquire);
+  if (!own || own->process != process) {
+    std::unique_ptr<Own> fresh(new Own{.process = process, .mutex = {}});
+    if (own_.compare_exchange_strong(own, fresh.get(), std::memory_order_acq_rel))
+      own = fresh.release();
   }
-  mutex_->lock();
+  own->mutex.lock();
+}
+
+ForkSafeMutex::~ForkSafeMutex() {
+  Own* own = own_.load(std::memory_order_relaxed);
+  if (own && own->process == getpid()) delete own;
 }
 
 }  // namespace lenet

@@ -15,12 +15,20 @@ void run_parallel(int threads, void (*work)(int thread, void* context), void* co
 // A mutex that a forked child finds unlocked, whatever the parent's threads were doing.
 class ForkSafeMutex {
  public:
+  ForkSafeMutex() = default;
+  ~ForkSafeMutex();
+  ForkSafeMutex(const ForkSafeMutex&) = delete;
+  ForkSafeMutex& operator=(const ForkSafeMutex&) = delete;
+
   void lock();
-  void unlock() { mutex_->unlock(); }
+  void unlock() { own_.load(std::memory_order_relaxed)->mutex.unlock(); }
 
  private:
-  std::mutex* mutex_ = nullptr;
-  std::atomic<pid_t> owner_ = 0;
+  struct Own {
+    pid_t process;
+    std::mutex mutex;
+  };
+  std::atomic<Own*> own_ = nullptr;  // of the process that locked it last
 };
 
 }  // namespace lenet
