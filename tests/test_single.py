@@ -53,7 +53,9 @@ def check(
     for name, value in expected.items():
         want, got = value[0].numpy(), found[name]
         assert got.shape == want.shape, name
-        error = np.linalg.norm(got - want) / max(float(np.linalg.norm(want)), 1e-30)
+        # A layer of one or two units may answer what is left of a long sum, far below its terms.
+        size = scale / 10 if want.size <= 2 else 1e-30
+        error = np.linalg.norm(got - want) / max(float(np.linalg.norm(want)), size)
         assert error < 1e-5, f"{name}: relative error {error:.2e}"
     assert kernels.scores(image).tobytes() == found["output"].tobytes()
 
