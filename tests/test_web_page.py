@@ -105,10 +105,12 @@ def draw(page: sync_api.Page, strokes: list[list[tuple[float, float]]]) -> None:
 def measured(page: sync_api.Page) -> list[float]:
     """Waits for and forgets the milliseconds from each pointer-up or click to the redrawn page."""
     entries = "performance.getEntriesByName('pointer-up to page')"
-    page.wait_for_function(f"{entries}.length > 0")
-    durations = page.evaluate(f"{entries}.map((entry) => entry.duration)")
-    page.evaluate("performance.clearMeasures()")
-    return durations
+    for _ in range(5000):  # the page allows no eval, by which Playwright's own function waits
+        if durations := page.evaluate(f"{entries}.map((entry) => entry.duration)"):
+            page.evaluate("performance.clearMeasures()")
+            return durations
+        page.wait_for_timeout(5)
+    raise AssertionError("nothing was measured")
 
 
 @pytest.mark.parametrize("model", ["mnist", "lenet5-1998-distorted"])

@@ -370,7 +370,6 @@ def scaling(rounds: int = 3, data_dir: str | Path | None = None) -> Scaling:
             save_task(file, split[:count], weights)
             for name, words in SCALED.items():
                 with Worker(name, file, batch_size, threads) as worker:
-                    worker.epoch()
                     rate = max(worker.epoch() for _ in range(rounds))
                 points[axis][words].append((value, rate))
                 bar.advance(1, f"{name}, {axis} {value}")
