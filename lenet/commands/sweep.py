@@ -29,6 +29,7 @@ class SweepFlags:
       --vary epochs=5..30              whole numbers, for a field of whole numbers
       --vary activation=relu,tanh      one of a list, of words, numbers, or true,false
       --vary channels=6+16,12+32       fields of several numbers have them joined by +
+      --vary hidden=none,84,120+84     and none for no number
 
     Values are drawn by Optuna (tree-structured Parzen estimator, by --seed); trials that are worse
     than the median of the others are stopped early. The last 10,000 training images (or
