@@ -90,7 +90,7 @@ class Worker:
         return self.answer()
 
     def epoch(self) -> float:
-        """Images a second of one epoch."""
+        """Images a second of one epoch, after one that is not timed."""
         found = self.ask(epoch=True)
         return found["images"] / found["seconds"]
 
