@@ -21,12 +21,12 @@ import torch.distributed as dist
 from lenet import data
 from lenet.commands import print_rows
 from lenet.data import Split
-from lenet.distributed import ALONE, World, connected
 from lenet.engine.steps import cpu_threads
-from lenet.epochs import make_epochs
-from lenet.recipes import RECIPES
-from lenet.runs import processor_name
-from lenet.training import initial_network, make_optimizer
+from lenet.training.distributed import ALONE, World, connected
+from lenet.training.epochs import make_epochs
+from lenet.training.recipes import RECIPES
+from lenet.training.runs import processor_name
+from lenet.training.training import initial_network, make_optimizer
 
 IMAGES = 15_360  # in an epoch
 BATCHES = (64, 256, 1024)

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lenet import plots
 from lenet.commands import print_rows
 from lenet.engine.fused import instruction_sets
 from lenet.errors import LenetError
+from lenet.figures import plots
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -7,9 +7,10 @@ export NAME --format c`` does it. Needs a C compiler and the data sets.
 import tempfile
 from pathlib import Path
 
-from lenet import checkpoint, data
+from lenet import data
 from lenet.export import agreement, c
 from lenet.files import write_text
+from lenet.networks import checkpoint
 
 PAGE = Path(__file__).parent / "export.md"
 TABLE = "<!-- The table is written by docs/exports.py. -->\n"

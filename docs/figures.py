@@ -1,6 +1,6 @@
 """Draws the pictures of first-principles.md: ``python docs/figures.py`` from the root.
 
-Every number in them is computed with `lenet.primitives`.
+Every number in them is computed with `lenet.networks.primitives`.
 """
 
 import io
@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from lenet.primitives import (
+from lenet.networks.primitives import (
     corr2d,
     invariance_error,
     learn_kernel,

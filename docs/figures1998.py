@@ -14,10 +14,10 @@ import plots1998
 import torch
 
 import lenet
-from lenet import plots
-from lenet.codebook import c3_table, digit_codes
-from lenet.metrics import worst
-from lenet.runs import read_metrics
+from lenet.evaluation.metrics import worst
+from lenet.figures import plots
+from lenet.networks.codebook import c3_table, digit_codes
+from lenet.training.runs import read_metrics
 
 FOLDER = Path(__file__).parent / "figures"
 SEEDS = range(5)

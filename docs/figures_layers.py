@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import lenet
-from lenet import gallery, plots
+from lenet.figures import gallery, plots
 
 FIGURES = {  # file -> network, its figure
     "layers-1998-architecture": ("lenet5-1998", "architecture"),

@@ -1,6 +1,6 @@
 """Figures of LeNet-5 (1998): errors pass by pass, kernels, F6's codes, and all mistakes.
 
-As in `lenet.plots`, every function takes arrays or records and returns a matplotlib `Figure`.
+As in `lenet.figures.plots`, every function takes arrays or records and returns a matplotlib `Figure`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lenet.codebook import GLYPH_HEIGHT, GLYPH_WIDTH
 from lenet.errors import LenetError
-from lenet.plots import (
+from lenet.figures.plots import (
     BLUE,
     GAP,
     GREY,
@@ -26,6 +25,7 @@ from lenet.plots import (
     plain,
     same_length,
 )
+from lenet.networks.codebook import GLYPH_HEIGHT, GLYPH_WIDTH
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,7 +7,7 @@ import sys
 
 from lenet import __version__
 from lenet.errors import LenetError
-from lenet.recipes import RECIPES
+from lenet.training.recipes import RECIPES
 
 # Modules of lenet.commands.
 COMMANDS = (

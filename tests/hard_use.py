@@ -29,8 +29,9 @@ def load(folder: Path, name: str) -> Any:
 _, folder, *SETS = sys.argv
 native = {name: load(Path(folder), name) for name in ("_fused", "_single", "_sequential")}
 
-from lenet import codebook, engine  # noqa: E402
+from lenet import engine  # noqa: E402
 from lenet.engine import fused, single  # noqa: E402
+from lenet.networks import codebook  # noqa: E402
 
 assert fused._fused is native["_fused"]
 assert single._single is native["_single"]

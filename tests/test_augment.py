@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from scipy.interpolate import BSpline
 
-from lenet.augment import KNOT_SPACING, Distortion, Warps, warp
 from lenet.engine import fused
 from lenet.errors import LenetError
+from lenet.training.augment import KNOT_SPACING, Distortion, Warps, warp
 
 
 def blob(seed: int = 0) -> np.ndarray:

@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 import lenet
-from lenet import checkpoint
 from lenet.errors import LenetError
-from lenet.evaluation import scorer
-from lenet.models import NETWORKS, Network
+from lenet.evaluation.evaluation import scorer
+from lenet.networks import checkpoint
+from lenet.networks.models import NETWORKS, Network
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 28, 28), np.uint8)
 OTHERS: dict[str, Callable[[], Network]] = {
@@ -74,7 +74,7 @@ def test_loading_leaves_the_random_numbers_alone(weights: Path) -> None:
 
 def test_read_needs_no_pytorch(weights: Path) -> None:
     script = (
-        "import sys\nfrom lenet import checkpoint\n"
+        "import sys\nfrom lenet.networks import checkpoint\n"
         "found = checkpoint.read(sys.argv[1])\n"
         "assert found.network == 'LeNet'\n"
         "assert list(found.weights)[:2] == ['C1.weight', 'C1.bias']\n"

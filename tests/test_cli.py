@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import lenet
-from lenet import checkpoint, cli, runs
-from lenet.corruptions import CORRUPTIONS
-from lenet.recipes import RECIPES, Recipe
+from lenet import cli
+from lenet.data.corruptions import CORRUPTIONS
+from lenet.networks import checkpoint
+from lenet.training import runs
+from lenet.training.recipes import RECIPES, Recipe
 
 FIGURES = ("confusion", "rejection", "reliability", "mistakes")
 

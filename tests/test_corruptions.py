@@ -7,9 +7,11 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage, stats
 
-from lenet import corruptions, data, evaluation
-from lenet.corruptions import CORRUPTIONS, corrupt
+from lenet import data
+from lenet.data import corruptions
+from lenet.data.corruptions import CORRUPTIONS, corrupt
 from lenet.errors import LenetError
+from lenet.evaluation import evaluation
 
 MNIST_C = (
     "shot_noise impulse_noise glass_blur motion_blur shear scale rotate brightness translate "

@@ -17,10 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
-from lenet import checkpoint, data, epochs, runs, training
-from lenet.distributed import World, find_world
+from lenet import data
 from lenet.errors import LenetError
-from lenet.recipes import RECIPES, Recipe
+from lenet.networks import checkpoint
+from lenet.training import epochs, runs, training
+from lenet.training.distributed import World, find_world
+from lenet.training.recipes import RECIPES, Recipe
 
 PATIENCE = 900  # seconds after which a process is taken to hang
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
@@ -74,7 +76,7 @@ def test_what_torchrun_says(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_cores_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lenet.distributed.usable_cores", lambda: 7)
+    monkeypatch.setattr("lenet.training.distributed.usable_cores", lambda: 7)
     assert [World(0, 9, 0, size).threads for size in (1, 2, 3, 8)] == [7, 3, 2, 1]
 
 
@@ -159,7 +161,9 @@ def test_two_processes_go_on(base: Recipe, tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds processes in /proc")
 def test_a_process_is_killed(base: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The other one says so, and one process alone goes on to what it would have made itself."""
-    monkeypatch.setattr("lenet.distributed.usable_cores", lambda: 1)  # for the one that goes on
+    monkeypatch.setattr(
+        "lenet.training.distributed.usable_cores", lambda: 1
+    )  # for the one that goes on
     recipe = dataclasses.replace(base, momentum=0.5, lr=0.02, activation="silu", epochs=15)
     folder = tmp_path / "shared"
     line = [*TORCHRUN, write(recipe, tmp_path), "--threads", "1", "--out", folder]

@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lenet import engine, losses
-from lenet.augment import Distortion
+from lenet import engine
 from lenet.engine import fused, plans
 from lenet.errors import LenetError
-from lenet.models import Network, build
+from lenet.networks.models import Network, build
+from lenet.training import losses
+from lenet.training.augment import Distortion
 
 pytestmark = pytest.mark.skipif(
     not fused.instruction_sets(), reason="the compiled kernels are not installed"

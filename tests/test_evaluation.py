@@ -15,9 +15,12 @@ from PIL import Image
 from sklearn import metrics as oracle
 
 import lenet
-from lenet import checkpoint, data, evaluation, metrics, runs
+from lenet import data
 from lenet.engine import fused, single
 from lenet.errors import LenetError
+from lenet.evaluation import evaluation, metrics
+from lenet.networks import checkpoint
+from lenet.training import runs
 
 
 @pytest.fixture(scope="module")

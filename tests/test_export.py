@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 
 import lenet
-from lenet import checkpoint, cli
+from lenet import cli
 from lenet.engine.steps import scores_by_autograd
 from lenet.errors import LenetError
 from lenet.export import agreement, c, c99, compiler, onnx, quantised, tensors
-from lenet.stages import Convolution, prepared, walk
+from lenet.networks import checkpoint
+from lenet.networks.stages import Convolution, prepared, walk
 
 STRICT = ["-std=c99", "-pedantic", "-Wall", "-Wextra", "-Wconversion", "-Werror", "-O1"]
 SANITIZED = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g0"]

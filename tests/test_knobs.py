@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lenet.errors import LenetError
-from lenet.knobs import Knob, knobs, parsed, spelled
-from lenet.recipes import RECIPES, Recipe
+from lenet.sweep.knobs import Knob, knobs, parsed, spelled
+from lenet.training.recipes import RECIPES, Recipe
 
 MNIST = RECIPES["mnist"]
 

@@ -8,10 +8,10 @@ import torch
 from scipy.signal import correlate2d
 from torch.autograd import gradcheck
 
-from lenet import codebook
 from lenet.errors import LenetError
-from lenet.inspection import summary, trace
-from lenet.layers import (
+from lenet.networks import codebook
+from lenet.networks.inspection import summary, trace
+from lenet.networks.layers import (
     EuclideanRBF,
     ScaledTanh,
     SquashedConv2d,
@@ -19,8 +19,8 @@ from lenet.layers import (
     Subsampling,
     TableConv2d,
 )
-from lenet.losses import map_criterion, penalty
-from lenet.models import LeNet5
+from lenet.networks.models import LeNet5
+from lenet.training.losses import map_criterion, penalty
 
 
 def squash(a):

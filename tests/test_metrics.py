@@ -11,8 +11,8 @@ from scipy import optimize, special
 from sklearn import metrics as sklearn_metrics
 from sklearn.calibration import calibration_curve
 
-from lenet import metrics
 from lenet.errors import LenetError
+from lenet.evaluation import metrics
 
 DIGITS = tuple("0123456789")
 SCORES = st.floats(-50, 50, width=32)

@@ -10,9 +10,16 @@ from PIL import Image
 from torch import nn
 
 import lenet
-from lenet.codebook import C3_GROUPS, c3_table
 from lenet.errors import LenetError
-from lenet.models import ACTIVATIONS, INITIALISATIONS, POOLINGS, GroupConv2d, LeNet, LeNet5s
+from lenet.networks.codebook import C3_GROUPS, c3_table
+from lenet.networks.models import (
+    ACTIVATIONS,
+    INITIALISATIONS,
+    POOLINGS,
+    GroupConv2d,
+    LeNet,
+    LeNet5s,
+)
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 28, 28), dtype=np.uint8)
 

@@ -12,10 +12,16 @@ from torch.autograd.functional import hessian, jacobian
 from torch.func import functional_call
 
 from lenet.errors import LenetError
-from lenet.layers import EuclideanRBF, SquashedConv2d, SquashedLinear, Subsampling, TableConv2d
-from lenet.losses import cross_entropy, map_criterion, penalty
-from lenet.models import LeNet5
-from lenet.optim import SGD, StochasticDiagonalLM, gauss_newton_diagonal, map_curvature
+from lenet.networks.layers import (
+    EuclideanRBF,
+    SquashedConv2d,
+    SquashedLinear,
+    Subsampling,
+    TableConv2d,
+)
+from lenet.networks.models import LeNet5
+from lenet.training.losses import cross_entropy, map_criterion, penalty
+from lenet.training.optim import SGD, StochasticDiagonalLM, gauss_newton_diagonal, map_curvature
 
 TABLE = np.array([[1, 0], [1, 1], [0, 1]], bool)
 

@@ -13,8 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from lenet import metrics, plots
 from lenet.errors import LenetError
+from lenet.evaluation import metrics
+from lenet.figures import plots
 
 CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat")
 CLOTHES += ("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
@@ -89,13 +90,13 @@ def title(figure):
 
 
 def test_importing_plots_imports_neither_matplotlib_nor_torch():
-    code = "import sys, lenet.plots; sys.exit(bool({'matplotlib', 'torch'} & set(sys.modules)))"
+    code = "import sys, lenet.figures.plots; sys.exit(bool({'matplotlib', 'torch'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_drawing_does_not_import_pyplot(tmp_path):
     code = (
-        "import sys; from pathlib import Path; import numpy; from lenet import plots;"
+        "import sys; from pathlib import Path; import numpy; from lenet.figures import plots;"
         "plots.save(plots.preprocessing_steps({'a': numpy.eye(9)}, 'x', {}), Path(sys.argv[1]));"
         "sys.exit('matplotlib.pyplot' in sys.modules)"
     )

@@ -6,8 +6,8 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PolyCollection
 
-from lenet.codebook import c3_table, digit_codes
 from lenet.errors import LenetError
+from lenet.networks.codebook import c3_table, digit_codes
 
 
 def run(*errors):

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import lenet
-from lenet import checkpoint, runs
 from lenet.errors import LenetError
-from lenet.prediction import Predictor
-from lenet.preprocess import preprocess, preprocess_plain
+from lenet.networks import checkpoint
+from lenet.reading.prediction import Predictor
+from lenet.reading.preprocess import preprocess, preprocess_plain
+from lenet.training import runs
 
 Digits = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 

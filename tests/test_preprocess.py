@@ -19,10 +19,10 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from lenet import ink, marks
+from lenet.data.pictures import load_image
 from lenet.errors import LenetError
-from lenet.pictures import load_image
-from lenet.preprocess import preprocess
+from lenet.reading import ink, marks
+from lenet.reading.preprocess import preprocess
 
 FONT = Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf"
 quick = settings(max_examples=25, deadline=None)
@@ -496,8 +496,6 @@ def test_thickness_of_known_strokes() -> None:
 
 
 def test_the_import_is_light() -> None:
-    code = (
-        "import sys, lenet.preprocess; print({'torch', 'scipy', 'matplotlib'} & set(sys.modules))"
-    )
+    code = "import sys, lenet.reading.preprocess; print({'torch', 'scipy', 'matplotlib'} & set(sys.modules))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "set()"

@@ -11,12 +11,15 @@ import pytest
 from scipy import special
 
 import lenet
-from lenet import checkpoint, data, evaluation, shipping
-from lenet.checkpoint import Checkpoint
+from lenet import data
 from lenet.data import Dataset
 from lenet.errors import LenetError
-from lenet.recipes import Recipe
-from lenet.runs import Run
+from lenet.evaluation import evaluation
+from lenet.networks import checkpoint
+from lenet.networks.checkpoint import Checkpoint
+from lenet.pretrained import shipping
+from lenet.training.recipes import Recipe
+from lenet.training.runs import Run
 
 NAMES = ("d2l", "fashion-mnist", "lenet5-1998", "lenet5-1998-distorted", "mnist")
 OTHERS = sorted((checkpoint.PRETRAINED / "other-seeds").glob("*.safetensors"))

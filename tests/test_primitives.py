@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from lenet.errors import LenetError
-from lenet.primitives import (
+from lenet.networks.primitives import (
     Conv2D,
     corr2d,
     corr2d_multi_in,

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from lenet.commands import parse
 from lenet.commands.train import TrainFlags
 from lenet.errors import LenetError
-from lenet.models import build
-from lenet.recipes import DEFAULTS, NETWORK_FIELDS, RECIPES, Recipe
+from lenet.networks.models import build
+from lenet.training.recipes import DEFAULTS, NETWORK_FIELDS, RECIPES, Recipe
 
 FIELDS = [field.name for field in dataclasses.fields(Recipe)]
 # Another value for every field, and what else must be chosen with it.

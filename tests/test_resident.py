@@ -10,16 +10,17 @@ import torch
 from numpy.typing import NDArray
 
 import lenet
-from lenet import engine, epochs
+from lenet import engine
 from lenet.data import Split
 from lenet.engine.resident import WARM_UP, Capture, ResidentSteps
 from lenet.engine.steps import AutogradStep, cpu_threads, scores_by_autograd
-from lenet.epochs import Minibatches
 from lenet.errors import LenetError
-from lenet.models import Network
-from lenet.optim import SGD
-from lenet.recipes import Recipe
-from lenet.training import initial_network, make_optimizer
+from lenet.networks.models import Network
+from lenet.training import epochs
+from lenet.training.epochs import Minibatches
+from lenet.training.optim import SGD
+from lenet.training.recipes import Recipe
+from lenet.training.training import initial_network, make_optimizer
 
 CPU = torch.device("cpu")
 

@@ -9,9 +9,9 @@ import torch
 from lenet.engine import sequential
 from lenet.engine.sequential import Options
 from lenet.errors import LenetError
-from lenet.losses import map_criterion, penalty
-from lenet.models import LeNet5
-from lenet.optim import gauss_newton_diagonal
+from lenet.networks.models import LeNet5
+from lenet.training.losses import map_criterion, penalty
+from lenet.training.optim import gauss_newton_diagonal
 
 native = sequential.native
 INSTRUCTION_SETS = native.instruction_sets() if native else []

@@ -14,10 +14,11 @@ from PIL import Image, ImageDraw
 from sklearn.decomposition import PCA
 
 import lenet
-from lenet import cli, gallery, portraits
-from lenet.codebook import c3_table
+from lenet import cli
 from lenet.errors import LenetError
-from lenet.inspection import input_gradient, occlusion, principal_components, summary
+from lenet.figures import gallery, portraits
+from lenet.networks.codebook import c3_table
+from lenet.networks.inspection import input_gradient, occlusion, principal_components, summary
 
 NETWORKS = {
     "LeNet": lambda: lenet.LeNet(activation="tanh"),
@@ -139,7 +140,7 @@ def test_principal_components_need_enough_to_vary(shape):
 
 
 def test_importing_the_figures_imports_neither_matplotlib_nor_torch():
-    code = "import sys, lenet.portraits; sys.exit(bool({'matplotlib', 'torch'} & set(sys.modules)))"
+    code = "import sys, lenet.figures.portraits; sys.exit(bool({'matplotlib', 'torch'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

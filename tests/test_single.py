@@ -21,7 +21,7 @@ from lenet.engine import single
 from lenet.engine.plans import ACTIVATIONS
 from lenet.engine.single import SingleImage
 from lenet.errors import LenetError
-from lenet.models import Network, build
+from lenet.networks.models import Network, build
 
 pytestmark = needs_kernels
 SETS = single.instruction_sets()
@@ -255,7 +255,7 @@ def test_evaluation_prediction_and_trace_without_pytorch(
     lenet.save(model, tmp_path / "x.safetensors")
     script = (
         "import sys, numpy as np, lenet\n"
-        "from lenet import checkpoint, data, evaluation\n"
+        "from lenet.networks import checkpoint; from lenet import data; from lenet.evaluation import evaluation\n"
         "found = checkpoint.read(sys.argv[1])\n"
         "test = data.load(sys.argv[2]).test\n"
         "print(lenet.evaluate(found, test).error)\n"

@@ -22,10 +22,13 @@ import pytest
 from conftest import write_idx
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from lenet import data, knobs, plots, studies, sweep, training
+from lenet import data
 from lenet.commands import sweep as command_line
 from lenet.errors import LenetError
-from lenet.recipes import Recipe, find
+from lenet.figures import plots
+from lenet.sweep import knobs, studies, sweep
+from lenet.training import training
+from lenet.training.recipes import Recipe, find
 
 HELD_OUT = 160
 PATIENCE = 900  # seconds after which a process of a test is taken to hang
@@ -284,7 +287,7 @@ def test_a_process_that_slept_is_not_counted(tmp_path: Path) -> None:
 
 WORKER = """
 import sys, time
-from lenet import studies
+from lenet.sweep import studies
 with studies.database(sys.argv[1], 10) as database:
     study = studies.open_study(database, "x", 0, 1)
     def run_trial(trial):
@@ -313,7 +316,8 @@ def test_processes_that_hurry(server: str) -> None:
 
 VICTIM = """
 import os, signal, sys, time
-from lenet import cli, studies
+from lenet import cli
+from lenet.sweep import studies
 
 report = studies.Trial.report
 

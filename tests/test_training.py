@@ -20,9 +20,13 @@ from conftest import TEST, TRAIN, file_size_limit, interruptible, needs_kernels
 from safetensors.numpy import load_file
 
 import lenet
-from lenet import checkpoint, data, distillation, epochs, evaluation, plots, runs, training
+from lenet import data
 from lenet.errors import LenetError
-from lenet.recipes import RECIPES, Recipe
+from lenet.evaluation import evaluation
+from lenet.figures import plots
+from lenet.networks import checkpoint
+from lenet.training import distillation, epochs, runs, training
+from lenet.training.recipes import RECIPES, Recipe
 
 EPOCHS = 4
 
@@ -612,7 +616,7 @@ def test_changed_data_are_noticed(quick_recipe: Recipe, digit_folder: Path, tmp_
 
 def test_only_one_process_trains_into_a_folder(trained: runs.Run, tmp_path: Path) -> None:
     shutil.copytree(trained.path, tmp_path / "run")
-    holder = "import sys, pathlib; from lenet import runs\n"
+    holder = "import sys, pathlib; from lenet.training import runs\n"
     holder += "with runs.held(pathlib.Path(sys.argv[1])): print(flush=True); sys.stdin.read()"
     line = [sys.executable, "-c", holder, str(tmp_path / "run")]
     with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:

@@ -28,10 +28,11 @@ from PIL import Image
 from scipy.signal import correlate2d
 
 import lenet
-from lenet import checkpoint, runs
 from lenet.errors import LenetError
-from lenet.evaluation import scorer
-from lenet.preprocess import preprocess
+from lenet.evaluation.evaluation import scorer
+from lenet.networks import checkpoint
+from lenet.reading.preprocess import preprocess
+from lenet.training import runs
 from lenet.web import Limits, anatomy, app
 from lenet.web.schemas import Layer
 from lenet.web.work import Batcher
@@ -385,7 +386,7 @@ def test_the_picture_at_fault_is_named(ask: Ask, digits: Digits) -> None:
 def test_an_unforeseen_failure_says_nothing_of_its_inside(
     trained: runs.Run, digits: Digits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lenet.prediction.Predictor.answer", lambda *_: 1 / 0)
+    monkeypatch.setattr("lenet.reading.prediction.Predictor.answer", lambda *_: 1 / 0)
     answer = asking(app([trained.path]))("POST", "/v1/predict", files=parts(picture(digits[0][0])))
     assert "division" not in problem(answer, 500)
 

@@ -17,8 +17,8 @@ from test_web import Digits, picture
 from test_web_server import Server
 
 import lenet
-from lenet import runs
-from lenet.codebook import c3_table
+from lenet.networks.codebook import c3_table
+from lenet.training import runs
 
 CHROMIUM = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

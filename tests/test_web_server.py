@@ -17,7 +17,7 @@ import pytest
 from conftest import TRAIN, interruptible
 from test_web import Digits, parts, picture
 
-from lenet import runs
+from lenet.training import runs
 from lenet.web.server import listen
 
 HOST = "127.0.0.1"

@@ -22,12 +22,12 @@ from lenet import data
 from lenet.bench.worker import Worker, save_task
 from lenet.engine.processor import usable_cores
 from lenet.errors import LenetError
-from lenet.inspection import summary
-from lenet.models import LeNet, Network
+from lenet.networks.inspection import summary
+from lenet.networks.models import LeNet, Network
 from lenet.progress import Progress
-from lenet.recipes import RECIPES, find
-from lenet.runs import processor_name
-from lenet.training import initial_network
+from lenet.training.recipes import RECIPES, find
+from lenet.training.runs import processor_name
+from lenet.training.training import initial_network
 
 EXAMPLES = 15_360  # about so many images in an epoch of the benchmark
 PASS = 60_000  # and in our pass at batch size 1, which begins with second derivatives

@@ -7,8 +7,8 @@ from torch.utils.data import DataLoader
 from lenet import data
 from lenet.bench.contenders import ArticleData, Articles, Task
 from lenet.engine.processor import usable_cores
-from lenet.recipes import RECIPES
-from lenet.training import initial_network
+from lenet.training.recipes import RECIPES
+from lenet.training.training import initial_network
 
 
 def main(name: str, epochs: str, folder: str) -> None:

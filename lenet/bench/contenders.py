@@ -21,14 +21,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from lenet.checkpoint import Checkpoint
 from lenet.data import Split
-from lenet.epochs import make_epochs
 from lenet.errors import extra
-from lenet.evaluation import scorer
-from lenet.models import LeNet
-from lenet.recipes import RECIPES, Recipe
-from lenet.training import initial_network, make_optimizer
+from lenet.evaluation.evaluation import scorer
+from lenet.networks.checkpoint import Checkpoint
+from lenet.networks.models import LeNet
+from lenet.training.epochs import make_epochs
+from lenet.training.recipes import RECIPES, Recipe
+from lenet.training.training import initial_network, make_optimizer
 
 PATTERNS = 2_000  # are enough to time PyTorch one pattern at a time
 LEARNING_RATE = 0.9  # of "Dive into Deep Learning", section 7.6
@@ -370,7 +370,7 @@ class Pattern:
     """LeNet-5 of 1998 by PyTorch, one pattern at a time, plain SGD on criterion (9)."""
 
     def __init__(self, task: Task) -> None:
-        from lenet.losses import map_criterion
+        from lenet.training.losses import map_criterion
 
         self.model = initial_network(RECIPES["lenet5-1998"], 10)
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=1e-3)

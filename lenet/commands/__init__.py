@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 import tyro
 
-from lenet.recipes import RECIPES, Recipe, find
+from lenet.training.recipes import RECIPES, Recipe, find
 
 if TYPE_CHECKING:
-    from lenet.metrics import Report
-    from lenet.models import Network
+    from lenet.evaluation.metrics import Report
+    from lenet.networks.models import Network
 
 REJECTED_SHARES = (0.01, 0.02, 0.05, 0.1)  # points of the rejection curve in a printed report
 
@@ -37,7 +37,7 @@ def leading_recipe(flags: list[str]) -> tuple[Recipe | None, list[str]]:
 
 def find_network(name: str) -> "Network":
     """A trained network; or, by the name of a class or a recipe, one fresh from its start."""
-    from lenet import checkpoint, models
+    from lenet.networks import checkpoint, models
 
     if name in models.NETWORKS:
         return models.NETWORKS[name]()

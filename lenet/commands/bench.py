@@ -84,7 +84,7 @@ def run(flags: list[str]) -> int:
         case "scaling":
             found = bench.scaling(asked.rounds, asked.data_dir)
             if asked.out:
-                from lenet import plots
+                from lenet.figures import plots
 
                 plots.save(plots.scaling(found.batch_size, found.threads, found.images), asked.out)
             print_scaling(found, asked.json)

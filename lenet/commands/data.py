@@ -42,7 +42,7 @@ def run(flags: list[str]) -> int:
         for part, split in parts.items()
     }
     if asked.sheet:
-        from lenet import plots
+        from lenet.figures import plots
 
         figure = plots.contact_sheet(found.train.images, found.train.labels, found.classes)
         plots.save(figure, asked.sheet)

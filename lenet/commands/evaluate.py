@@ -37,7 +37,9 @@ class EvaluateFlags:
 def run(flags: list[str]) -> int:
     asked = parse(EvaluateFlags, "evaluate", flags)
 
-    from lenet import checkpoint, data, evaluation, metrics
+    from lenet import data
+    from lenet.evaluation import evaluation, metrics
+    from lenet.networks import checkpoint
 
     found = checkpoint.read(asked.model)
     name = asked.data or (found.card.get("data") or {}).get("name", "mnist")

@@ -53,8 +53,9 @@ def run(flags: list[str]) -> int:
     if asked.numbers != "float32" and asked.format != "c":
         raise LenetError("--numbers is for --format c")
 
-    from lenet import checkpoint, data
+    from lenet import data
     from lenet.export import agreement, c, onnx, tensors
+    from lenet.networks import checkpoint
 
     model = checkpoint.read(asked.model)
     name = model.path.parent.name if model.path.name == checkpoint.WEIGHTS else model.path.stem

@@ -23,7 +23,7 @@ class ModelsFlags:
 def run(flags: list[str]) -> int:
     asked = parse(ModelsFlags, "models", flags)
 
-    from lenet import checkpoint
+    from lenet.networks import checkpoint
 
     rows = []
     for name in checkpoint.pretrained_names():

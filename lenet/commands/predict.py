@@ -37,7 +37,7 @@ def run(flags: list[str]) -> int:
     if not asked.images:
         raise LenetError("name at least one picture, or - for standard input")
 
-    from lenet.prediction import Predictor
+    from lenet.reading.prediction import Predictor
 
     sources = list(pictures(asked.images))
     one_file = asked.show is not None and asked.show.suffix.lower() in (".png", ".svg")
@@ -90,7 +90,7 @@ def report_failure(path: str, reason: str, as_json: bool) -> None:
 
 
 def draw_steps(answer: Any, title: str, file: Path) -> None:
-    from lenet import plots
+    from lenet.figures import plots
 
     words = answer.label if answer.reason is None else answer.reason
     figure = plots.preprocessing_steps(answer.steps, f"{title}: {words}", answer.probabilities)

@@ -48,7 +48,7 @@ class ShowFlags:
 def run(flags: list[str]) -> int:
     asked = parse(ShowFlags, "show", flags)
 
-    from lenet import gallery, plots
+    from lenet.figures import gallery, plots
     from lenet.progress import Progress
 
     subject = gallery.subject(

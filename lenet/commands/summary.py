@@ -23,7 +23,7 @@ class SummaryFlags:
 def run(flags: list[str]) -> int:
     asked = parse(SummaryFlags, "summary", flags)
 
-    from lenet import inspection
+    from lenet.networks import inspection
 
     found = inspection.summary(find_network(asked.model))
     if asked.json:

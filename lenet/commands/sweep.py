@@ -9,10 +9,10 @@ from tyro.conf import OmitArgPrefixes, UseAppendAction
 
 from lenet.commands import leading_recipe, parse, print_rows
 from lenet.errors import LenetError
-from lenet.recipes import RECIPES, Recipe
+from lenet.training.recipes import RECIPES, Recipe
 
 if TYPE_CHECKING:
-    from lenet.sweep import Result
+    from lenet.sweep.sweep import Result
 
 SHOWN = 10  # trials in the printed table
 
@@ -77,7 +77,7 @@ def run(flags: list[str]) -> int:
             "--resume goes on with a sweep as it was begun: no recipe, --vary or --out"
         )
 
-    from lenet import sweep
+    from lenet.sweep import sweep
 
     if asked.resume:
         plan = sweep.read(asked.resume)
@@ -118,7 +118,7 @@ def run(flags: list[str]) -> int:
 
 
 def row(each: "Result", fields: list[str]) -> list[str]:
-    from lenet.sweep import shown
+    from lenet.sweep.sweep import shown
 
     error = "" if each.error is None else f"{each.error:.2%}"
     values = [shown(each.values.get(field, "")) for field in fields]

@@ -9,7 +9,7 @@ from tyro.conf import OmitArgPrefixes
 
 from lenet.commands import leading_recipe, parse, print_report
 from lenet.errors import LenetError
-from lenet.recipes import RECIPES, Recipe
+from lenet.training.recipes import RECIPES, Recipe
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def run(flags: list[str]) -> int:
             "--resume goes on with the run as it was begun: give no recipe and no flags but --json"
         )
 
-    from lenet import distributed, training
+    from lenet.training import distributed, training
 
     if asked.resume:
         run = training.resume(asked.resume)

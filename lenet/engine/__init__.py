@@ -28,7 +28,7 @@ def plan(
     """What the fused kernels need to know of a network, or one sentence why they cannot serve.
 
     Args:
-        network: class name in `lenet.models`.
+        network: class name in `lenet.networks.models`.
         options: arguments of its constructor, as `Network.options` gives them.
         loss, label_smoothing, j, distillation, temperature: as in a recipe.
     """

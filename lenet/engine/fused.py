@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet.codebook import digit_codes
 from lenet.engine.plans import Plan, Stage, obstacle
 from lenet.engine.processor import instruction_set, usable_cores
 from lenet.errors import LenetError
+from lenet.networks.codebook import digit_codes
 
 try:
     from lenet.engine import _fused
@@ -269,12 +269,12 @@ def warp(
     noise: NDArray[np.int64] | None = None,
     threads: int | None = None,
 ) -> NDArray[np.uint8]:
-    """Chosen images, distorted; `lenet.augment.warp` says the same in PyTorch.
+    """Chosen images, distorted; `lenet.training.augment.warp` says the same in PyTorch.
 
     Args:
         images: uint8 (N, H, H), C-contiguous, as all arrays here.
         index: int64 (B,), 0 to N - 1.
-        maps: float32 (B, 2, 3), affine maps as `lenet.augment.Distortion.draw` gives them.
+        maps: float32 (B, 2, 3), affine maps as `lenet.training.augment.Distortion.draw` gives them.
         knots: float32 (B, 2, K, K), elastic displacements from there; None for none.
         shades: float32 (B, 2), shades of paper and contrasts from there; None for none.
         noise: int64 (B, 2), seeds and chances from there; None for none.

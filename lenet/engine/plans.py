@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from lenet.codebook import (
+from lenet.networks.codebook import (
     BACKGROUND,
     C3_GROUPS,
     FOREGROUND,
@@ -80,7 +80,7 @@ class Plan:
         head: "linear", a last fully connected layer, or "rbf", the negative squared distances of
             the last hidden layer to the glyphs of the digits (paper of 1998, section II.B).
         classes: number of scores.
-        loss: one of `LOSSES`, as in `lenet.losses`; label_smoothing and j belong to it.
+        loss: one of `LOSSES`, as in `lenet.training.losses`; label_smoothing and j belong to it.
         distillation: share w of the loss that comes from given targets p,
             (1 - w) loss + w T^2 cross_entropy(p, softmax(scores / T)), T the temperature.
     """
@@ -222,7 +222,7 @@ def obstacle(plan: Plan) -> str | None:
     return None
 
 
-# The plans of the networks in lenet.models, by the arguments of their constructors. They leave the
+# The plans of the networks in lenet.networks.models, by their constructors' arguments. They leave the
 # loss to the caller.
 
 

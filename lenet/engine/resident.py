@@ -16,10 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lenet.augment import Warps, spline_basis, warp_on_device
 from lenet.data import Split
 from lenet.engine.steps import scores_by_autograd
-from lenet.models import Network
+from lenet.networks.models import Network
+from lenet.training.augment import Warps, spline_basis, warp_on_device
 
 Criterion = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 # Takes a step that works on fixed memory; gives what repeats it.
@@ -42,7 +42,7 @@ class Epoch:
 
     Attributes:
         order: int64 (N,), the images in the order of the epoch.
-        warps: the arrays of the N images' `lenet.augment.Warps`; empty for none.
+        warps: the arrays of the N images' `lenet.training.augment.Warps`; empty for none.
         targets: float32 (N, classes), what teachers say, or None.
         rates: float32 (steps,), learning rates.
         losses: float32 (steps,), results.

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from lenet.engine.processor import instruction_set
 from lenet.errors import LenetError
-from lenet.layers import EuclideanRBF, Subsampling, TableConv2d
-from lenet.losses import cross_entropy, map_criterion, penalty
-from lenet.models import LeNet5
-from lenet.optim import gauss_newton_diagonal
+from lenet.networks.layers import EuclideanRBF, Subsampling, TableConv2d
+from lenet.networks.models import LeNet5
+from lenet.training.losses import cross_entropy, map_criterion, penalty
+from lenet.training.optim import gauss_newton_diagonal
 
 try:
     from lenet.engine import _sequential  # pyright: ignore[reportAttributeAccessIssue]
@@ -42,7 +42,7 @@ class Options:
     Attributes:
         criterion: "penalty" (8) or "map" (9) of the paper; the softmax head has cross-entropy.
         j: constant of criterion (9).
-        exact: see `lenet.optim.gauss_newton_diagonal`.
+        exact: see `lenet.training.optim.gauss_newton_diagonal`.
         instruction_set: "avx512", "avx2" or "portable"; None takes that of the environment variable
             LENET_ENGINE, or else the best of this processor.
     """
@@ -111,7 +111,7 @@ def curvature(
     order: Numbers,
     options: Options,
 ) -> dict[str, Tensor]:
-    """`lenet.optim.gauss_newton_diagonal` over the patterns of `order`; arguments as above."""
+    """`lenet.training.optim.gauss_newton_diagonal` over the patterns of `order`; arguments as above."""
     check(images, labels, order)
     if not is_native(model):
         x = presented(model, images[order])

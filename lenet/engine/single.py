@@ -13,7 +13,11 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from lenet.codebook import (
+from lenet.engine.fused import NOT_INSTALLED
+from lenet.engine.plans import ACTIVATIONS
+from lenet.engine.processor import instruction_set
+from lenet.errors import LenetError
+from lenet.networks.codebook import (
     BACKGROUND,
     C3_GROUPS,
     FOREGROUND,
@@ -22,10 +26,6 @@ from lenet.codebook import (
     c3_table,
     digit_codes,
 )
-from lenet.engine.fused import NOT_INSTALLED
-from lenet.engine.plans import ACTIVATIONS
-from lenet.engine.processor import instruction_set
-from lenet.errors import LenetError
 
 try:
     from lenet.engine import _single
@@ -50,7 +50,7 @@ def unsupported(network: str, options: Mapping[str, Any]) -> str | None:
     """None if a single image can be answered here, else one sentence why not.
 
     Args:
-        network: class name in `lenet.models`.
+        network: class name in `lenet.networks.models`.
         options: arguments of its constructor, as `Network.options` gives them.
     """
     if _single is None:
@@ -85,7 +85,7 @@ class SingleImage:
 
     Args:
         network: "LeNet", "LeNet5" or "LeNet5s".
-        options: arguments of its constructor, as `lenet.models.Network.options` gives them.
+        options: arguments of its constructor, as `lenet.networks.models.Network.options` gives them.
         weights: float32 arrays by name, as in a weights file; they are copied.
         isa: one of `instruction_sets()`; by default the environment variable LENET_ENGINE, or
             else the best.

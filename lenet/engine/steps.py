@@ -9,11 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lenet.augment import Warps, warp
 from lenet.data import Split
 from lenet.engine import fused
 from lenet.errors import LenetError
-from lenet.models import Network
+from lenet.networks.models import Network
+from lenet.training.augment import Warps, warp
 
 SCORE_BATCH = 1000  # images that PyTorch answers at once
 

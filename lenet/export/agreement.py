@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet import checkpoint, data, evaluation
-from lenet.checkpoint import Checkpoint
+from lenet import data
 from lenet.errors import LenetError
+from lenet.evaluation import evaluation
+from lenet.networks import checkpoint
+from lenet.networks.checkpoint import Checkpoint
 
 TRIALS = 1000  # images
 TOLERANCE = 1e-3  # of the largest score; float32 in another order costs about 1e-6

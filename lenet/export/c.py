@@ -9,15 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet import __version__, checkpoint, data, evaluation
-from lenet.checkpoint import Checkpoint
+from lenet import __version__, data
 from lenet.errors import LenetError
+from lenet.evaluation import evaluation
 from lenet.export import c99, compiler
 from lenet.export.agreement import Agreement, Trial
 from lenet.export.quantised import Quantised, quantise
 from lenet.files import replacing
+from lenet.networks import checkpoint
+from lenet.networks.checkpoint import Checkpoint
+from lenet.networks.stages import walk
 from lenet.progress import Progress
-from lenet.stages import walk
 
 CALIBRATION = 2000  # training images on which the scales of int8 are chosen
 PART = 500  # images between two steps of the progress bar

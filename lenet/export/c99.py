@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet.export.quantised import RESIZE, TABLE, Quantised
-from lenet.stages import (
+from lenet.networks.stages import (
     IMAGE_SIDE,
     Convolution,
     Dense,

@@ -14,12 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lenet import __version__, checkpoint, evaluation
-from lenet.checkpoint import Checkpoint
+from lenet import __version__
 from lenet.errors import extra
+from lenet.evaluation import evaluation
 from lenet.export.agreement import Agreement, Trial
 from lenet.files import replacing
-from lenet.models import Network
+from lenet.networks import checkpoint
+from lenet.networks.checkpoint import Checkpoint
+from lenet.networks.models import Network
 from lenet.progress import Progress
 
 BATCHES = (1, 7, 250)  # sizes that the file is tried with, in turn

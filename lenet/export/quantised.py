@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lenet.errors import LenetError
-from lenet.stages import (
+from lenet.networks.stages import (
     IMAGE_SIDE,
     Convolution,
     Dense,

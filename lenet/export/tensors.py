@@ -7,12 +7,12 @@ from typing import Any
 
 from torch import nn
 
-from lenet import checkpoint
-from lenet.checkpoint import Checkpoint
-from lenet.codebook import C3_GROUPS
 from lenet.files import replacing
-from lenet.layers import EuclideanRBF, SquashedLinear, Subsampling, TableConv2d
-from lenet.models import GroupConv2d, Network
+from lenet.networks import checkpoint
+from lenet.networks.checkpoint import Checkpoint
+from lenet.networks.codebook import C3_GROUPS
+from lenet.networks.layers import EuclideanRBF, SquashedLinear, Subsampling, TableConv2d
+from lenet.networks.models import GroupConv2d, Network
 
 MAPS = "kernels (output map, input map, row, column)"
 UNITS = "weights (unit, input); inputs in the order (map, row, column)"

@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet.checkpoint import Checkpoint
-from lenet.codebook import C3_GROUPS, c3_table, digit_codes
 from lenet.errors import LenetError
+from lenet.networks.checkpoint import Checkpoint
+from lenet.networks.codebook import C3_GROUPS, c3_table, digit_codes
 from lenet.web.schemas import Array, Field28, Layer
 
 Weights = dict[str, NDArray[np.float32]]

@@ -14,8 +14,9 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException
 from starlette.responses import Response
 
-from lenet import __version__, checkpoint
+from lenet import __version__
 from lenet.errors import LenetError
+from lenet.networks import checkpoint
 from lenet.web import problems, schemas
 from lenet.web.guard import Guard
 from lenet.web.limits import Limits

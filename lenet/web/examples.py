@@ -5,9 +5,10 @@ import random
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet import data, metrics
+from lenet import data
 from lenet.errors import LenetError
-from lenet.evaluation import Scorer
+from lenet.evaluation import metrics
+from lenet.evaluation.evaluation import Scorer
 from lenet.web.schemas import Example, Mistake, Mistakes, Pixels
 
 MISTAKES = 24  # that are shown

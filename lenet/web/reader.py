@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-from lenet import checkpoint, data, pictures
+from lenet import data
+from lenet.data import pictures
 from lenet.errors import LenetError
-from lenet.evaluation import Tracer, class_names, scorer, tracer
-from lenet.prediction import Predictor
-from lenet.preprocess import Preprocessed, preprocess, preprocess_none, preprocess_plain
+from lenet.evaluation.evaluation import Tracer, class_names, scorer, tracer
+from lenet.networks import checkpoint
+from lenet.reading.prediction import Predictor
+from lenet.reading.preprocess import Preprocessed, preprocess, preprocess_none, preprocess_plain
 from lenet.web import anatomy, schemas
 from lenet.web.examples import Examples
 from lenet.web.limits import Limits

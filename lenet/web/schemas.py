@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from lenet.prediction import Prediction
-from lenet.preprocess import Preprocessed
+from lenet.reading.prediction import Prediction
+from lenet.reading.preprocess import Preprocessed
 
 
 class Preprocessing(StrEnum):

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
 from lenet.errors import LenetError
-from lenet.models import Network
+from lenet.networks.models import Network
 
 
 @runtime_checkable

@@ -12,17 +12,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from lenet import checkpoint, data, evaluation, metrics, runs
-from lenet.distillation import Teachers
-from lenet.distributed import LostProcessError, World, connected
+from lenet import data
 from lenet.engine.steps import cpu_threads
-from lenet.epochs import Epochs, Watch, make_epochs
 from lenet.errors import LenetError, extra
-from lenet.models import Network, build
-from lenet.optim import SGD, StochasticDiagonalLM
+from lenet.evaluation import evaluation, metrics
+from lenet.networks import checkpoint
+from lenet.networks.models import Network, build
 from lenet.progress import Progress
-from lenet.recipes import Recipe, find
-from lenet.runs import Run, Settings
+from lenet.training import runs
+from lenet.training.distillation import Teachers
+from lenet.training.distributed import LostProcessError, World, connected
+from lenet.training.epochs import Epochs, Watch, make_epochs
+from lenet.training.optim import SGD, StochasticDiagonalLM
+from lenet.training.recipes import Recipe, find
+from lenet.training.runs import Run, Settings
 
 REDRAW_INTERVAL = 10.0  # seconds between drawings of the curves while training runs
 

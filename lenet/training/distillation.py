@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet import checkpoint, evaluation
 from lenet.errors import LenetError
-from lenet.metrics import softmax
+from lenet.evaluation import evaluation
+from lenet.evaluation.metrics import softmax
+from lenet.networks import checkpoint
 
 
 class Teachers:

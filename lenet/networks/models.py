@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lenet.codebook import (
+from lenet.errors import LenetError
+from lenet.networks.codebook import (
     BACKGROUND,
     C3_GROUPS,
     FOREGROUND,
@@ -23,8 +24,7 @@ from lenet.codebook import (
     c3_table,
     digit_codes,
 )
-from lenet.errors import LenetError
-from lenet.layers import (
+from lenet.networks.layers import (
     EuclideanRBF,
     ScaledTanh,
     SquashedConv2d,
@@ -307,7 +307,7 @@ class GroupConv2d(nn.Module):
 
     `three` reads three neighbouring maps (6 positions), `four` four neighbours (6 positions),
     `gap` four with one left out in the middle (3 positions), `all` all six (1 position).
-    The groups (`lenet.codebook.C3_GROUPS`) are the columns of the paper's Table I.
+    The groups (`lenet.networks.codebook.C3_GROUPS`) are the columns of the paper's Table I.
     """
 
     window = (5, 1)  # side and stride of what one unit sees

@@ -7,8 +7,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet.ink import NoDigitError
-from lenet.pictures import Box, Mask, Picture, crop, fit, outline, shrink
+from lenet.data.pictures import Box, Mask, Picture, crop, fit, outline, shrink
+from lenet.reading.ink import NoDigitError
 
 SPECK = 0.02  # of the largest mark's ink; smaller marks are dust
 BRIDGE = 0.004  # of the picture's side, from both ends: gaps in a stroke that count as none

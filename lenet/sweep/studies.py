@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from lenet.errors import LenetError, extra
-from lenet.knobs import Knob
+from lenet.sweep.knobs import Knob
 
 with extra("sweep"):
     import optuna

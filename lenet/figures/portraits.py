@@ -1,6 +1,6 @@
 """Figures of one network: its architecture, weights, answers, and what these hang on.
 
-As in `lenet.plots`, every function takes arrays and returns a matplotlib `Figure`. Where signs
+As in `lenet.figures.plots`, every function takes arrays and returns a matplotlib `Figure`. Where signs
 matter white is 0, red positive and blue negative.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lenet.errors import LenetError
-from lenet.plots import (
+from lenet.figures.plots import (
     GREY,
     INK,
     LINE,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.colorbar import Colorbar
     from matplotlib.figure import Figure
 
-    from lenet.inspection import Row, Summary
+    from lenet.networks.inspection import Row, Summary
 
 WIDTH = 11.0  # inches of a figure
 LEFT, RIGHT, ABOVE = 1.15, 0.8, 0.55  # inches beside and above the panels
@@ -314,7 +314,7 @@ class Block:
 
 def blocks_of(summary: "Summary") -> list[Block]:
     """The input and the layers that have connections, from the left."""
-    from lenet.inspection import Row
+    from lenet.networks.inspection import Row
 
     blank = Row("input", "", summary.input_shape, 0, 0, 0, 1)
     blocks: list[Block] = []

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lenet.errors import LenetError
-from lenet.layers import EuclideanRBF, SquashedLayer, curvature_of_sum
+from lenet.networks.layers import EuclideanRBF, SquashedLayer, curvature_of_sum
 
 
 class SGD(torch.optim.SGD):

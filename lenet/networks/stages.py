@@ -13,10 +13,16 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lenet.codebook import C3_GROUPS
 from lenet.errors import LenetError
-from lenet.layers import EuclideanRBF, SquashedConv2d, SquashedLinear, Subsampling, TableConv2d
-from lenet.models import ACTIVATIONS, GroupConv2d, Network
+from lenet.networks.codebook import C3_GROUPS
+from lenet.networks.layers import (
+    EuclideanRBF,
+    SquashedConv2d,
+    SquashedLinear,
+    Subsampling,
+    TableConv2d,
+)
+from lenet.networks.models import ACTIVATIONS, GroupConv2d, Network
 
 IMAGE_SIDE = 28  # pixels of an image before its preparation
 Floats = NDArray[np.float64]
@@ -60,7 +66,7 @@ class Pooling:
     Attributes:
         kind: "average", "max", or "sum"; a sum is weighted, added to the bias and squashed.
         weight, bias: (maps,), of a sum.
-        squash: a key of `lenet.models.ACTIVATIONS`, of a sum.
+        squash: a key of `lenet.networks.models.ACTIVATIONS`, of a sum.
     """
 
     name: str
@@ -80,7 +86,7 @@ class Convolution:
         bias: (outputs,).
         padding: zeros around the input.
         input_shape: (maps, side, side).
-        squash: a key of `lenet.models.ACTIVATIONS`, or None.
+        squash: a key of `lenet.networks.models.ACTIVATIONS`, or None.
         pooling: what follows, or None.
     """
 

@@ -2,7 +2,7 @@
 
 A unit answers f(a): a is the weighted sum of its inputs plus its bias, f the scaled tanh. Every
 layer counts its connections as the paper does (a bias is one connection) and knows how second
-derivatives run back through it (paper, appendix C), which `lenet.optim` strings together.
+derivatives run back through it (paper, appendix C), which `lenet.training.optim` strings together.
 
 LeCun, Bottou, Bengio, Haffner, "Gradient-Based Learning Applied to Document Recognition", 1998.
 """

@@ -20,8 +20,19 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from lenet.data.pictures import (
+    Box,
+    Picture,
+    Source,
+    crop,
+    fit,
+    load_image,
+    outline,
+    shrink,
+    to_uint8,
+)
 from lenet.errors import LenetError
-from lenet.ink import (
+from lenet.reading.ink import (
     GREY_LEVEL,
     NOISE_SIGMAS,
     NoDigitError,
@@ -30,7 +41,7 @@ from lenet.ink import (
     find_threshold,
     noise_level,
 )
-from lenet.marks import (
+from lenet.reading.marks import (
     FIT,
     bounding_box,
     change_thickness,
@@ -39,7 +50,6 @@ from lenet.marks import (
     grow,
     stroke_thickness,
 )
-from lenet.pictures import Box, Picture, Source, crop, fit, load_image, outline, shrink, to_uint8
 
 MIN_SIDE = 4  # pixels; nothing smaller can show a digit
 WORKING_SIDE = 512  # pixels; the digit is sought at this size

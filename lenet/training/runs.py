@@ -19,14 +19,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from lenet import checkpoint, plots
 from lenet.data import Dataset
 from lenet.engine.processor import usable_cores
 from lenet.errors import LenetError
+from lenet.evaluation.metrics import Report
+from lenet.figures import plots
 from lenet.files import write_text
-from lenet.metrics import Report
-from lenet.models import Network
-from lenet.recipes import Recipe
+from lenet.networks import checkpoint
+from lenet.networks.models import Network
+from lenet.training.recipes import Recipe
 
 try:
     import fcntl

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet import checkpoint, metrics
-from lenet.evaluation import class_names, scorer, temperature
-from lenet.pictures import Source
-from lenet.preprocess import Preprocessed, preprocess, preprocess_plain
+from lenet.data.pictures import Source
+from lenet.evaluation import metrics
+from lenet.evaluation.evaluation import class_names, scorer, temperature
+from lenet.networks import checkpoint
+from lenet.reading.preprocess import Preprocessed, preprocess, preprocess_plain
 
 
 @dataclass(frozen=True)

@@ -20,18 +20,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from lenet import data, plots, studies
-from lenet.distributed import find_world
+from lenet import data
 from lenet.engine.steps import cpu_threads
-from lenet.epochs import Watch, make_epochs
 from lenet.errors import LenetError
+from lenet.figures import plots
 from lenet.files import write_text
-from lenet.knobs import Knob, knobs, spelled, turned
 from lenet.progress import Progress
-from lenet.recipes import Recipe
-from lenet.runs import Settings
-from lenet.studies import FrozenTrial, Trial, TrialPruned, TrialState
-from lenet.training import (
+from lenet.sweep import studies
+from lenet.sweep.knobs import Knob, knobs, spelled, turned
+from lenet.sweep.studies import FrozenTrial, Trial, TrialPruned, TrialState
+from lenet.training.distributed import find_world
+from lenet.training.epochs import Watch, make_epochs
+from lenet.training.recipes import Recipe
+from lenet.training.runs import Settings
+from lenet.training.training import (
     choose_device,
     initial_network,
     make_optimizer,
@@ -121,7 +123,7 @@ def sweep(
 
     Args:
         recipe: what is varied; its `validation` images, or 10,000, are held out.
-        vary: knobs, as `lenet.knobs` spells them.
+        vary: knobs, as `lenet.sweep.knobs` spells them.
         out: the folder; sweeps/NAME by default, where NAME is made of recipe, knobs and data.
         storage: URL of a database; a SQLite file in the folder by default.
         heartbeat: seconds between signs of life in the database; a process that misses three is

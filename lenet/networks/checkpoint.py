@@ -16,19 +16,19 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from lenet.errors import LenetError
+from lenet.evaluation.metrics import TEMPERATURES
 from lenet.files import replacing
-from lenet.metrics import TEMPERATURES
 
 if TYPE_CHECKING:
     import torch
 
-    from lenet.models import Network
+    from lenet.networks.models import Network
 
 WEIGHTS = "weights.safetensors"
 STATE = "state.safetensors"
 CHECKSUM = "sha256"  # name of it in the metadata
 LARGEST_NUMBER = 1e300  # JSON has larger ones, that no float holds
-PRETRAINED = Path(__file__).parent / "pretrained"
+PRETRAINED = Path(__file__).parent.parent / "pretrained"
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,10 @@ class Checkpoint:
 
     Attributes:
         path: the file it came from.
-        network: class name in `lenet.models`.
+        network: class name in `lenet.networks.models`.
         options: arguments of its constructor.
         card: what else is known: classes, recipe, data, preprocessing, temperature, rejection
-            threshold; `lenet.shipping` says more of what the networks of the package have.
+            threshold; `lenet.pretrained.shipping` says more of what the networks of the package have.
         weights: name -> float32 array, in the order of the network's parameters.
     """
 
@@ -172,7 +172,7 @@ def restore(checkpoint: Checkpoint) -> "Network":
     """The PyTorch network of a checkpoint, in evaluation mode."""
     import torch
 
-    from lenet.models import build
+    from lenet.networks.models import build
 
     try:
         # A LeNet may be of any size: it takes memory when its shapes are known to be the file's.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lenet.errors import LenetError
-from lenet.recipes import Recipe, typed
+from lenet.training.recipes import Recipe, typed
 
 FIXED = ("name", "data", "validation")  # errors are compared on one part of one data set
 COMBINATIONS = 4096  # of knob values, at most, that are looked at before a sweep

@@ -22,11 +22,11 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lenet.augment import Warps
 from lenet.engine.processor import usable_cores
 from lenet.engine.steps import Step
 from lenet.errors import LenetError
-from lenet.models import Network
+from lenet.networks.models import Network
+from lenet.training.augment import Warps
 
 START = timedelta(minutes=30)  # how long others wait for a process that begins: it may download
 PATIENCE = timedelta(minutes=5)  # and for one that trains

@@ -1,4 +1,4 @@
-"""The figures of one network: what each needs is gathered here, and drawn by `lenet.portraits`."""
+"""The figures of one network: what each needs is gathered here, and drawn by `lenet.figures.portraits`."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,16 +10,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lenet import data, portraits
-from lenet.codebook import GLYPH_HEIGHT, GLYPH_WIDTH
+from lenet import data
 from lenet.engine.steps import SCORE_BATCH
 from lenet.errors import LenetError
-from lenet.evaluation import class_names
-from lenet.inspection import input_gradient, occlusion, principal_components, summary, trace
-from lenet.layers import EuclideanRBF
-from lenet.models import Network
-from lenet.prediction import preprocessor
-from lenet.stages import Convolution, Dense, Distances, walk
+from lenet.evaluation.evaluation import class_names
+from lenet.figures import portraits
+from lenet.networks.codebook import GLYPH_HEIGHT, GLYPH_WIDTH
+from lenet.networks.inspection import (
+    input_gradient,
+    occlusion,
+    principal_components,
+    summary,
+    trace,
+)
+from lenet.networks.layers import EuclideanRBF
+from lenet.networks.models import Network
+from lenet.networks.stages import Convolution, Dense, Distances, walk
+from lenet.reading.prediction import preprocessor
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet.pictures import Mask, Picture, enlarge, outline, shrink
+from lenet.data.pictures import Mask, Picture, enlarge, outline, shrink
 
 LIGHTING_SIDE = 64  # pixels; enough for a surface with six coefficients
 LIGHTING_ROUNDS = 12  # the reweighted fit changes by less than a grey level after this many

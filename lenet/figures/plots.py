@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lenet.errors import LenetError
+from lenet.evaluation.metrics import Reliability, Report, softmax, worst
 from lenet.files import replacing
-from lenet.metrics import Reliability, Report, softmax, worst
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -208,7 +208,7 @@ def reliability_diagram(found: Mapping[str, Reliability], title: str) -> "Figure
     which probability, a column a network. On the diagonal, probabilities say what they mean.
 
     Args:
-        found: name of a network -> what `lenet.metrics.report` found of it.
+        found: name of a network -> what `lenet.evaluation.metrics.report` found of it.
         title: any words.
 
     Raises:
@@ -298,7 +298,7 @@ def worst_mistakes(
     classes: Sequence[str],
     k: int = 24,
 ) -> "Figure":
-    """The `k` mistakes with the largest score gap (`lenet.metrics.worst`), the worst first: the
+    """The `k` mistakes with the largest score gap (`lenet.evaluation.metrics.worst`), the worst first: the
     true class and, below it, the answer, each with its probability.
 
     Args:
@@ -308,7 +308,7 @@ def worst_mistakes(
         classes: the C names.
 
     Raises:
-        LenetError: as `lenet.metrics.worst`, or the numbers of images and labels differ.
+        LenetError: as `lenet.evaluation.metrics.worst`, or the numbers of images and labels differ.
     """
     found = worst(scores, labels, k)
     labels, probabilities = np.asarray(labels), softmax(scores)

@@ -121,7 +121,7 @@ def load(name: str, data_dir: str | Path | None = None) -> Dataset:
     A folder may hold IDX files under the names of MNIST's four files (also as .gz), or one
     sub-folder of pictures per class, either at once or under `train` and `test`. Without a `test`
     folder every sixth picture of each class is kept for the test. Pictures of 28x28 pixels are
-    taken as they are; others go through `lenet.preprocess`.
+    taken as they are; others go through `lenet.reading.preprocess`.
 
     Args:
         name: "mnist", "fashion-mnist", or the path of a folder.
@@ -434,7 +434,7 @@ def load_picture_folder(folder: Path) -> Dataset:
             f"{folder} holds neither IDX files ({FILES[0]} ...) nor at least two sub-folders "
             "of pictures, one per class"
         )
-    labelled = [list(pictures(root, classes)) for root in roots]
+    labelled = [list(labelled_pictures(root, classes)) for root in roots]
     if len(labelled) == 1:
         train, test = [], []
         for label in range(len(classes)):
@@ -453,7 +453,7 @@ def load_picture_folder(folder: Path) -> Dataset:
     return Dataset(str(folder), train, test, tuple(classes), checksums)
 
 
-def pictures(root: Path, classes: Sequence[str]) -> Iterator[tuple[Path, int]]:
+def labelled_pictures(root: Path, classes: Sequence[str]) -> Iterator[tuple[Path, int]]:
     for label, name in enumerate(classes):
         if (root / name).is_dir():
             for file in sorted(visible(root / name)):
@@ -486,8 +486,8 @@ def read_pictures(parts: list[list[tuple[Path, int]]]) -> list[Split]:
 
 def read_picture(file: Path) -> NDArray[np.uint8]:
     """One picture as uint8 (28, 28)."""
-    from lenet.pictures import load_image
-    from lenet.preprocess import preprocess
+    from lenet.data.pictures import load_image
+    from lenet.reading.preprocess import preprocess
 
     grey = load_image(file)
     if grey.shape == (28, 28):

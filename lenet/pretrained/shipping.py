@@ -1,6 +1,6 @@
 """Shipping: from run folders to a network that comes with the package, with its model card.
 
-    python -m lenet.shipping mnist runs/mnist-* --twin runs/mnist-held-out --about "digits"
+    python -m lenet.pretrained.shipping mnist runs/mnist-* --twin runs/mnist-held-out --about "digits"
 
 The runs are one recipe with several seeds; the median by test error is shipped, not the best.
 Its twin has the same recipe, but held out images (`lenet train ... --validation 10000`): on those
@@ -18,15 +18,18 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
-from lenet import checkpoint, data, evaluation, metrics, plots
-from lenet.checkpoint import PRETRAINED, Checkpoint
+from lenet import data
 from lenet.errors import LenetError
+from lenet.evaluation import evaluation, metrics
+from lenet.figures import plots
 from lenet.files import write_text
-from lenet.recipes import Recipe
+from lenet.networks import checkpoint
+from lenet.networks.checkpoint import PRETRAINED, Checkpoint
+from lenet.training.recipes import Recipe
 
 README = PRETRAINED / "README.md"
 FIGURE = PRETRAINED.parents[1] / "docs" / "figures" / "reliability.png"
-TABLE = "<!-- The table is written by python -m lenet.shipping. -->\n"
+TABLE = "<!-- The table is written by python -m lenet.pretrained.shipping. -->\n"
 
 
 def ship(
@@ -104,10 +107,10 @@ def model_card(
         temperature: fitted on the twin's held-out images.
         rejection_threshold: that of the strictest target that the twin reaches there.
         ece_before, reliability: expected calibration error on the test set with temperature 1;
-            `lenet.metrics.Reliability` of the probabilities with it.
+            `lenet.evaluation.metrics.Reliability` of the probabilities with it.
         rejections: what the twin's threshold for each target does on the test set.
         held_out: the images that decided temperature and thresholds: the twin's error and expected
-            calibration error there, and a `lenet.metrics.Rejection` for each target.
+            calibration error there, and a `lenet.evaluation.metrics.Rejection` for each target.
 
     Raises:
         LenetError: the twin is of another recipe or held nothing out.
@@ -196,4 +199,4 @@ if __name__ == "__main__":
     try:
         tyro.cli(ship)
     except LenetError as error:
-        raise SystemExit(f"lenet.shipping: {error}") from None
+        raise SystemExit(f"lenet.pretrained.shipping: {error}") from None

@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet import engine, metrics, plots
-from lenet.checkpoint import Checkpoint, restore
+from lenet import engine
 from lenet.data import Split
 from lenet.engine.single import SingleImage, unsupported
 from lenet.errors import LenetError
+from lenet.evaluation import metrics
+from lenet.figures import plots
 from lenet.files import write_text
+from lenet.networks.checkpoint import Checkpoint, restore
 from lenet.progress import Progress
 
 if TYPE_CHECKING:
-    from lenet.models import Network
+    from lenet.networks.models import Network
 
 REPORT = "report.json"
 FIGURES = ("confusion.png", "rejection.png", "reliability.png", "mistakes.png")
@@ -39,7 +41,7 @@ def evaluate(
     """Measures a network on a split, without gradients, in evaluation mode, where it lives.
 
     Args:
-        model: a network on any device, or a checkpoint as `lenet.checkpoint.read` gives it.
+        model: a network on any device, or a checkpoint as `lenet.networks.checkpoint.read` gives it.
         split: images uint8 (N, 28, 28) and labels.
         classes: names of the classes; by default those the network was trained with.
 
@@ -119,7 +121,7 @@ def tracer(model: Checkpoint) -> Tracer:
         return kernels.trace
     import torch
 
-    from lenet.inspection import trace
+    from lenet.networks.inspection import trace
 
     network = restore(model)
 
@@ -179,8 +181,8 @@ def temperature(model: "Network | Checkpoint") -> float:
 
 
 def robustness(score: Scorer, split: Split) -> dict[str, float]:
-    """Corruption -> error, 0..1, on the split's images under each of `lenet.corruptions`."""
-    from lenet.corruptions import CORRUPTIONS, corrupt
+    """Corruption -> error, 0..1, on the split's images under each of `lenet.data.corruptions`."""
+    from lenet.data.corruptions import CORRUPTIONS, corrupt
 
     errors = {}
     with Progress("corruptions", len(CORRUPTIONS)) as bar:
@@ -193,7 +195,7 @@ def robustness(score: Scorer, split: Split) -> dict[str, float]:
 
 def draw_corruptions(folder: Path, errors: dict[str, float], split: Split, name: str) -> Path:
     """Draws the split's first images under each corruption, with its error; returns the file."""
-    from lenet.corruptions import corrupt
+    from lenet.data.corruptions import corrupt
 
     few = split.images[:SHOWN]
     images = {"none": few, **{name: corrupt(few, name) for name in errors}}

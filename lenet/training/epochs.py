@@ -13,11 +13,7 @@ from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from lenet import engine as engines
-from lenet import losses
-from lenet.augment import Distortion, Warps
 from lenet.data import Split
-from lenet.distillation import Teachers
-from lenet.distributed import ALONE, SharedStep, World
 from lenet.engine import fused, sequential
 from lenet.engine.resident import ResidentSteps
 from lenet.engine.single import SingleImage
@@ -30,10 +26,14 @@ from lenet.engine.steps import (
     scores_by_autograd,
 )
 from lenet.errors import LenetError
-from lenet.models import LeNet5, Network
-from lenet.optim import StochasticDiagonalLM
+from lenet.networks.models import LeNet5, Network
 from lenet.progress import Progress
-from lenet.recipes import Recipe
+from lenet.training import losses
+from lenet.training.augment import Distortion, Warps
+from lenet.training.distillation import Teachers
+from lenet.training.distributed import ALONE, SharedStep, World
+from lenet.training.optim import StochasticDiagonalLM
+from lenet.training.recipes import Recipe
 
 NOTE_INTERVAL = 0.25  # seconds between changes of the progress line
 STAGES_1998 = {1: 1.0, 3: 0.4, 6: 0.2, 9: 0.1, 13: 0.02}  # from pass -> share of eta (appendix C)
