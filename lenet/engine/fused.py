@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet.engine.plans import Plan, Stage, obstacle
+from lenet.engine.objective import Objective
+from lenet.engine.plan import describe, plan
 from lenet.engine.processor import instruction_set, usable_cores
 from lenet.errors import LenetError
-from lenet.networks.codebook import digit_codes
+from lenet.networks.architecture import Architecture
 
 try:
     from lenet.engine import _fused
@@ -22,9 +23,15 @@ except ImportError:  # pure Python installation
 NOT_INSTALLED = "the compiled kernels are not installed"
 
 
-def unsupported(plan: Plan) -> str | None:
-    """None if the kernels serve this plan, else one sentence why not."""
-    return NOT_INSTALLED if _fused is None else obstacle(plan)
+PLAIN = Objective()
+
+
+def unsupported(architecture: Architecture, image_size: int = 28) -> str | None:
+    """None if the kernels serve this network, else one sentence why not."""
+    if _fused is None:
+        return NOT_INSTALLED
+    answer = plan(architecture, image_size)
+    return answer if isinstance(answer, str) else None
 
 
 def instruction_sets() -> tuple[str, ...]:
@@ -39,30 +46,41 @@ class Kernels:
     threads give the same bits.
     """
 
-    def __init__(self, plan: Plan, threads: int | None = None, isa: str | None = None) -> None:
+    def __init__(
+        self,
+        architecture: Architecture,
+        objective: Objective = PLAIN,
+        image_size: int = 28,
+        threads: int | None = None,
+        isa: str | None = None,
+    ) -> None:
         """
         Args:
-            plan: the network.
+            architecture: the network.
+            objective: what a step makes small.
+            image_size: side of the images in pixels.
             threads: threads that share a step, 1 to 256; by default one for each core that this
                 process may use.
             isa: one of `instruction_sets()`; by default the environment variable LENET_ENGINE,
                 or else the best.
 
         Raises:
-            LenetError: the kernels do not serve the plan, the threads or the instruction set.
+            LenetError: the kernels do not serve the network, the threads or the instruction set.
         """
-        obstacle = unsupported(plan)
-        if obstacle:
-            raise LenetError(obstacle)
+        if _fused is None:
+            raise LenetError(NOT_INSTALLED)
+        planned = plan(architecture, image_size)
+        if isinstance(planned, str):
+            raise LenetError(planned)
         if threads is None:
             threads = min(usable_cores(), 256)
         if not 1 <= threads <= 256:
             raise LenetError(f"threads must be from 1 to 256, not {threads}")
         isa = instruction_set(instruction_sets(), isa)
-        self.plan, self.threads, self.isa = plan, threads, isa
-        self.shapes = plan.shapes
-        assert _fused is not None
-        self._kernels = _fused.FusedStep(describe(plan), threads, isa)
+        self.architecture, self.objective, self.image_size = architecture, objective, image_size
+        self.threads, self.isa = threads, isa
+        self.shapes = tuple(parameter.shape for parameter in architecture.parameters)
+        self._kernels = _fused.FusedStep(describe(planned, objective), threads, isa)
 
     def parameters(
         self,
@@ -72,7 +90,7 @@ class Kernels:
         """The caller's weights and gradients, looked at once for many steps.
 
         Args:
-            weights: float32 arrays of `plan.shapes`, C-contiguous, read by each step.
+            weights: float32 arrays of `the network's parameters, in their order`, C-contiguous, read by each step.
             gradients: float32 arrays of the same shapes, overwritten by each step with the
                 gradients of its mean loss.
 
@@ -121,10 +139,10 @@ class Kernels:
         _check("labels", labels, np.int64, (len(images),))
         _check("index", index, np.int64, (len(index),))
         _check_distortions(maps, knots, shades, noise, len(index))
-        if (targets is not None) != bool(self.plan.distillation):
+        if (targets is not None) != bool(self.objective.distillation):
             raise LenetError("targets and the plan's distillation go together")
         if targets is not None:
-            _check("targets", targets, np.float32, (len(index), self.plan.classes))
+            _check("targets", targets, np.float32, (len(index), self.architecture.classes))
         try:
             return self._kernels.step(
                 *(images, labels, index, parameters, maps, knots, shades, noise, targets)
@@ -142,13 +160,13 @@ class Kernels:
         """
         self._check_images(images)
         self._check_parameters("weights", weights)
-        scores = np.empty((len(images), self.plan.classes), np.float32)
+        scores = np.empty((len(images), self.architecture.classes), np.float32)
         if len(images):
             self._kernels.scores(images, list(weights), scores)
         return scores
 
     def _check_images(self, images: NDArray[Any]) -> None:
-        side = self.plan.image_size
+        side = self.image_size
         _check("images", images, np.uint8, (len(images), side, side))
 
     def _check_parameters(self, name: str, arrays: Sequence[NDArray[Any]]) -> None:
@@ -156,108 +174,6 @@ class Kernels:
             raise LenetError(f"{name} must be {len(self.shapes)} arrays, not {len(arrays)}")
         for i, (array, shape) in enumerate(zip(arrays, self.shapes, strict=True)):
             _check(f"{name}[{i}]", array, np.float32, shape)
-
-
-def describe(plan: Plan) -> dict[str, Any]:
-    """The plan as the compiled module reads it: every size worked out, and where in the arrays of
-    parameters everything lies."""
-    # Pooling leaves a last odd row and column out: nothing is computed for them, and what only they
-    # would read is not computed either. So the sides are found from the last stage to the first.
-    stages: list[dict[str, Any]] = []
-    pooled = plan.sides[-1]
-    for stage, inputs, side in zip(
-        plan.stages[::-1], plan.maps[-2::-1], plan.sides[-2::-1], strict=True
-    ):
-        read = min(side, 2 * pooled + stage.kernel - 1 - stage.padding)
-        stages.insert(
-            0,
-            {
-                "inputs": inputs,
-                "outputs": stage.outputs,
-                "kernel": stage.kernel,
-                "padding": stage.padding,
-                "input_side": read,
-                "side": 2 * pooled,
-                "activation": stage.activation,
-                "pooling": stage.pooling,
-                "subsampling": stage.subsampling,
-                "shared": stage.groups is not None and any(len(g) > 1 for g in stage.groups),
-            },
-        )
-        pooled = read
-    array = 0
-    for stage, fields in zip(plan.stages, stages, strict=True):
-        fields["kernels"], fields["biases"], used = places(stage, fields["inputs"], array)
-        array += used
-        fields["coefficients"], fields["shifts"] = array, array + 1
-        array += 2 if stage.subsampling else 0
-    layers = []
-    for number, (inputs, outputs) in enumerate(plan.layers):
-        hidden = number < len(plan.hidden)
-        layers.append(
-            {
-                "inputs": inputs,
-                "outputs": outputs,
-                "activation": plan.activation if hidden else None,
-                "weight": array,
-                "bias": array + 1,
-            }
-        )
-        array += 2
-    return {
-        "image_size": plan.image_size,
-        "input_size": plan.input_size,
-        "resampling": resampling(plan.image_size, plan.input_size) if plan.resize else None,
-        "mean": plan.mean,
-        "std": plan.std,
-        "stages": stages,
-        "layers": layers,
-        "codes": digit_codes() if plan.head == "rbf" else None,
-        "classes": plan.classes,
-        "loss": plan.loss,
-        "label_smoothing": plan.label_smoothing,
-        "j": plan.j,
-        "distillation": plan.distillation,
-        "temperature": plan.temperature,
-        "sizes": [int(np.prod(shape)) for shape in plan.shapes],
-    }
-
-
-def places(
-    stage: Stage, inputs: int, array: int
-) -> tuple[NDArray[np.int32], NDArray[np.int32], int]:
-    """Where the kernels of a stage lie (outputs, inputs, 2) and its biases (outputs, 2), each as
-    the number of an array and an offset in it, -1 where maps are not connected; and how many
-    arrays they take, from number `array` on."""
-    kernels = np.full((stage.outputs, inputs, 2), -1, np.int32)
-    biases = np.empty((stage.outputs, 2), np.int32)
-    size = stage.kernel**2
-    if stage.groups is None:
-        connections = np.arange(stage.outputs * inputs).reshape(stage.outputs, inputs)
-        kernels[..., 0], kernels[..., 1] = array, connections * size
-        biases[:, 0], biases[:, 1] = array + 1, np.arange(stage.outputs)
-        return kernels, biases, 2
-    output = first = 0
-    for number, group in enumerate(stage.groups):
-        own, start, bias = (array + 2 * number, 0, 0) if stage.separate else (array, first, number)
-        for maps in group:
-            for position, read in enumerate(maps):
-                kernels[output, read] = own, (start + position) * size
-            biases[output] = own + 1, bias
-            output += 1
-        first += len(group[0])
-    return kernels, biases, 2 * len(stage.groups) if stage.separate else 2
-
-
-def resampling(size: int, wanted: int) -> NDArray[np.float32]:
-    """Weights (wanted, size) that resize rows of pixels as PyTorch does: bilinearly, and with the
-    triangle widened to the pixels that one new pixel covers where it shrinks them."""
-    scale = size / wanted
-    width = max(scale, 1.0)
-    centres = (np.arange(wanted) + 0.5) * scale
-    distances = np.abs(np.arange(size) + 0.5 - centres[:, None]) / width
-    weights = np.maximum(1 - distances, 0)
-    return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
 def warp(
