@@ -476,6 +476,11 @@ class Architecture:
     def network(self) -> str:
         return type(self.options).__name__
 
+    def as_dict(self) -> dict[str, Any]:
+        """The options of `build` that make this network again, JSON-able."""
+        sizes = {"in_channels": self.preparation.channels, "classes": self.classes}
+        return {**self.options.as_dict(), **sizes}
+
     @property
     def input_shape(self) -> Maps:
         return self.preparation.channels, self.preparation.size, self.preparation.size
@@ -511,8 +516,12 @@ class Options:
         """JSON-able: option -> value."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items()}
 
-    def architecture(self) -> Architecture:
+    def architecture(self, in_channels: int = 1, classes: int = 10) -> Architecture:
         """The network with these options.
+
+        Args:
+            in_channels: channels of the input, 1 for grey images.
+            classes: number of scores.
 
         Raises:
             LenetError: they do not fit together; the message shows the arithmetic.
@@ -525,14 +534,8 @@ class LeNet(Options):
     """LeNet in the form of "Dive into Deep Learning" (section 7.6): 61,706 parameters.
 
     The defaults are the network of the book; every option is a knob to turn.
-
-    Attributes:
-        in_channels: channels of the input, 1 for grey images.
-        classes: number of scores.
     """
 
-    in_channels: int = 1
-    classes: int = 10
     input_size: int = 28
     """Side of the input in pixels; smaller images are padded with 0, larger ones shrunk."""
     channels: tuple[int, ...] = (6, 16)
@@ -561,8 +564,6 @@ class LeNet(Options):
         super().__post_init__()
         sizes = dict(
             input_size=(self.input_size,),
-            in_channels=(self.in_channels,),
-            classes=(self.classes,),
             channels=self.channels,
             kernel_sizes=self.kernel_sizes,
             hidden=self.hidden,
@@ -575,7 +576,9 @@ class LeNet(Options):
                 f"mean and std must be finite and std positive, not {self.mean} and {self.std}"
             )
 
-    def architecture(self) -> Architecture:
+    def architecture(self, in_channels: int = 1, classes: int = 10) -> Architecture:
+        within("in_channels", (in_channels,), 1)
+        within("classes", (classes,), 1)
         count = len(self.channels)
         kernels = per_layer("kernel_sizes", self.kernel_sizes, count, self.kernel_sizes[-1:])
         paddings = per_layer("padding", self.padding, count, (0,))
@@ -588,7 +591,7 @@ class LeNet(Options):
                 layers.append(Squashing(name, layer.output_shape, self.activation))
             return layer.output_shape
 
-        shape: tuple[int, ...] = (self.in_channels, self.input_size, self.input_size)
+        shape: tuple[int, ...] = (in_channels, self.input_size, self.input_size)
         number = 1
         for outputs, kernel, padding in zip(self.channels, kernels, paddings, strict=True):
             inputs = as_maps(shape)
@@ -605,10 +608,10 @@ class LeNet(Options):
             layer = FullConnection(f"{letter}{number}", shape, units, bounds)
             shape = follow(layer, squashed=True)
             number, letter = number + 1, "F"
-        bounds = start(self.init, shape[0], self.classes)
-        follow(FullConnection("output", shape, self.classes, bounds), squashed=False)
+        bounds = start(self.init, shape[0], classes)
+        follow(FullConnection("output", shape, classes, bounds), squashed=False)
         background, foreground = -self.mean / self.std, (1 - self.mean) / self.std
-        preparation = Preparation(self.in_channels, self.input_size, background, foreground)
+        preparation = Preparation(in_channels, self.input_size, background, foreground)
         return Architecture(self, preparation, tuple(layers))
 
 
@@ -672,7 +675,9 @@ class LeNet5(Options):
     """rbf is the paper's output, distances to the glyphs; softmax puts a trainable linear layer
     84-10 in its place (60,850 parameters), as most later networks have."""
 
-    def architecture(self) -> Architecture:
+    def architecture(self, in_channels: int = 1, classes: int = 10) -> Architecture:
+        require_digits(self, in_channels, classes)
+
         def bound(inputs: int) -> float:
             fan_in = inputs + (self.fan_in == "inputs+bias")
             return 2.4 / (fan_in if self.initial == "linear" else sqrt(fan_in))
@@ -711,7 +716,9 @@ class LeNet5s(Options):
     32x32 input by resizing, normalised with MNIST's mean and standard deviation.
     """
 
-    def architecture(self) -> Architecture:
+    def architecture(self, in_channels: int = 1, classes: int = 10) -> Architecture:
+        require_digits(self, in_channels, classes)
+
         layers: list[Layer] = []
 
         def follow(layer: Layer, squashed: bool = True) -> tuple[int, ...]:
@@ -746,17 +753,31 @@ class LeNet5s(Options):
         return Architecture(self, preparation, tuple(layers))
 
 
+def require_digits(options: Options, in_channels: int, classes: int) -> None:
+    """Refuses what a network of fixed sizes does not have."""
+    if (in_channels, classes) != (1, 10):
+        raise LenetError(
+            f"{type(options).__name__} reads 1 channel and has 10 classes, the data have "
+            f"{in_channels} and {classes}"
+        )
+
+
 NETWORKS: dict[str, type[Options]] = {"LeNet": LeNet, "LeNet5": LeNet5, "LeNet5s": LeNet5s}
 
 
 def build(network: str, options: Mapping[str, Any]) -> Architecture:
     """The network of that name with those options, as files and callers give them.
 
+    Args:
+        options: an entry's fields, in_channels and classes; all may be missing.
+
     Raises:
         LenetError: there is no such network, or it does not take those options.
     """
     if network not in NETWORKS:
         raise LenetError(f"there is no network {network!r:.100}; choose {', '.join(NETWORKS)}")
-    entry = NETWORKS[network]
-    fields.require_known(options, fields.annotations(entry), network)
-    return entry(**options).architecture()
+    entry, sizes = NETWORKS[network], {"in_channels": int, "classes": int}
+    fields.require_known(options, {**fields.annotations(entry), **sizes}, network)
+    given = {name: fields.typed(int, options[name], name) for name in sizes if name in options}
+    values = {name: value for name, value in options.items() if name not in sizes}
+    return entry(**values).architecture(**given)

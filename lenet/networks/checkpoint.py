@@ -160,7 +160,7 @@ def write(
     metadata = {
         "format": "lenet",
         "model": architecture.network,
-        "options": json.dumps(architecture.options.as_dict()),
+        "options": json.dumps(architecture.as_dict()),
         "card": json.dumps(card),
     }
     with replacing(Path(path)) as temporary:

@@ -268,11 +268,14 @@ class Network(nn.Sequential):
 def network_class(name: str) -> type[Network]:
     """The module class of an entry of `NETWORKS`, with its options as keywords."""
     entry = NETWORKS[name]
+    sizes = inspect.signature(entry.architecture).parameters
+    knobs = inspect.signature(entry).parameters
+    keywords = [p.replace(kind=p.KEYWORD_ONLY) for p in [*list(sizes.values())[1:], *knobs.values()]]
     contents = {
         "name": name,
         "__doc__": entry.__doc__,
         "__module__": __name__,
-        "__signature__": inspect.signature(entry),
+        "__signature__": inspect.Signature(keywords),
     }
     return type(name, (Network,), contents)
 
@@ -325,7 +328,7 @@ def restore(checkpoint: Checkpoint) -> Network:
 def from_architecture(architecture: Architecture, weights: arithmetic.Weights) -> Network:
     """The module of a network with those weights."""
     with torch.random.fork_rng(devices=[]):  # its seed is not drawn from the caller's numbers
-        model = network_class(architecture.network)(**architecture.options.as_dict())
+        model = network_class(architecture.network)(**architecture.as_dict())
     set_weights(model, weights)
     return model
 
