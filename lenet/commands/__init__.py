@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 import tyro
 
-from lenet.training.recipes import RECIPES, Recipe, find
+from lenet.training.recipe import Recipe
+from lenet.training.recipes import find
 
 if TYPE_CHECKING:
     from lenet.evaluation.metrics import Report
-    from lenet.networks.models import Network
 
 REJECTED_SHARES = (0.01, 0.02, 0.05, 0.1)  # points of the rejection curve in a printed report
 
@@ -28,23 +28,22 @@ def parse(kind: type[Flags], usage: str, flags: list[str], default: Flags | None
     )
 
 
-def leading_recipe(flags: list[str]) -> tuple[Recipe | None, list[str]]:
-    """The recipe that the flags begin with, if any, and the other flags."""
+def leading_recipe(flags: list[str], default: str) -> tuple[Recipe, list[str]]:
+    """The recipe that the flags begin with, or else the default one, and the other flags.
+
+    `--model NAME` is looked at here: the other flags of a recipe depend on it.
+    """
+    name = default
     if flags and not flags[0].startswith("-"):
-        return find(flags[0]), flags[1:]
-    return None, flags
-
-
-def find_network(name: str) -> "Network":
-    """A trained network; or, by the name of a class or a recipe, one fresh from its start."""
-    from lenet.networks import checkpoint, models
-
-    if name in models.NETWORKS:
-        return models.NETWORKS[name]()
-    if name in RECIPES and name not in checkpoint.pretrained_names():
-        recipe = RECIPES[name]
-        return models.build(recipe.model, recipe.network_options(classes=10))
-    return checkpoint.load(name)
+        name, *flags = flags
+    recipe = find(name)
+    for number, flag in enumerate(flags):
+        word, _, value = flag.partition("=")
+        if word == "--model":
+            rest = flags[number + 1 :] if value else flags[number + 2 :]
+            value = value or next(iter(flags[number + 1 :]), "")
+            return recipe.changed(model=value), [*flags[:number], *rest]
+    return recipe, flags
 
 
 def print_report(report: "Report", title: str) -> None:

@@ -270,7 +270,9 @@ def network_class(name: str) -> type[Network]:
     entry = NETWORKS[name]
     sizes = inspect.signature(entry.architecture).parameters
     knobs = inspect.signature(entry).parameters
-    keywords = [p.replace(kind=p.KEYWORD_ONLY) for p in [*list(sizes.values())[1:], *knobs.values()]]
+    keywords = [
+        p.replace(kind=p.KEYWORD_ONLY) for p in [*list(sizes.values())[1:], *knobs.values()]
+    ]
     contents = {
         "name": name,
         "__doc__": entry.__doc__,
