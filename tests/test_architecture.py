@@ -53,9 +53,7 @@ class LeNet1(Options):
         table = tuple(((n % 4,),) if n < 4 else ((n % 4, (n + n // 4) % 4),) for n in range(12))
         c1 = Convolution("H1", (1, 28, 28), 4, 5, both(25), squash="scaled-tanh")
         s2 = Pooling("H2", c1.output_shape, "average", "scaled-tanh")
-        c3 = Convolution(
-            "H3", s2.output_shape, 12, 5, both(50), squash="scaled-tanh", groups=table
-        )
+        c3 = Convolution("H3", s2.output_shape, 12, 5, both(50), squash="scaled-tanh", groups=table)
         s4 = Pooling("H4", c3.output_shape, "average", "scaled-tanh")
         output = FullConnection("output", s4.output_shape, 10, both(192))
         return Architecture(self, Preparation(1, 28, -1, 1), (c1, s2, c3, s4, output))
@@ -229,5 +227,3 @@ def test_no_other_file_knows_its_name() -> None:
         check=False,
     ).stdout
     assert words == ""
-
-

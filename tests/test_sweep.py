@@ -26,7 +26,7 @@ from lenet import data
 from lenet.commands import sweep as command_line
 from lenet.errors import LenetError
 from lenet.figures import plots
-from lenet.sweep import knobs, studies, sweep
+from lenet.sweep import dimensions, studies, sweep
 from lenet.training import training
 from lenet.training.recipes import Recipe, find
 
@@ -151,8 +151,8 @@ def test_stopped_and_gone_on_with(through: sweep.Outcome, base: Recipe, tmp_path
     assert command_line.run(["--resume", str(tmp_path), "--trials", "13", "--threads", "1"]) == 0
     with studies.database(studies.sqlite_url(tmp_path / "study.db"), 10) as database:
         study = optuna.load_study(study_name=through.name, storage=database)
-        turns = knobs.knobs(plan.vary, base)
-        trials = [sweep.result(trial, turns) for trial in study.trials]
+        space = dimensions.search_space(plan.vary, base)
+        trials = [sweep.result(trial, space) for trial in study.trials]
     found = sweep.Outcome(tmp_path, through.name, base, tuple(trials), {})
     assert by_number(found) == by_number(through)
 

@@ -17,7 +17,8 @@ class TrainFlags:
     """Trains a network and writes a run folder: weights, metrics, curves, evaluation.
 
     RECIPE comes first: a name (default: mnist) or a .json file. Every field of a recipe is a
-    flag; `--model NAME` takes another network, and shows its options. Examples: `lenet train d2l`, `lenet train mnist --epochs 3 --activation tanh`,
+    flag; `--model NAME` takes another network, and `--model NAME --help` shows its options.
+    Examples: `lenet train d2l`, `lenet train mnist --epochs 3 --activation tanh`,
     `lenet train --resume runs/mnist-20260101-120000`. On many cores, GPUs or machines:
     `torchrun --nproc-per-node=N -m lenet train ...` shares every batch among N processes.
     """

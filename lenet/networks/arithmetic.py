@@ -19,7 +19,6 @@ from lenet.networks.architecture import (
     FullConnection,
     Layer,
     Pooling,
-    Squashing,
     Weights,
 )
 

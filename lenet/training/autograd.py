@@ -25,9 +25,7 @@ from lenet.training.world import ALONE, World
 WARM_UP = 3  # first steps, before one is captured: libraries choose and load their kernels
 
 
-def loss_of(
-    objective: Objective, scores: Tensor, labels: Tensor, targets: Tensor | None
-) -> Tensor:
+def loss_of(objective: Objective, scores: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
     """The objective of scores (N, C), labels (N,) and, with teachers, their targets (N, C)."""
     match objective.loss:
         case "cross-entropy":
@@ -125,7 +123,8 @@ class AutogradEngine:
         self.model.zero_grad()
         loss, right = torch.zeros(()), torch.zeros(())
         if len(mine):
-            batch = self.batch(mine, warps and warps[rows], None if targets is None else targets[rows])
+            taught = None if targets is None else targets[rows]
+            batch = self.batch(mine, None if warps is None else warps[rows], taught)
             loss, right = self.backward(**batch)
         if self.world.size > 1:
             loss, right = self.add_up(loss, right, len(mine) / len(index))

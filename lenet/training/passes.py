@@ -1,3 +1,5 @@
 """stub"""
+
+
 class Passes:
     pass

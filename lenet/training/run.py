@@ -101,7 +101,7 @@ class Settings:
             if not isinstance(value, kind) or (isinstance(value, bool) and kind is int):
                 raise LenetError(f"{name} cannot be {value!r:.100}")
         fields.require(
-            self, threads=1 <= self.threads <= MOST_THREADS, processes=1 <= self.processes
+            self, threads=1 <= self.threads <= MOST_THREADS, processes=self.processes >= 1
         )
 
 
@@ -253,8 +253,9 @@ def load_state(file: Path, recipe: Recipe) -> tuple[dict[str, Flat], Progress]:
             f"{file} was not written by this version: train anew with the run's {RECIPE}"
         )
     try:
-        values, progress = json.loads(metadata["recipe"]), Progress(
-            **json.loads(metadata["progress"])
+        values, progress = (
+            json.loads(metadata["recipe"]),
+            Progress(**json.loads(metadata["progress"])),
         )
         progress.check(recipe.optimisation.epochs)
     except (KeyError, TypeError, ValueError, RecursionError) as error:

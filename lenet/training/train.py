@@ -24,7 +24,6 @@ from lenet.progress import Progress as Bar
 from lenet.training import run as folders
 from lenet.training.engines import choose_device, make_engine
 from lenet.training.epochs import Epochs, Minibatches, Record, Watch
-
 from lenet.training.passes import Passes
 from lenet.training.recipe import Recipe
 from lenet.training.recipes import find
