@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from lenet import data
 from lenet.errors import LenetError
 from lenet.evaluation import evaluation, metrics
-from lenet.figures import plots
+from lenet.figures import style
+from lenet.figures.evaluation import reliability_diagram
 from lenet.files import write_text
 from lenet.networks import checkpoint
 from lenet.networks.checkpoint import PRETRAINED, Checkpoint
@@ -60,7 +61,7 @@ def ship(
     write_text(README, f"{before}{TABLE}{table(cards)}\n\n{after}")
     reliabilities = {name: metrics.Reliability(**c["reliability"]) for name, c in cards.items()}
     title = "Probabilities of the networks that come with the package, on their test sets"
-    plots.save(plots.reliability_diagram(reliabilities, title), FIGURE)
+    style.save(reliability_diagram(reliabilities, title), FIGURE)
     print(json.dumps({"name": name, **model.card}, indent=1))
 
 

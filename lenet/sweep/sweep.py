@@ -3,7 +3,7 @@
 A trial trains on all but the held-out part of the training images and is measured on that part
 after each epoch; the test set is not looked at. The folder of a sweep has sweep.json (what it
 varies), study.db (the trials, unless they are in a shared database), and at the end trials.csv,
-best.json, importance.png and parallel.png.
+best.json and parallel.png.
 """
 
 import csv
@@ -23,7 +23,7 @@ import torch
 from lenet import data
 from lenet.engine.steps import cpu_threads
 from lenet.errors import LenetError
-from lenet.figures import plots
+from lenet.figures import style, sweeps
 from lenet.files import write_text
 from lenet.progress import Progress
 from lenet.sweep import studies
@@ -42,7 +42,7 @@ from lenet.training.training import (
 )
 
 SWEEP, TRIALS, BEST = "sweep.json", "trials.csv", "best.json"
-IMPORTANCE, PARALLEL = "importance.png", "parallel.png"
+PARALLEL = "parallel.png"
 VALIDATION = 10_000  # training images held out if the recipe does not say
 DEFAULT_TRIALS = 50
 HEARTBEAT = 20  # seconds
@@ -343,20 +343,15 @@ def write(outcome: Outcome, turns: Sequence[Knob]) -> None:
     write_text(folder / TRIALS, table.getvalue())
     complete = [each for each in results if each.state == "complete"]
     pruned = [each for each in results if each.state == "pruned"]
-    if outcome.importances:
-        title = f"{outcome.name}: what the knobs explain in {len(complete)} complete trials"
-        plots.save(plots.importances(outcome.importances, title), folder / IMPORTANCE)
-    else:  # too few complete trials; of another set of trials it would be wrong
-        (folder / IMPORTANCE).unlink(missing_ok=True)
     axes = [coordinate(knob, [each.values for each in complete + pruned]) for knob in turns]
     errors = [each.error if each.state == "complete" else None for each in complete + pruned]
     title = f"{outcome.name}: {len(complete)} complete trials, {len(pruned)} pruned"
-    plots.save(plots.parallel_coordinates(axes, errors, title), folder / PARALLEL)
+    style.save(sweeps.parallel_coordinates(axes, errors, title), folder / PARALLEL)
 
 
-def coordinate(knob: Knob, trials: Sequence[Mapping[str, Any]]) -> plots.Coordinate:
+def coordinate(knob: Knob, trials: Sequence[Mapping[str, Any]]) -> sweeps.Coordinate:
     values = [values[knob.field] for values in trials]
     if knob.choices:
         order = [knob.value(choice) for choice in knob.choices]
-        return plots.Coordinate(knob.field, list(map(order.index, values)), labels=knob.choices)
-    return plots.Coordinate(knob.field, values, log=knob.log)
+        return sweeps.Coordinate(knob.field, list(map(order.index, values)), labels=knob.choices)
+    return sweeps.Coordinate(knob.field, values, log=knob.log)
