@@ -111,9 +111,8 @@ def run(flags: list[str]) -> int:
     )
     for field, share in outcome.importances.items():
         print(f"{share:6.0%} of the differences are explained by {field}")
-    figures = "importance.png, parallel.png" if outcome.importances else "parallel.png"
     print(
-        f"All of it is in {outcome.folder}: trials.csv, {figures}.\n"
+        f"All of it is in {outcome.folder}: trials.csv, parallel.png.\n"
         f"Train the winner on all training images: lenet train {outcome.folder}/best.json"
     )
     return 0

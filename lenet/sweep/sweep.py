@@ -3,7 +3,7 @@
 A trial trains on all but the held-out part of the training images and is measured on that part
 after each epoch; the test set is not looked at. The folder of a sweep has sweep.json (what it
 varies), study.db (the trials, unless they are in a shared database), and at the end trials.csv,
-best.json, importance.png and parallel.png.
+best.json and parallel.png.
 """
 
 import csv
@@ -21,7 +21,7 @@ import numpy as np
 
 from lenet import data
 from lenet.errors import LenetError
-from lenet.figures import plots
+from lenet.figures import style, sweeps
 from lenet.files import write_text
 from lenet.progress import Progress
 from lenet.sweep import studies
@@ -35,7 +35,7 @@ from lenet.training.train import assemble, with_full_path
 from lenet.training.world import find_world
 
 SWEEP, TRIALS, BEST = "sweep.json", "trials.csv", "best.json"
-IMPORTANCE, PARALLEL = "importance.png", "parallel.png"
+PARALLEL = "parallel.png"
 VALIDATION = 10_000  # training images held out if the recipe does not say
 DEFAULT_TRIALS = 50
 HEARTBEAT = 20  # seconds
@@ -333,23 +333,17 @@ def write(outcome: Outcome, space: Sequence[Dimension]) -> None:
     write_text(folder / TRIALS, table.getvalue())
     complete = [each for each in results if each.state == "complete"]
     pruned = [each for each in results if each.state == "pruned"]
-    if outcome.importances:
-        title = f"{outcome.name}: what the fields explain in {len(complete)} complete trials"
-        plots.save(plots.importances(outcome.importances, title), folder / IMPORTANCE)
-    else:  # too few complete trials; of another set of trials it would be wrong
-        (folder / IMPORTANCE).unlink(missing_ok=True)
-    axes = [
-        coordinate(dimension, [each.values for each in complete + pruned]) for dimension in space
-    ]
+    trials = [each.values for each in complete + pruned]
+    axes = [coordinate(dimension, trials) for dimension in space]
     errors = [each.error if each.state == "complete" else None for each in complete + pruned]
     title = f"{outcome.name}: {len(complete)} complete trials, {len(pruned)} pruned"
-    plots.save(plots.parallel_coordinates(axes, errors, title), folder / PARALLEL)
+    style.save(sweeps.parallel_coordinates(axes, errors, title), folder / PARALLEL)
 
 
-def coordinate(dimension: Dimension, trials: Sequence[Mapping[str, Any]]) -> plots.Coordinate:
+def coordinate(dimension: Dimension, trials: Sequence[Mapping[str, Any]]) -> sweeps.Coordinate:
     field, choices = dimension.field, dimension.choices
     values = [values[field] for values in trials]
     if choices:
         order = [dimension.value(choice) for choice in choices]
-        return plots.Coordinate(field, list(map(order.index, values)), labels=choices)
-    return plots.Coordinate(field, values, log=dimension.log)
+        return sweeps.Coordinate(field, list(map(order.index, values)), labels=choices)
+    return sweeps.Coordinate(field, values, log=dimension.log)
