@@ -20,7 +20,7 @@ from lenet.engine import fused, plans
 from lenet.errors import LenetError
 from lenet.networks.models import Network, build
 from lenet.training import losses
-from lenet.training.augment import Distortion
+from lenet.data.distortion import Distortion
 
 pytestmark = pytest.mark.skipif(
     not fused.instruction_sets(), reason="the compiled kernels are not installed"

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from lenet.errors import LenetError
 from lenet.sweep.search_space import Dimension, search_space, parsed, spelled
-from lenet.training.recipes import RECIPES, Recipe
+from lenet.training.recipe import Recipe
+from lenet.training.recipes import RECIPES
 
 MNIST = RECIPES["mnist"]
 
