@@ -3,12 +3,14 @@
 docs/engine.md describes the kernels. Nothing here imports PyTorch.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lenet.engine.optimizers import Optimizer
 from lenet.engine.plans import Plan, Stage, obstacle
 from lenet.engine.processor import instruction_set, usable_cores
 from lenet.errors import LenetError
@@ -34,6 +36,10 @@ def instruction_sets() -> tuple[str, ...]:
 
 class Kernels:
     """Training steps and scores of one plan.
+
+    Attributes:
+        shapes: of the parameters, in their order.
+        size: numbers in all parameters.
 
     Safe to call from several threads, and in a forked child. The same arguments and number of
     threads give the same bits.
@@ -61,31 +67,53 @@ class Kernels:
         isa = instruction_set(instruction_sets(), isa)
         self.plan, self.threads, self.isa = plan, threads, isa
         self.shapes = plan.shapes
+        self.size = sum(map(math.prod, plan.shapes))
         assert _fused is not None
         self._kernels = _fused.FusedStep(describe(plan), threads, isa)
 
     def parameters(
         self,
-        weights: Sequence[NDArray[np.float32]],
-        gradients: Sequence[NDArray[np.float32]],
+        weights: NDArray[np.float32],
+        gradients: NDArray[np.float32],
+        optimizer: Optimizer | None = None,
+        state: NDArray[np.float32] | None = None,
+        average: NDArray[np.float32] | None = None,
+        averaging: float = 0.0,
     ) -> Any:
-        """The caller's weights and gradients, looked at once for many steps.
+        """The caller's arrays, looked at once for many steps, which use them in place.
 
         Args:
-            weights: float32 arrays of `plan.shapes`, C-contiguous, read by each step.
-            gradients: float32 arrays of the same shapes, overwritten by each step with the
-                gradients of its mean loss.
+            weights: float32 (N,), C-contiguous as all arrays here: all parameters of the plan in
+                their order; `views` has them one by one. Read by each step, changed by an update.
+            gradients: float32 (N,), overwritten by each step with the gradients of its mean loss.
+            optimizer: what updates the weights; None if nothing does.
+            state: float32 (optimizer.states, N), zeros before the first update; None if the
+                optimizer has no state.
+            average: float32 (N,), moving average of the weights after each update; None for none.
+            averaging: what the average keeps in an update, 0 to 1.
 
         Raises:
             LenetError: an array has another dtype, shape or layout, or cannot be written.
         """
-        self._check_parameters("weights", weights)
-        self._check_parameters("gradients", gradients)
-        for gradient in gradients:
-            if not gradient.flags.writeable:
-                raise LenetError("gradients must be writeable")
+        arrays: dict[str, tuple[Any, tuple[int, ...]]] = {
+            "weights": (weights, (self.size,)),
+            "gradients": (gradients, (self.size,)),
+        }
+        if optimizer and optimizer.states:
+            arrays["state"] = state, (optimizer.states, self.size)
+        else:
+            state = None
+        if average is not None:
+            arrays["average"] = average, (self.size,)
+        for name, (array, shape) in arrays.items():
+            _check(name, array, np.float32, shape)
+            if not array.flags.writeable:
+                raise LenetError(f"{name} must be writeable")
+        if not 0 <= averaging <= 1:
+            raise LenetError(f"averaging must be from 0 to 1, not {averaging}")
+        name = optimizer.name if optimizer else None
         assert _fused is not None
-        return _fused.Parameters(list(weights), list(gradients))
+        return _fused.Parameters(weights, gradients, name, state, average, averaging)
 
     def step(
         self,
@@ -98,8 +126,9 @@ class Kernels:
         shades: NDArray[np.float32] | None = None,
         noise: NDArray[np.int64] | None = None,
         targets: NDArray[np.float32] | None = None,
+        update: Sequence[float] | None = None,
     ) -> tuple[float, int]:
-        """Forward and backward pass of one batch.
+        """Forward and backward pass of one batch, and perhaps the update of the weights.
 
         Args:
             images: uint8 (N, image_size, image_size), C-contiguous, as all arrays here.
@@ -110,6 +139,8 @@ class Kernels:
                 distortions of the images as `warp` has them; None for images as they are.
             targets: float32 (B, classes), distributions over the classes, given if and only if
                 the plan has distillation.
+            update: the optimizer's coefficients of this step; None leaves weights, state and
+                average as they are.
 
         Returns:
             Mean loss over the batch, and how many labels have the largest score.
@@ -117,45 +148,55 @@ class Kernels:
         Raises:
             LenetError: an array has another dtype, shape or layout, or a value is out of range.
         """
-        self._check_images(images)
-        _check("labels", labels, np.int64, (len(images),))
-        _check("index", index, np.int64, (len(index),))
-        _check_distortions(maps, knots, shades, noise, len(index))
-        if (targets is not None) != bool(self.plan.distillation):
-            raise LenetError("targets and the plan's distillation go together")
-        if targets is not None:
-            _check("targets", targets, np.float32, (len(index), self.plan.classes))
+        given = (images, labels, index, parameters, maps, knots, shades, noise, targets, update)
         try:
-            return self._kernels.step(
-                *(images, labels, index, parameters, maps, knots, shades, noise, targets)
-            )
+            return self._kernels.step(*given)
         except (ValueError, IndexError) as error:
             raise LenetError(str(error)) from None
+        except TypeError:  # only now, as it takes longer than the call: which array is it?
+            self._check_images(images)
+            _check("labels", labels, np.int64, (len(images),))
+            _check("index", index, np.int64, (len(index),))
+            _check_distortions(maps, knots, shades, noise, len(index))
+            if targets is not None:
+                _check("targets", targets, np.float32, (len(index), self.plan.classes))
+            raise
 
     def scores(
-        self, images: NDArray[np.uint8], weights: Sequence[NDArray[np.float32]]
+        self, images: NDArray[np.uint8], weights: NDArray[np.float32]
     ) -> NDArray[np.float32]:
-        """Scores (N, classes) of uint8 images (N, image_size, image_size).
+        """Scores (N, classes) of uint8 images (N, image_size, image_size); weights as above.
 
         Raises:
             LenetError: an array has another dtype, shape or layout.
         """
         self._check_images(images)
-        self._check_parameters("weights", weights)
+        _check("weights", weights, np.float32, (self.size,))
         scores = np.empty((len(images), self.plan.classes), np.float32)
         if len(images):
-            self._kernels.scores(images, list(weights), scores)
+            self._kernels.scores(images, weights, scores)
         return scores
 
     def _check_images(self, images: NDArray[Any]) -> None:
         side = self.plan.image_size
         _check("images", images, np.uint8, (len(images), side, side))
 
-    def _check_parameters(self, name: str, arrays: Sequence[NDArray[Any]]) -> None:
-        if len(arrays) != len(self.shapes):
-            raise LenetError(f"{name} must be {len(self.shapes)} arrays, not {len(arrays)}")
-        for i, (array, shape) in enumerate(zip(arrays, self.shapes, strict=True)):
-            _check(f"{name}[{i}]", array, np.float32, shape)
+
+def flatten(arrays: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """A copy of the arrays behind each other in one flat array."""
+    return np.concatenate([array.ravel() for array in arrays])
+
+
+def views(
+    flat: NDArray[np.float32], shapes: Iterable[tuple[int, ...]]
+) -> list[NDArray[np.float32]]:
+    """Arrays of those shapes behind each other in the memory of a flat one, which they fill."""
+    arrays, start = [], 0
+    for shape in shapes:
+        end = start + math.prod(shape)
+        arrays.append(flat[start:end].reshape(shape))
+        start = end
+    return arrays
 
 
 def describe(plan: Plan) -> dict[str, Any]:

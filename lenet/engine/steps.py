@@ -84,11 +84,17 @@ class FusedStep:
 
     def __init__(self, model: Network, train: Split, plan: fused.Plan, threads: int | None) -> None:
         self.images, self.labels = train.images, train.labels
-        for parameter in model.parameters():
-            parameter.grad = torch.zeros_like(parameter)
-        gradients = [p.grad.numpy() for p in model.parameters() if p.grad is not None]
         self.kernels = fused.Kernels(plan, threads)
-        self.parameters = self.kernels.parameters(weights_of(model), gradients)
+        weights = fused.flatten(weights_of(model))
+        gradients = np.zeros_like(weights)
+        for parameter, *views in zip(
+            model.parameters(),
+            fused.views(weights, plan.shapes),
+            fused.views(gradients, plan.shapes),
+            strict=True,
+        ):
+            parameter.data, parameter.grad = map(torch.from_numpy, views)
+        self.parameters = self.kernels.parameters(weights, gradients)
 
     def __call__(
         self,
@@ -106,7 +112,7 @@ class FusedStep:
         )
 
     def scores(self, model: Network, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return self.kernels.scores(images, weights_of(model))
+        return self.kernels.scores(images, fused.flatten(weights_of(model)))
 
 
 def weights_of(model: Network) -> list[NDArray[np.float32]]:

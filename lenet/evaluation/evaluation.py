@@ -79,11 +79,12 @@ def scorer(model: Checkpoint, asked: str = "auto", threads: int | None = None) -
                 f"{model.path}: the weights do not fit the {model.network} it describes"
             )
         kernels, alone = engine.fused.Kernels(found, threads), one_image(model)
+        flat = engine.fused.flatten(weights)
 
         def scores_of_batch(images: NDArray[np.uint8]) -> NDArray[np.float32]:
             if alone and len(images) < FEW:
                 return alone.batch_scores(images)
-            return kernels.scores(np.ascontiguousarray(images), weights)
+            return kernels.scores(np.ascontiguousarray(images), flat)
 
         return scores_of_batch
     from lenet.engine.steps import cpu_threads, scores_by_autograd
