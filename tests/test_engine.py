@@ -624,6 +624,16 @@ def test_unsupported_plans_say_why(change: dict[str, Any], reason: str) -> None:
         fused.Kernels(plan)
 
 
+def test_the_kernels_know_every_name() -> None:
+    """In the order of Python's lists, which the module spells a second time."""
+    kernels = fused._fused
+    assert kernels
+    assert tuple(kernels.ACTIVATIONS) == plans.ACTIVATIONS
+    assert tuple(kernels.POOLINGS) == plans.POOLINGS
+    assert tuple(kernels.LOSSES) == plans.LOSSES
+    assert kernels.OPTIMIZERS == [SGD.name, AdamW.name]
+
+
 def test_plans_of_networks() -> None:
     """Parameters have the network's shapes, and what is not served is refused in a sentence."""
     for name in ("LeNet", "LeNet5", "LeNet5s"):

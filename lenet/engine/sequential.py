@@ -177,8 +177,8 @@ def native_network(model: LeNet5, options: Options) -> Any:
     return native.Network(
         codes=output.codes.numpy(),
         table=c3.table.numpy(),
-        pooling_scale=s2.scale,
-        competitive=options.criterion == "map",
+        pooling="sum" if s2.scale == 1 else "average",
+        loss=options.criterion,
         j=options.j,
         exact=options.exact,
         instruction_set=instruction_set(native.instruction_sets(), options.instruction_set),
