@@ -68,13 +68,18 @@ NB_MODULE(_single, m) {
            [](Network& self, const std::string& name) {
              self.activate(lenet::choose(lenet::activations, name));
            })
-      .def("pool_largest", &Network::pool_largest)
+      .def("pool_largest", &Network::pool_largest, nb::arg("border"),
+           nb::arg("sources") = std::vector<int>())
       .def("pool_sum",
-           [](Network& self, const Weights& coefficient, const Weights& bias, int border) {
-             require_size(coefficient, self.place().channels);
-             require_size(bias, self.place().channels);
-             self.pool_sum(coefficient.data(), bias.data(), border);
-           })
+           [](Network& self, const Weights& coefficient, const Weights& bias, int border,
+              std::vector<int> sources) {
+             const auto channels = sources.empty() ? self.place().channels : sources.size();
+             require_size(coefficient, static_cast<std::int64_t>(channels));
+             require_size(bias, static_cast<std::int64_t>(channels));
+             self.pool_sum(coefficient.data(), bias.data(), border, std::move(sources));
+           },
+           nb::arg("coefficient"), nb::arg("bias"), nb::arg("border"),
+           nb::arg("sources") = std::vector<int>())
       .def("flatten", &Network::flatten)
       .def("multiply",
            [](Network& self, const Weights& weights, const Weights& bias) {
