@@ -231,3 +231,35 @@ def test_evaluation_prediction_and_trace_without_pytorch(
     model, digits = from_architecture(architecture, weights), lenet.data.load(str(digit_folder))
     expected = lenet.evaluate(model, digits.test).error
     assert float(done.stdout) == pytest.approx(expected, abs=0.011)
+
+
+@pytest.mark.parametrize("isa", SETS)
+@pytest.mark.parametrize("maps", [5, 40])  # columns in lanes, or maps
+def test_poolings_may_choose_their_maps(isa: str, maps: int) -> None:
+    random = np.random.default_rng(0)
+    weights = random.normal(size=(maps, 1, 5, 5)).astype(np.float32)
+    sources = [0, 0, 1, 1, 2, 2, 3, 3, maps - 1, 0]
+    coefficient, bias = random.normal(size=(2, len(sources))).astype(np.float32)
+    for largest in (False, True):
+        kernels = single.Layers(isa, {}).kernels
+        kernels.input(28, 28, 0, 1 / 255, 0.0, 0.0, [], [])
+        kernels.convolve(weights, np.zeros(maps, np.float32))
+        before = kernels.place()
+        with pytest.raises(ValueError, match="a map that does not exist"):
+            kernels.pool_largest(1, [maps])
+        if largest:
+            kernels.pool_largest(1, sources)
+        else:
+            kernels.pool_sum(coefficient, bias, 1, sources)
+        after = kernels.place()
+        assert after[1] == (len(sources), 12, 12)
+        values = np.empty(kernels.size, np.float32)
+        kernels.trace(picture(0)[None], values)
+        inputs, outputs = (
+            np.lib.stride_tricks.as_strided(values[start:], shape, [4 * s for s in strides])
+            for start, shape, strides in (before, after)
+        )
+        windows = inputs[sources].reshape(len(sources), 12, 2, 12, 2)
+        scale, shift = coefficient[:, None, None], bias[:, None, None]
+        want = windows.max((2, 4)) if largest else scale * windows.sum((2, 4)) + shift
+        np.testing.assert_allclose(outputs, want, rtol=1e-5, atol=1e-5)
