@@ -16,9 +16,8 @@ from playwright import sync_api
 from test_web import Digits, picture
 from test_web_server import Server
 
-import lenet
 from lenet.networks.codebook import c3_table
-from lenet.training import runs
+from lenet.reading.prediction import Predictor
 
 CHROMIUM = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -35,10 +34,10 @@ SIZES = {"desktop": (1280, 800), "phone": (390, 844)}
 
 
 @pytest.fixture(scope="module")
-def url(trained: runs.Run, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def url(reader: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server without MNIST, with the best network, that of 1998, and the small digits' one."""
     os.environ["LENET_DATA"] = str(tmp_path_factory.mktemp("no-data"))
-    server = Server(["mnist", "lenet5-1998-distorted", "fashion-mnist", trained.path], "")
+    server = Server(["mnist", "lenet5-1998-distorted", "fashion-mnist", reader], "")
     yield server.url
     server.process.kill()
     server.process.communicate()
@@ -192,7 +191,7 @@ def test_upload_paste_and_drop(
 ) -> None:
     page = opened()
     images, _ = digits
-    predictor = lenet.Predictor("mnist")
+    predictor = Predictor("mnist")
     for i, way in enumerate(["upload", "paste", "drop"]):
         content = picture(images[TRAIN + i], side=200)
         answer = predictor.predict(content)
@@ -269,10 +268,10 @@ def test_the_connection_table_lights_up(opened: Callable[..., sync_api.Page]) ->
 
 
 def test_test_images_and_mistakes(
-    opened: Callable[..., sync_api.Page], trained: runs.Run, digits: Digits
+    opened: Callable[..., sync_api.Page], reader: Path, digits: Digits
 ) -> None:
     page = opened()
-    choose(page, trained.path.name)
+    choose(page, reader.name)
     page.click("#random")
     sync_api.expect(page.locator("#truth")).to_contain_text("The test set says")
     assert not page.locator("#prepare").is_checked()  # as it is

@@ -17,7 +17,6 @@ import pytest
 from conftest import TRAIN, interruptible
 from test_web import Digits, parts, picture
 
-from lenet.training import runs
 from lenet.web.server import listen
 
 HOST = "127.0.0.1"
@@ -68,8 +67,8 @@ def serving(model: Path, limits: str = QUICK) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def server(trained: runs.Run) -> Iterator[Server]:
-    with serving(trained.path) as started:
+def server(reader: Path) -> Iterator[Server]:
+    with serving(reader) as started:
         yield started
 
 
@@ -169,8 +168,8 @@ def test_another_host_name_is_refused(server: Server) -> None:
     assert answer.status_code == 421
 
 
-def test_a_stop_finishes_what_it_began(trained: runs.Run, digits: Digits) -> None:
-    with serving(trained.path, "") as server:
+def test_a_stop_finishes_what_it_began(reader: Path, digits: Digits) -> None:
+    with serving(reader, "") as server:
         head, body = upload(digits[0][TRAIN])
         connection = server.connect(head + body[:100])
         idle = server.connect()
@@ -192,8 +191,8 @@ def test_a_stop_finishes_what_it_began(trained: runs.Run, digits: Digits) -> Non
         idle.close()
 
 
-def test_ctrl_c_is_no_failure(trained: runs.Run) -> None:
-    with serving(trained.path) as server:
+def test_ctrl_c_is_no_failure(reader: Path) -> None:
+    with serving(reader) as server:
         assert server.stop(signal.SIGINT) == 0
         assert server.errors == ""
 

@@ -129,7 +129,7 @@ function showAnswer(answer) {
 }
 
 function trustWords(answer) {
-  const scores = [...found.layers.get("output").values].sort((a, b) => b - a);
+  const scores = [...found.layers.get(model.layers.at(-1).answers).values].sort((a, b) => b - a);
   const margin = (scores[0] - scores[1]).toFixed(1);
   const strong = document.createElement("b");
   strong.textContent = answer.rejected ? "Not sure." : "Sure.";
@@ -143,12 +143,11 @@ function trustWords(answer) {
 }
 
 function showSteps(steps) {
-  const bright = (name) => ["ink", "marks", "cropped", "strokes", "20x20", "28x28"].includes(name);
   $("steps").replaceChildren(...steps.map((step) => {
     const item = document.createElement("li");
     const canvas = document.createElement("canvas");
     canvas.setAttribute("aria-hidden", "true");
-    paintPicture(canvas, step, bright(step.name));
+    paintPicture(canvas, step, step.name !== "grayscale"); // all others are bright ink on black
     item.append(canvas, step.name.replace("x", "×"));
     return item;
   }));
@@ -182,10 +181,11 @@ function showField() {
   context.strokeRect(x(across(left)), y(down(top)), x(across(right)) - x(across(left)), y(down(bottom)) - y(down(top)));
 }
 
-/** Something to look at from the beginning: the most active unit of the second convolution. */
+/** Something to look at from the beginning: the most active unit of the first layer whose
+ * windows lie in several maps, or else of the last layer. */
 function firstUnit() {
-  const convolutions = network.views.filter((view) => view.layer.kind === "convolution");
-  const { layer, number, form } = convolutions[Math.min(1, convolutions.length - 1)] ?? network.views.at(-1);
+  const { layer, number, form } = network.views.find((view, i) =>
+    i && view.layer.window > 1 && view.layer.stride === 1 && network.views[i - 1].layer.shape[0] > 1) ?? network.views.at(-1);
   const { values } = network.layers.get(layer.answers);
   const best = values.reduce((most, value, i) => (value > values[most] ? i : most), 0);
   const size = form.width * form.height;

@@ -4,11 +4,11 @@ export async function models() {
   return (await ask("v1/models")).models;
 }
 
-/** A model with its layers; weights and biases become Float32Arrays. */
+/** A model with its layers; kernels and biases become Float32Arrays. */
 export async function model(name) {
   const found = await ask(`v1/models/${encodeURIComponent(name)}`);
   for (const layer of found.layers) {
-    layer.weights = layer.weights && { shape: layer.weights.shape, values: floats(layer.weights.data) };
+    layer.kernels = layer.kernels && { shape: layer.kernels.shape, values: floats(layer.kernels.data) };
     layer.biases = layer.biases && floats(layer.biases.data);
   }
   return found;
