@@ -24,11 +24,11 @@ QUICK = "send_seconds=0.6, connections=40"
 
 
 class Server:
-    """`lenet serve` in a process of its own, with shorter limits."""
+    """`lenet serve` in a process of its own, with shorter limits, after running `first`."""
 
-    def __init__(self, models: Sequence[str | Path], limits: str) -> None:
+    def __init__(self, models: Sequence[str | Path], limits: str, first: str = "") -> None:
         program = (
-            "from lenet.web import Limits, serve; "
+            f"{first}\nfrom lenet.web import Limits, serve; "
             f"serve({[str(model) for model in models]}, port=0, limits=Limits({limits}))"
         )
         self.process = subprocess.Popen(
