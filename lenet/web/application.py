@@ -38,7 +38,7 @@ What is done to a picture first. `digit`: find one digit, crop and centre it as 
 `auto`: what the model was trained for."""
 
 Manner = Annotated[Preprocessing, Query(description=MANNERS)]
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 
 def pretrained_first() -> list[str]:
@@ -169,7 +169,7 @@ def app(
     async def mistakes(model: Chosen) -> schemas.Mistakes:
         return await test_set(model.examples.mistakes)
 
-    async def test_set(question: Callable[[], Found]) -> Found:
+    async def test_set(question: Callable[[], Result]) -> Result:
         try:
             # In the large pictures' thread: reading a data set takes a moment, and once is enough.
             return await workers.large.run(question)

@@ -96,10 +96,10 @@ class Trace(BaseModel):
 
     model: str
     answer: Answer
-    image: Pixels | None = Field(description="What the network sees; null if nothing was found.")
+    image: Pixels | None = Field(description="What the network sees; null if there is nothing to read.")
     steps: list[Step] = Field(description="The preprocessor's steps, at most 112 pixels a side.")
     placement: Placement | None
-    layers: list[Activation] = Field(description="Every layer; empty if nothing was found.")
+    layers: list[Activation] = Field(description="Every layer; empty if there is nothing to read.")
 
 
 class Images(BaseModel):
@@ -166,7 +166,7 @@ class Health(BaseModel):
 
 
 def placement_of(prepared: Preprocessed) -> Placement | None:
-    """Where in the 28x28 pixels the found part of a picture went."""
+    """Where in the 28x28 pixels the part of a picture that was read went."""
     if prepared.image is None or prepared.box is None or prepared.shift is None:
         return None
     (left, top, right, bottom), (x, y) = prepared.box, prepared.shift

@@ -76,19 +76,19 @@ export function explain(network, words, place, live) {
   const where = !isRow(layer)
     ? `${number ? `map ${map}, ` : ""}row ${y}, column ${x}`
     : last ? `class ${network.model.classes[map]}` : `unit ${map}`;
-  const found = compute(network);
-  if (!found) {
+  const unit = compute(network);
+  if (!unit) {
     const value = network.layers?.get("input").values[y * sides(layer)[2] + x];
     words.textContent = `${layer.name}, ${where}` + (value === undefined ? "" : `: ${brief(value)}`);
     place.replaceChildren();
     return;
   }
-  words.replaceChildren(bold(`${layer.name}, ${where}`), ` ${sentence(found)}`);
-  const large = found.parts.length === 1 && found.parts[0].width <= 5;
+  words.replaceChildren(bold(`${layer.name}, ${where}`), ` ${sentence(unit)}`);
+  const large = unit.parts.length === 1 && unit.parts[0].width <= 5;
   const most = Object.fromEntries(["patch", "weights"].map((name) =>
-    [name, Math.max(...found.parts.map((each) => largest(each[name] ?? [])))]));
-  place.replaceChildren(...found.parts.map((each) => drawPart(found, each, large, most)), total(found));
-  live.textContent = `${layer.name}, ${where}: ${brief(found.value)}`;
+    [name, Math.max(...unit.parts.map((each) => largest(each[name] ?? [])))]));
+  place.replaceChildren(...unit.parts.map((each) => drawPart(unit, each, large, most)), total(unit));
+  live.textContent = `${layer.name}, ${where}: ${brief(unit.value)}`;
 }
 
 function sentence({ layer, before, parts }) {
@@ -113,7 +113,8 @@ function drawPart({ layer, before, parts }, { source, patch, weights, products, 
   row.className = "part";
   const unit = large ? (width <= 2 ? 40 : 21) : width <= 5 ? (parts.length > 6 ? 7 : 10) : width <= 7 ? 9 : 8;
   const difference = layer.operation === "distances";
-  const pictures = [grid(patch, width, unit, most.patch, large, `${before.name}${parts.length > 1 ? ` ${source}` : ""}`)];
+  const which = sides(before)[0] > 1 && !isRow(before) ? ` ${source}` : "";
+  const pictures = [grid(patch, width, unit, most.patch, large, `${before.name}${which}`)];
   if (weights) {
     const name = difference ? "code" : isRow(before) || layer.stride > 1 ? "weights" : "kernel";
     pictures.push(sign(difference ? "−" : "×"), grid(weights, width, unit, most.weights, large, name));

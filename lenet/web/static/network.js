@@ -19,9 +19,9 @@ export function wires(layer, map, before) {
   return Array.from({ length: inputs }, (_, input) => [input, map * inputs + input]);
 }
 
-/** Columns in which so many values fill a rectangle that is a little higher than wide, if any. */
-export function columnsOf(count) {
-  const best = Math.sqrt(0.8 * count);
+/** Columns in which so many fill a rectangle, as near as can be to that share of its height. */
+export function columnsOf(count, share = 0.8) {
+  const best = Math.sqrt(share * count);
   for (let columns = Math.floor(1.3 * best); columns >= 0.7 * best; columns--) {
     if (count % columns === 0) return columns;
   }
@@ -37,8 +37,8 @@ function arrange(layer) {
     const unit = Math.max(3, Math.min(11, Math.floor(120 / columns)));
     return { maps: 1, width: columns, height: Math.ceil(maps / columns), columns: 1, unit, count: maps };
   }
-  const columns = maps === 1 ? 1 : maps <= 6 ? 2 : Math.ceil(Math.sqrt(maps));
-  const side = maps === 1 ? 96 : columns <= 2 ? MAP : 32;
+  const columns = maps === 1 ? 1 : maps <= 6 ? 2 : columnsOf(maps, 1);
+  const side = maps === 1 ? 96 : maps <= 6 ? MAP : 32;
   return { maps, width, height, columns, unit: Math.max(1, Math.round(side / width)) };
 }
 

@@ -10,7 +10,7 @@ const $ = (id) => document.getElementById(id);
 const percent = (share) => (share > 0.9995 && share < 1 ? ">99.9%" : `${(100 * share).toFixed(1)}%`);
 
 let model = null; // what is chosen, with its weights
-let found = null; // the last trace
+let trace = null; // the last one
 let underWay = 0; // questions
 let latest = null; // the last of them: { finished }
 let waiting = null; // what to ask next: only the latest
@@ -54,9 +54,9 @@ async function askNext() {
     latest = question;
     const { name } = model;
     try {
-      const trace = drawing.empty ? null : await follow(name);
+      const answer = drawing.empty ? null : await follow(name);
       // An answer to an older question that comes late is not shown.
-      if (name === model.name && question === latest) show(trace, question.finished);
+      if (name === model.name && question === latest) show(answer, question.finished);
       say("");
     } catch (error) {
       say(error.message);
@@ -70,14 +70,14 @@ async function askNext() {
 async function follow(name) {
   const prepared = $("prepare").checked;
   const { frame } = drawing;
-  const trace = await service.trace(name, drawing.sent(prepared), prepared ? "auto" : "none");
-  return { ...trace, frame };
+  const answer = await service.trace(name, drawing.sent(prepared), prepared ? "auto" : "none");
+  return { ...answer, frame };
 }
 
 // Showing
 
-function show(trace, finished) {
-  found = trace;
+function show(latestTrace, finished) {
+  trace = latestTrace;
   showAnswer(trace?.answer);
   showSteps(trace?.steps ?? []);
   network.show(trace?.layers.size ? trace.layers : null);
@@ -88,7 +88,7 @@ function show(trace, finished) {
 
 /** Tells what is shown, to screen readers and to whoever measures how long it took. */
 function shown() {
-  announce(found?.answer);
+  announce(trace?.answer);
   if (pointerUp === null) return;
   const start = pointerUp;
   pointerUp = null;
@@ -129,7 +129,7 @@ function showAnswer(answer) {
 }
 
 function trustWords(answer) {
-  const scores = [...found.layers.get(model.layers.at(-1).answers).values].sort((a, b) => b - a);
+  const scores = [...trace.layers.get(model.layers.at(-1).answers).values].sort((a, b) => b - a);
   const margin = (scores[0] - scores[1]).toFixed(1);
   const strong = document.createElement("b");
   strong.textContent = answer.rejected ? "Not sure." : "Sure.";
@@ -166,14 +166,14 @@ function showField() {
   const side = $("drawing").clientWidth;
   const density = window.devicePixelRatio || 1;
   canvas.width = canvas.height = Math.round(side * density);
-  if (!network.chosen || !found?.placement) return;
+  if (!network.chosen || !trace?.placement) return;
   const context = canvas.getContext("2d");
   const { top, left, bottom, right } = network.seen()[0];
   const { offset, scale } = model.input;
-  const { box, field } = found.placement;
+  const { box, field } = trace.placement;
   const across = (x) => box[0] + (((x - offset) / scale - field[0]) / (field[2] - field[0])) * (box[2] - box[0]);
   const down = (y) => box[1] + (((y - offset) / scale - field[1]) / (field[3] - field[1])) * (box[3] - box[1]);
-  const { frame } = found;
+  const { frame } = trace;
   const x = (share) => (frame.x + share * frame.width) * canvas.width;
   const y = (share) => (frame.y + share * frame.height) * canvas.width;
   context.strokeStyle = getComputedStyle(canvas).getPropertyValue("--accent");
@@ -219,7 +219,7 @@ function redraw() {
   readColours();
   showLegend();
   drawing.show();
-  if (model) show(found, false);
+  if (model) show(trace, false);
 }
 
 // Choosing
@@ -255,7 +255,7 @@ async function choose(name) {
   network.build(model);
   $("unit-words").textContent = "Point at a unit, or move to a layer with Tab and to a unit with the arrow keys.";
   $("arithmetic").replaceChildren();
-  found = null;
+  trace = null;
   showField();
   ask(false);
 }
