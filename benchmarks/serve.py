@@ -169,7 +169,9 @@ def compare(ports: dict[str, int], requests: list[bytes]) -> None:
             raise SystemExit(f"the servers differ by {worst:.2g}: {mine} and {other}")
 
 
-def measure(arguments: argparse.Namespace, ports: dict[str, int], kind: str, connections: int) -> None:
+def measure(
+    arguments: argparse.Namespace, ports: dict[str, int], kind: str, connections: int
+) -> None:
     requests = requests_of(kind, arguments.requests)
     compare(ports, requests[:10])
     rates: dict[str, list[float]] = {name: [] for name in ports}

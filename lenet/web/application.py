@@ -93,8 +93,6 @@ def app(
     ) -> ServedModel:
         return named(model)
 
-    Chosen = Annotated[ServedModel, Depends(chosen)]
-
     async def files_of(request: Request, most: int) -> list[bytes]:
         kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
         if kind == "application/json":
@@ -118,7 +116,7 @@ def app(
     )
     async def predict(
         request: Request,
-        model: Chosen,
+        model: Annotated[ServedModel, Depends(chosen)],
         preprocessing: Manner = Preprocessing.AUTO,
     ) -> Response:
         files = await files_of(request, limits.images)
@@ -134,7 +132,7 @@ def app(
     )
     async def trace(
         request: Request,
-        model: Chosen,
+        model: Annotated[ServedModel, Depends(chosen)],
         preprocessing: Manner = Preprocessing.AUTO,
     ) -> Response:
         [file] = await files_of(request, 1)
@@ -158,7 +156,7 @@ def app(
         summary="An image of the model's test set by chance",
         responses=errors(404, 422, 503),
     )
-    async def random_example(model: Chosen) -> schemas.Example:
+    async def random_example(model: Annotated[ServedModel, Depends(chosen)]) -> schemas.Example:
         return await test_set(model.examples.random)
 
     @service.get(
@@ -166,7 +164,7 @@ def app(
         summary="The images of its test set that the model gets most wrong",
         responses=errors(404, 422, 503),
     )
-    async def mistakes(model: Chosen) -> schemas.Mistakes:
+    async def mistakes(model: Annotated[ServedModel, Depends(chosen)]) -> schemas.Mistakes:
         return await test_set(model.examples.mistakes)
 
     async def test_set(question: Callable[[], Result]) -> Result:

@@ -96,7 +96,9 @@ class Trace(BaseModel):
 
     model: str
     answer: Answer
-    image: Pixels | None = Field(description="What the network sees; null if there is nothing to read.")
+    image: Pixels | None = Field(
+        description="What the network sees; null if there is nothing to read."
+    )
     steps: list[Step] = Field(description="The preprocessor's steps, at most 112 pixels a side.")
     placement: Placement | None
     layers: list[Activation] = Field(description="Every layer; empty if there is nothing to read.")
