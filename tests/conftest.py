@@ -1,7 +1,5 @@
 """What several test files need: small real digits, a trained network, MNIST, the command."""
 
-from __future__ import annotations
-
 import signal
 import struct
 import subprocess
@@ -9,7 +7,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -21,9 +18,7 @@ import lenet
 from lenet import data
 from lenet.engine import fused
 from lenet.networks import checkpoint
-
-if TYPE_CHECKING:
-    from lenet.training.runs import Run
+from lenet.training.run import Run
 
 TRAIN, TEST = 640, 200  # images of the small data set
 

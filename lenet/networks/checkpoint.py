@@ -5,6 +5,7 @@ Safetensors files hold numbers only; nothing in them can run when they are read.
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,17 @@ class Checkpoint:
     architecture: Architecture
     card: dict[str, Any]
     weights: dict[str, NDArray[np.float32]]
+
+    @property
+    def name(self) -> str:
+        """What to call it: the name of its run folder, or of its file without the suffix."""
+        path = self.path
+        return path.resolve().parent.name if path.name == WEIGHTS else path.stem
+
+    @property
+    def data(self) -> str:
+        """The data set that it was trained on; mnist where the card does not say."""
+        return (self.card.get("data") or {}).get("name", "mnist")
 
     @property
     def classes(self) -> list[str]:
@@ -144,13 +156,18 @@ def is_card(card: Any) -> bool:
 
 
 def write(
-    path: str | Path, architecture: Architecture, weights: Weights, card: dict[str, Any]
+    path: str | Path,
+    architecture: Architecture,
+    weights: Weights,
+    card: dict[str, Any],
+    notes: Mapping[str, str] | None = None,
 ) -> None:
     """Writes a trained network to a .safetensors file, in one piece.
 
     Args:
         weights: float32 arrays of the architecture's parameters by name.
         card: what is known of the network, JSON-able.
+        notes: further metadata, for other readers.
 
     Raises:
         LenetError: the weights are not those of the architecture, or the file cannot be written;
@@ -162,6 +179,7 @@ def write(
         "model": architecture.network,
         "options": json.dumps(architecture.as_dict()),
         "card": json.dumps(card),
+        **(notes or {}),
     }
     with replacing(Path(path)) as temporary:
         save_tensors(dict(weights), temporary, metadata)

@@ -71,7 +71,6 @@ class Predictor:
         self.checkpoint = checkpoint.read(model)
         self.scores = scorer(self.checkpoint, threads=1)  # one image: threads would wait
         card = self.checkpoint.card
-        self.temperature = self.checkpoint.temperature
         threshold = card.get("rejection_threshold")
         # Unknown, or none makes the network good enough: then no answer is to be trusted.
         self.threshold = math.inf if threshold is None else float(threshold)
@@ -97,7 +96,7 @@ class Predictor:
         if scores is None:
             return Prediction(None, {}, True, found.reason, None, None, found.steps)
         names = self.checkpoint.classes
-        shares = metrics.softmax(scores / self.temperature)
+        shares = metrics.softmax(scores / self.checkpoint.temperature)
         rejected = bool(metrics.confidence(scores) < self.threshold)
         return Prediction(
             label=names[int(scores.argmax())],
