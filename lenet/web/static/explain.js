@@ -138,9 +138,9 @@ function total({ layer, parts, bias, sum, value, words }) {
   const terms = parts.map((each) => brief(each.sum)).join(" + ").replaceAll("+ −", "− ");
   if (layer.operation === "maximum") {
     const { largest } = parts[0];
-    weighted.append("largest ", layer.kernels ? brief(largest) : bold(brief(largest)));
+    weighted.append(words ? "a = largest " : "largest ", layer.kernels ? brief(largest) : bold(brief(largest)));
     if (layer.kernels) weighted.append(`, times ${brief(parts[0].sum / largest)}`);
-  } else if (layer.biases || parts.length > 1) {
+  } else if (words || layer.biases || parts.length > 1) {
     weighted.append(`a = ${terms}`);
   } else {
     weighted.append("sum ", bold(brief(sum)));
