@@ -58,6 +58,8 @@ def unsupported(architecture: Architecture) -> str | None:
             border = 0
         elif isinstance(layer, Pooling):
             border = None
+            if layer.sources is not None:
+                return f"the kernels pool in {layer.name} each map of the layer before once"
     return None
 
 
@@ -172,7 +174,6 @@ class SingleImage:
         self._name(layer.name, layer.output_shape)
 
     def _pool(self, layer: Pooling, border: int, weights: Weights) -> None:
-        sources = list(layer.sources or ())
         if layer.method == "max" and not layer.squash:
             self._kernels.pool_largest(border, sources)
             return

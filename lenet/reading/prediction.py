@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet.data.pictures import Source
+from lenet.data.pictures import Box, Source
 from lenet.engine.scores import scorer
 from lenet.evaluation import metrics
 from lenet.networks import checkpoint
@@ -27,6 +27,8 @@ class Prediction:
         rejected: whether not to trust the answer: the two best scores are closer than the
             network's rejection threshold, or there is no label.
         reason: why there is no label, or why the answer is rejected; None if it is trusted.
+        box: (left, top, right, bottom) of what was read, in pixels of the picture, right and bottom
+            excluded; None if there is no label.
         image: uint8 (28, 28) as the network saw it, None if nothing was found.
         steps: name -> picture, what the preprocessor did, in order.
     """
@@ -35,17 +37,18 @@ class Prediction:
     probabilities: dict[str, float]
     rejected: bool
     reason: str | None
+    box: Box | None
     image: NDArray[np.uint8] | None
     steps: dict[str, NDArray[np.uint8]]
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-able: label, probabilities and rejected; or error where there is no label."""
-        if self.label is None:
-            return {"error": self.reason}
+        """JSON-able: label, probabilities, rejected, reason and box."""
         return {
             "label": self.label,
             "probabilities": {name: round(p, 6) for name, p in self.probabilities.items()},
             "rejected": self.rejected,
+            "reason": self.reason,
+            "box": self.box,
         }
 
 
@@ -91,7 +94,7 @@ class Predictor:
         """What the network's scores (classes,) for a preprocessed picture mean; None where the
         preprocessor found nothing to give it."""
         if scores is None:
-            return Prediction(None, {}, True, found.reason, None, found.steps)
+            return Prediction(None, {}, True, found.reason, None, None, found.steps)
         names = self.checkpoint.classes
         shares = metrics.softmax(scores / self.checkpoint.temperature)
         rejected = bool(metrics.confidence(scores) < self.threshold)
@@ -100,6 +103,7 @@ class Predictor:
             probabilities=dict(zip(names, shares.tolist(), strict=True)),
             rejected=rejected,
             reason="the two best scores are too close" if rejected else None,
+            box=found.box,
             image=found.image,
             steps=found.steps,
         )
