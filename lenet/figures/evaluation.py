@@ -87,7 +87,7 @@ def rejection_curve(report: Report) -> "Figure":
             end = rejected[~shown][0]
             axes.axvline(end, color=LINE, linewidth=1)
             words, place = f"no mistakes from {end:.1f}% on  ", axes.get_xaxis_transform()
-            axes.text(end, 0.5, words, color=GREY, ha="right", transform=place)
+            axes.text(end, 0.4, words, color=GREY, ha="right", transform=place)
     for point in report.rejections:
         axes.axhline(100 * point.target, color=GREY, linewidth=0.8, linestyle=DASHES)
         if point.rejected is None or point.error is None:

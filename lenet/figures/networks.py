@@ -155,10 +155,10 @@ def kernels(model: Checkpoint, title: str, only: Sequence[str] = ()) -> "Figure"
                 values = np.where(there, layer.filters(model.weights), np.nan)
             case Pooling() if layer.parameters:
                 values = np.stack([model.weights[p.name] for p in layer.parameters])
-                name = f"{name}\n" + ", ".join(p.name.split(".")[-1] for p in layer.parameters)
+                name = "\n".join([name, *(p.name.split(".")[-1] for p in layer.parameters)])
             case FullConnection():
                 values = shaped(model.weights[layer.parameters[0].name], maps)
-                maps = ()  # the next ones see units
+                maps = (0, 0, 0)  # the next ones see units
             case Distances():
                 values = shaped(layer.codes, GLYPH)
         if values is None or (only and layer.name not in only):
@@ -178,8 +178,9 @@ def kernels(model: Checkpoint, title: str, only: Sequence[str] = ()) -> "Figure"
 
 
 def shaped(values: Floats, shape: tuple[int, ...]) -> Floats:
-    """(N, D) as (N, *shape) where D fits; otherwise as it is."""
-    return values.reshape(-1, *shape) if values.shape[1] == np.prod(shape) else values
+    """(N, D) as (N, *shape) where that is maps of D values; otherwise as it is."""
+    fits = values.shape[1] == np.prod(shape) and shape[-1] > 1
+    return values.reshape(-1, *shape) if fits else values
 
 
 def beside(kernels: Floats, most: int) -> NDArray[np.float64]:
