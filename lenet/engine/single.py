@@ -57,6 +57,8 @@ def unsupported(architecture: Architecture) -> str | None:
                 return f"the kernels pad {layer.name} only where pooling comes before it"
             border = 0
         elif isinstance(layer, Pooling):
+            if layer.sources is not None:
+                return f"the kernels pool each map of {layer.name} from its own"
             border = None
     return None
 
@@ -172,7 +174,6 @@ class SingleImage:
         self._name(layer.name, layer.output_shape)
 
     def _pool(self, layer: Pooling, border: int, weights: Weights) -> None:
-        sources = list(layer.sources or ())
         if layer.method == "max" and not layer.squash:
             self._kernels.pool_largest(border)
             return

@@ -294,7 +294,7 @@ def saliency(model: Checkpoint, activations: Mapping[str, Floats]) -> "Figure":
         f"occlusion: red, the score of {name} falls\n{where}": occlusion(*about, label, SQUARE),
     }
     title = f"What the score of {name} depends on"
-    figure = canvas(9.2, 2.6, title, left=0.2, right=0.5, below=0.15, above=0.9)
+    figure = canvas(9.2, 2.6, title, left=0.2, right=0.7, below=0.15, above=0.9)
     grid = figure.subplots(1, 3, gridspec_kw={"wspace": 0.35})
     for axes, (words, values) in zip(grid, panels.items(), strict=True):
         bare(axes)
