@@ -330,7 +330,8 @@ def test_feature_plane_rings_the_mistakes():
     codes = np.asarray(plane.transform(digit_codes())) * signs
     np.testing.assert_allclose(np.asarray(targets.get_offsets()), codes, rtol=1e-3, atol=1e-3)
     own = [np.asarray(points.get_facecolor())[0, :3] for points in classes]
-    for ring, answer in zip(np.asarray(rings.get_edgecolor()), answers[answers != labels], strict=True):
+    edges = np.asarray(rings.get_edgecolor())
+    for ring, answer in zip(edges, answers[answers != labels], strict=True):
         np.testing.assert_array_equal(ring[:3], own[answer])
     assert f"{plane.explained_variance_ratio_[1]:.0%}" in axes.get_ylabel()
     assert f"{len(wrong)} mistakes" in str([line.get_label() for line in axes.lines])

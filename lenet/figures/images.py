@@ -88,7 +88,9 @@ def preprocessing_steps(
     width, pictures, chart = max(1.25 * len(steps), 4.5), 1.25, 0.24 * len(answer)
     left = max(room([*answer]), 0.25)
     below = 0.35 if answer else 0.1
-    figure = canvas(width, pictures + 0.2 + chart, title, left=left, right=0.5, below=below, above=0.65)
+    figure = canvas(
+        width, pictures + 0.2 + chart, title, left=left, right=0.5, below=below, above=0.65
+    )
     if answer:
         ratios = [pictures, chart]
         places = figure.add_gridspec(2, 1, height_ratios=ratios, hspace=0.2)
