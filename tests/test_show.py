@@ -301,7 +301,7 @@ def test_saliency_is_centred():
     values = tracer(model)(IMAGES[0])
     figure = networks.saliency(model, values)
     drawn = [axes for axes in figure.axes if axes.get_title()]
-    x, label = values["input"][None], values["output"].argmax()
+    x, label = values["input"][None], int(values["output"].argmax())
     about = (model.architecture, model.weights, x, label)
     gradient = arithmetic.input_gradient(*about)[0, 0]
     for axes, expected in zip(drawn, (x[0, 0], gradient, occlusion(*about)), strict=True):

@@ -217,9 +217,10 @@ def mistakes(
     pictures[: len(shown), CAPTION:, MARGIN:-MARGIN] = images[shown]
     sheet = mosaic(pictures.reshape(rows, columns, height, width))
     pixel = max(1.05, CHARACTER * (max(map(len, classes)) + 9)) / width
-    size, words = pixel * np.array(sheet.shape[::-1]), "true class → answer (probability)"
+    across, down = sheet.shape[1] * pixel, sheet.shape[0] * pixel
     margins = {"left": 0.15, "right": 0.15, "below": 0.15, "above": 0.6}
-    figure = canvas(*size, f"{title}\n{words}", **margins)
+    title += "\ntrue class → answer (probability)"
+    figure = canvas(across, down, title, **margins)
     axes = figure.subplots()
     bare(axes)
     axes.imshow(sheet, vmin=0, vmax=255)

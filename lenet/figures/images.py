@@ -105,8 +105,8 @@ def preprocessing_steps(
         axes.set(xlim=(0, 1), ylim=(len(answer) - 0.5, -0.5), xlabel="probability")
     else:
         upper = figure.add_gridspec(1, len(steps), wspace=0.08)
-    for place, (name, step) in zip(upper, steps.items(), strict=True):
-        axes = figure.add_subplot(place, anchor="N")
+    for number, (name, step) in enumerate(steps.items()):
+        axes = figure.add_subplot(upper[number], anchor="N")
         bare(axes)
         axes.imshow(step, cmap="gray", vmin=0, vmax=255 if step.dtype == np.uint8 else 1)
         axes.set_title(name)

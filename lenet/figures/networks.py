@@ -339,7 +339,8 @@ def feature_plane(model: Checkpoint, split: data.Split, name: str) -> "Figure":
         if len(own):
             style: dict[str, Any] = {"size": 11, "weight": "bold", "ha": "center", "zorder": 5}
             over = [withStroke(linewidth=3, foreground="white")]
-            axes.text(*np.median(own, axis=0), name, path_effects=over, **style)
+            x, y = np.median(own, axis=0)
+            axes.text(x, y, name, path_effects=over, **style)
     wrong = labels != answers
     rings = [colors[answer] for answer in answers[wrong]]
     axes.scatter(*points[wrong].T, s=26, facecolors="none", edgecolors=rings, linewidths=1)
