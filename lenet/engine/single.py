@@ -57,6 +57,8 @@ def unsupported(architecture: Architecture) -> str | None:
                 return f"the kernels pad {layer.name} only where pooling comes before it"
             border = 0
         elif isinstance(layer, Pooling):
+            if layer.sources is not None:
+                return f"the kernels pool each map of {layer.name} from its own"
             border = None
             if layer.sources is not None:
                 return f"the kernels pool in {layer.name} each map of the layer before once"
