@@ -59,7 +59,7 @@ class Pairs(Options):
         c3 = Convolution("C3", s2.output_shape, 5, 4, bounds, groups=groups)
         s4 = Pooling("S4", c3.output_shape, "sum")
         bent = Squashing("S4_tanh", s4.output_shape, "tanh")
-        s5 = Pooling("S5", bent.output_shape, "max", "tanh", 0.7)
+        s5 = Pooling("S5", s4.output_shape, "max", "tanh", 0.7)
         flat = Flatten("flatten", s5.output_shape)
         f6 = FullConnection("F6", flat.output_shape, 9, bounds, "tanh")
         output = FullConnection("output", (9,), classes, bounds, "sigmoid")
@@ -369,7 +369,8 @@ def test_int8_weights_have_a_scale_for_each_output():
 def test_maps_that_share_kernels_share_their_whole_numbers():
     model = network("LeNet5s")
     whole = quantised.quantise(model.architecture, model.weights, some_images(20))
-    c3 = next(layer for layer in whole.architecture.layers if layer.name == "C3")
+    (c3,) = (layer for layer in whole.architecture.layers if layer.name == "C3")
+    assert isinstance(c3, Convolution)
     assert whole.weights["C3.weight"].shape == (17, 5, 5)  # 3 + 4 + 4 + 6 kernels
     assert len(whole.weights["C3.bias"]) == 4
     filters = c3.filters(whole.weights)
