@@ -1,5 +1,6 @@
 """The fused kernels against PyTorch autograd in float64."""
 
+import math
 import multiprocessing
 import os
 import threading
@@ -17,10 +18,11 @@ from torch import Tensor, nn
 
 from lenet import engine
 from lenet.engine import fused, plans
+from lenet.engine.optimizers import SGD, AdamW
 from lenet.errors import LenetError
 from lenet.networks.models import Network, build
 from lenet.training import losses
-from lenet.training.augment import Distortion
+from lenet.data.distortion import Distortion
 
 pytestmark = pytest.mark.skipif(
     not fused.instruction_sets(), reason="the compiled kernels are not installed"
@@ -52,13 +54,14 @@ def picture_data(seed: int, plan: fused.Plan) -> tuple[NDArray[np.uint8], NDArra
     return images, random.integers(0, plan.classes, IMAGES)
 
 
-def random_weights(seed: int, plan: fused.Plan, scale: float = 1.0) -> list[NDArray[np.float32]]:
+def random_weights(seed: int, plan: fused.Plan, scale: float = 1.0) -> NDArray[np.float32]:
+    """All of them in one flat array."""
     random = np.random.default_rng(seed)
     result = []
     for shape in plan.shapes:
         bound = scale / np.sqrt(np.prod(shape[1:]) if len(shape) > 1 else 10)
         result.append(random.uniform(-bound, bound, shape).astype(np.float32))
-    return result
+    return fused.flatten(result)
 
 
 def reference(
@@ -66,12 +69,12 @@ def reference(
     plan: fused.Plan,
     images: NDArray[np.uint8],
     labels: NDArray[np.int64],
-    weights: list[NDArray[np.float32]],
+    weights: NDArray[np.float32],
     targets: NDArray[np.float32] | None = None,
 ) -> tuple[float, int, NDArray[np.float64], list[NDArray[np.float64]]]:
     """Loss, number right, scores and gradients by autograd in float64."""
     parameters = list(network.parameters())
-    for parameter, weight in zip(parameters, weights, strict=True):
+    for parameter, weight in zip(parameters, fused.views(weights, plan.shapes), strict=True):
         parameter.data = torch.from_numpy(weight).double()
     scores, y = network(network.prepare(images).double()), torch.from_numpy(labels)
     loss = {
@@ -102,7 +105,7 @@ def check_step(
     images, labels = picture_data(seed, plan)
     weights = random_weights(seed + 1, plan, scale)
     index = np.random.default_rng(seed + 2).integers(0, len(images), batch)
-    gradients = [np.full(shape, np.nan, np.float32) for shape in plan.shapes]
+    before, gradients = weights.copy(), np.full_like(weights, np.nan)
     targets = None
     if plan.distillation:
         random = np.random.default_rng(seed + 3)
@@ -110,13 +113,15 @@ def check_step(
     step = fused.Kernels(plan, threads, isa)
     parameters = step.parameters(weights, gradients)
     loss, right = step.step(images, labels, index, parameters, targets=targets)
+    assert_same(weights, before)  # as nothing updates them
     want_loss, want_right, want_scores, want_gradients = reference(
         network, plan, images[index], labels[index], weights, targets
     )
     assert loss == pytest.approx(want_loss, rel=1e-5, abs=1e-7)  # penalties may cancel
     assert right == want_right
     of_weights = 0.0
-    for i, (got, want) in enumerate(zip(gradients, want_gradients, strict=True)):
+    got_gradients = fused.views(gradients, plan.shapes)
+    for i, (got, want) in enumerate(zip(got_gradients, want_gradients, strict=True)):
         size = float(np.linalg.norm(want))
         if want.ndim > 1:
             of_weights = size
@@ -161,7 +166,9 @@ def check_kinked_step(network: Network, plan: fused.Plan, batch: int, **options:
         images, _ = picture_data(seed, plan)
         index = np.random.default_rng(seed + 2).integers(0, len(images), batch)
         weights = random_weights(seed + 1, plan)
-        for parameter, weight in zip(network.parameters(), weights, strict=True):
+        for parameter, weight in zip(
+            network.parameters(), fused.views(weights, plan.shapes), strict=True
+        ):
             parameter.data = torch.from_numpy(weight).double()
         if distance_to_kinks(network, images[index]) > TOO_NEAR:
             return check_step(network, plan, batch, seed, **options)
@@ -241,17 +248,17 @@ def test_certain_labels_keep_their_gradients() -> None:
     network, plan = network_and_plan("LeNet", {"activation": "relu", "hidden": ()})
     images, labels = picture_data(0, plan)
     weights = random_weights(0, plan)
-    weights[-1][:] = 0
-    weights[-1][4] = 14.0
+    weights[-10:] = 0
+    weights[-6] = 14.0
     labels[:] = 4
-    gradients = [np.empty(shape, np.float32) for shape in plan.shapes]
+    gradients = np.empty_like(weights)
     step = fused.Kernels(plan)
     parameters = step.parameters(weights, gradients)
     loss, _ = step.step(images, labels, np.arange(30), parameters)
     want_loss, _, _, want = reference(network, plan, images[:30], labels[:30], weights)
     assert 1e-8 < want_loss < 1e-4
     assert loss == pytest.approx(want_loss, rel=1e-4)
-    np.testing.assert_allclose(gradients[-1], want[-1], rtol=1e-4)
+    np.testing.assert_allclose(gradients[-10:], want[-1], rtol=1e-4)
 
 
 @pytest.mark.parametrize("batch", [1, 7, 16, 250, 256])
@@ -296,18 +303,21 @@ def test_distortions_are_those_of_warp(isa: str, options: dict[str, float]) -> N
             37, plan.image_size, np.random.default_rng(2)
         )
         weights = random_weights(0, plan)
-        inside, before = ([np.empty(s, np.float32) for s in plan.shapes] for _ in range(2))
+        inside, before, plain = (np.empty_like(weights) for _ in range(3))
         distortions = vars(warps)
         first = step.step(images, labels, index, step.parameters(weights, inside), **distortions)
         # As `warp` uses the best instruction set, another may round a pixel the other way.
         warped = fused.warp(images, index, **distortions)
         second = step.step(warped, labels[index], np.arange(37), step.parameters(weights, before))
         assert first == pytest.approx(second, rel=1e-5)
-        for one, two in zip(inside, before, strict=True):
+        for one, two in zip(
+            fused.views(inside, plan.shapes), fused.views(before, plan.shapes), strict=True
+        ):
             np.testing.assert_allclose(one, two, rtol=0, atol=1e-4 * np.abs(two).max())
-        plain = [np.empty(shape, np.float32) for shape in plan.shapes]
         step.step(images, labels, index, step.parameters(weights, plain))
-        assert np.linalg.norm(plain[0] - before[0]) > 0.1 * np.linalg.norm(before[0])
+        first = math.prod(plan.shapes[0])
+        change = np.linalg.norm((plain - before)[:first])
+        assert change > 0.1 * np.linalg.norm(before[:first])
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)
@@ -373,17 +383,17 @@ def test_any_network(data: st.DataObject) -> None:
     check_step(network, plan, batch, draw(st.integers(0, 1000)), isa=isa, tolerance=2e-5)
 
 
-def gradients_of(step: fused.Kernels, seed: int = 0) -> list[NDArray[np.float32]]:
+def gradients_of(step: fused.Kernels, seed: int = 0) -> NDArray[np.float32]:
     images, labels = picture_data(seed, step.plan)
-    gradients = [np.empty(shape, np.float32) for shape in step.plan.shapes]
+    gradients = np.empty(step.size, np.float32)
     parameters = step.parameters(random_weights(seed, step.plan), gradients)
     step.step(images, labels, np.arange(100), parameters)
     return gradients
 
 
-def assert_same(left: list[NDArray[np.float32]], right: list[NDArray[np.float32]]) -> None:
-    for a, b in zip(left, right, strict=True):
-        assert a.tobytes() == b.tobytes()
+def assert_same(left: NDArray[np.float32], right: NDArray[np.float32]) -> None:
+    """To the bit."""
+    assert left.tobytes() == right.tobytes()
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -442,7 +452,7 @@ def test_works_in_a_child_forked_during_a_step() -> None:
 
     def keep_stepping() -> None:
         images, labels = picture_data(1, step.plan)
-        gradients = [np.empty(shape, np.float32) for shape in step.plan.shapes]
+        gradients = np.empty(step.size, np.float32)
         parameters = step.parameters(random_weights(1, step.plan), gradients)
         index = np.resize(np.arange(100), 20_000)  # long enough to be met
         while not stop.is_set():
@@ -481,12 +491,13 @@ def test_wild_weights_do_not_crash(bad: float, pooling: str) -> None:
     for plan in [*wild, network_and_plan("LeNet5", {}, "map")[1], network_and_plan("LeNet5s")[1]]:
         images, labels = picture_data(0, plan)
         weights = random_weights(0, plan)
-        for weight in weights:
+        for weight in fused.views(weights, plan.shapes):
             weight.flat[0] = bad
-        gradients = [np.empty(shape, np.float32) for shape in plan.shapes]
-        step = fused.Kernels(plan, 2)
-        parameters = step.parameters(weights, gradients)
-        _, right = step.step(images, labels, np.arange(17), parameters)
+        step, optimizer = fused.Kernels(plan, 2), AdamW()
+        state = np.zeros((2, step.size), np.float32)
+        parameters = step.parameters(weights, np.empty_like(weights), optimizer, state)
+        update = optimizer.coefficients(bad, 1)
+        _, right = step.step(images, labels, np.arange(17), parameters, update=update)
         assert 0 <= right <= 17
 
 
@@ -495,10 +506,9 @@ def test_bad_input_is_refused() -> None:
     step = fused.Kernels(plan, 1)
     images, labels = picture_data(0, plan)
     weights = random_weights(0, plan)
-    gradients = [np.zeros(shape, np.float32) for shape in plan.shapes]
+    gradients, read_only = np.zeros_like(weights), np.zeros_like(weights)
+    read_only.flags.writeable = False
     index = np.arange(20)
-    read_only = [g.copy() for g in gradients]
-    read_only[3].flags.writeable = False
     wrong_label = labels.copy()
     wrong_label[5] = 10
     parameters = step.parameters(weights, gradients)
@@ -507,7 +517,7 @@ def test_bad_input_is_refused() -> None:
         "images must have the shape": (images[:, 1:], labels, index, parameters),
         "images must be C-contig": (images.transpose(0, 2, 1), labels, index, parameters),
         "labels must be int64": (images, labels.astype(np.int32), index, parameters),
-        "labels must have": (images, labels[1:], index, parameters),
+        "400 images but 399 labels": (images, labels[1:], index, parameters),
         "label 10 of image 5": (images, wrong_label, index, parameters),
         "index -1 is out of range": (images, labels, index - 1, parameters),
         "index 400 is out of range": (images, labels, index + 381, parameters),
@@ -517,26 +527,35 @@ def test_bad_input_is_refused() -> None:
         with pytest.raises(LenetError, match=message):
             step.step(*arguments)  # pyright: ignore[reportArgumentType]
     for message, arguments in {
-        "weights must be 10": (weights[1:], gradients),
-        r"weights\[0\] must have": (weights[::-1], gradients),
-        r"weights\[0\] must be a NumPy": ([1.0] * 10, gradients),
-        r"gradients\[0\] must be float32": (weights, [g.astype(np.float64) for g in gradients]),
+        "weights must have the shape": (weights[1:], gradients),
+        "weights must be a NumPy": (list(weights), gradients),
+        "weights must be C-contig": (np.repeat(weights, 2)[::2], gradients),
+        "gradients must be float32": (weights, gradients.astype(np.float64)),
         "gradients must be writeable": (weights, read_only),
+        "state must be a NumPy": (weights, gradients, AdamW()),
+        "state must have the shape": (weights, gradients, AdamW(), gradients[None]),
+        "average must have": (weights, gradients, SGD(), None, gradients[:5], 0.9),
+        "averaging must be": (weights, gradients, SGD(), None, gradients, 1.5),
     }.items():
         with pytest.raises(LenetError, match=message):
             step.parameters(*arguments)  # pyright: ignore[reportArgumentType]
+    for message, optimizer in {
+        "update must be 3 numbers": SGD(),
+        "with an optimizer": None,
+    }.items():
+        with_optimizer = step.parameters(weights, gradients, optimizer)
+        with pytest.raises(LenetError, match=message):
+            step.step(images, labels, index, with_optimizer, update=(0.1,))
     other = fused.Kernels(replace(plan, classes=9), 1)
     with pytest.raises(LenetError, match="not those of a network of this plan"):
         other.step(images, np.minimum(labels, 8), index, parameters)
     maps, knots = np.zeros((20, 2, 3), np.float32), np.zeros((20, 2, 7, 7), np.float32)
     for message, options in {
-        "maps must have the shape": {"maps": maps[1:]},
+        "maps must have one entry": {"maps": maps[1:]},
+        "maps must have the shape": {"maps": maps[:, 1:]},
         "maps must be float32": {"maps": maps.astype(float)},
-        "knots must have the shape": {"maps": maps, "knots": knots[1:]},
-        r"knots must .* have the shape \(20, 2, 7, 7\)": {
-            "maps": maps,
-            "knots": knots[..., :6].copy(),
-        },
+        r"knots must .* have the shape \(20, 2, 7, 7\)": {"maps": maps, "knots": knots[1:]},
+        r"have the shape \(20, 2, 7, 7\)": {"maps": maps, "knots": knots[..., :6].copy()},
         "knots must come with maps": {"knots": knots},
         "maps must be finite": {"maps": np.full_like(maps, np.nan)},
         "knots must be finite": {"maps": maps, "knots": np.full_like(knots, np.inf)},

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,11 @@ class Warps:
     knots: NDArray[np.float32] | None = None
     shades: NDArray[np.float32] | None = None
     noise: NDArray[np.int64] | None = None
+
+    @property
+    def arrays(self) -> tuple[NDArray[Any] | None, ...]:
+        """All four, as the kernels take them."""
+        return self.maps, self.knots, self.shades, self.noise
 
     def __getitem__(self, which: NDArray[np.int64] | slice) -> "Warps":
         knots, shades = (None if x is None else x[which] for x in (self.knots, self.shades))

@@ -51,7 +51,7 @@ def scorer(
         if reason == fused.NOT_INSTALLED:
             say_that_numpy_serves()
         return lambda images: arithmetic.scores(architecture, weights, images)
-    arrays = [weights[parameter.name] for parameter in architecture.parameters]
+    flat = fused.flatten(weights[parameter.name] for parameter in architecture.parameters)
     kernels: fused.Kernels | None = None
     one_image: single.SingleImage | None = None
     if not single.unsupported(architecture):
@@ -63,7 +63,7 @@ def scorer(
             return one_image.batch_scores(images)
         if kernels is None:  # many a scorer sees single images alone
             kernels = fused.Kernels(architecture, threads=threads)
-        return kernels.scores(np.ascontiguousarray(images), arrays)
+        return kernels.scores(np.ascontiguousarray(images), flat)
 
     return scores
 

@@ -64,8 +64,8 @@ def robustness(score: Scorer, split: Split) -> dict[str, float]:
     return errors
 
 
-def write_report(folder: Path, report: metrics.Report) -> None:
-    """Writes report.json into a folder, which is made where it is missing.
+def write_report(folder: Path, report: metrics.Report) -> Path:
+    """Writes report.json into a folder, which is made where it is missing; returns the file.
 
     Raises:
         LenetError: that cannot be done.
@@ -75,3 +75,4 @@ def write_report(folder: Path, report: metrics.Report) -> None:
     except OSError as error:
         raise LenetError(f"cannot make the folder {folder}: {error.strerror}") from None
     write_text(folder / REPORT, json.dumps(report.as_dict(), indent=1) + "\n")
+    return folder / REPORT

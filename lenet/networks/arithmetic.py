@@ -19,7 +19,6 @@ from lenet.networks.architecture import (
     FullConnection,
     Layer,
     Pooling,
-    Squashing,
     Weights,
 )
 
@@ -183,9 +182,7 @@ def scores(
     return np.concatenate(parts)
 
 
-def input_gradient(
-    architecture: Architecture, weights: Weights, x: Floats, label: int
-) -> Floats:
+def input_gradient(architecture: Architecture, weights: Weights, x: Floats, label: int) -> Floats:
     """How the score of a class changes with each number of the inputs x (N, C, H, W).
 
     Simonyan, Vedaldi, Zisserman, "Deep Inside Convolutional Networks" (2013), section 3.

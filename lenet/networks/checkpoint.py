@@ -45,6 +45,17 @@ class Checkpoint:
     weights: dict[str, NDArray[np.float32]]
 
     @property
+    def name(self) -> str:
+        """What to call it: the name of its run folder, or of its file without the suffix."""
+        path = self.path
+        return path.resolve().parent.name if path.name == WEIGHTS else path.stem
+
+    @property
+    def data(self) -> str:
+        """The data set that it was trained on; mnist where the card does not say."""
+        return (self.card.get("data") or {}).get("name", "mnist")
+
+    @property
     def classes(self) -> list[str]:
         """Names of the classes; plain numbers where the card does not say."""
         return self.card["classes"]

@@ -6,7 +6,7 @@ names are those of weights, `lenet.summary` and `lenet.trace`.
 
 import inspect
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -104,7 +104,9 @@ class WiredConv2d(Units):
         self.layer = layer
         # Found once, as a GPU would wait for it: which kernel connects which maps.
         wires = [(o, i, k) for o, row in enumerate(layer.wiring) for i, k in row]
-        for name, values in zip(("outputs", "inputs", "numbers"), zip(*wires), strict=True):
+        for name, values in zip(
+            ("outputs", "inputs", "numbers"), zip(*wires, strict=True), strict=True
+        ):
             self.register_buffer(name, torch.tensor(values), persistent=False)
         self.register_buffer("owners", torch.tensor(layer.owners), persistent=False)
 
@@ -270,7 +272,9 @@ def network_class(name: str) -> type[Network]:
     entry = NETWORKS[name]
     sizes = inspect.signature(entry.architecture).parameters
     knobs = inspect.signature(entry).parameters
-    keywords = [p.replace(kind=p.KEYWORD_ONLY) for p in [*list(sizes.values())[1:], *knobs.values()]]
+    keywords = [
+        p.replace(kind=p.KEYWORD_ONLY) for p in [*list(sizes.values())[1:], *knobs.values()]
+    ]
     contents = {
         "name": name,
         "__doc__": entry.__doc__,
