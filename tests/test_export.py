@@ -466,7 +466,7 @@ def test_onnx_answers_as_the_network_in_any_batch(name, pixels, tmp_path):
 
 
 def test_onnx_names_its_operators_after_the_layers():
-    file, _ = onnx.graph(checkpoint.read("lenet5-1998"), pixels=True)
+    file = onnx.graph(checkpoint.read("lenet5-1998"), pixels=True)
     given = {name for node in file.graph.node for name in node.output}
     assert {"input", "C1", "S2", "C3", "S4", "C5", "F6", "scores"} <= given
 

@@ -54,7 +54,7 @@ def export(model: Checkpoint, path: Path, pixels: bool, trial: Trial) -> Export:
     with extra("onnx"):
         import onnx
         import onnxruntime
-    file, words = graph(model, pixels)
+    file = graph(model, pixels)
     with replacing(path) as temporary:
         onnx.checker.check_model(file, full_check=True)
         onnx.save_model(file, temporary)
@@ -65,11 +65,13 @@ def export(model: Checkpoint, path: Path, pixels: bool, trial: Trial) -> Export:
         parts = [np.asarray(session.run(None, {name: batch})[0]) for batch in batches]
         check = trial.require(np.concatenate(parts), "the ONNX file")
         size = temporary.stat().st_size
-    return Export("onnx", {path: size}, {"input": words, "opset": OPSET, "check": check})
+    words = next(entry.value for entry in file.metadata_props if entry.key == "input")
+    facts = {"input": words, "opset": OPSET, "check": check}
+    return Export("onnx", {path: size}, facts)
 
 
-def graph(model: Checkpoint, pixels: bool) -> "tuple[ModelProto, str]":
-    """A network as ONNX, and what its input is.
+def graph(model: Checkpoint, pixels: bool) -> "ModelProto":
+    """A network as ONNX; `export` says of what form.
 
     Raises:
         LenetError: a layer or an activation has no form in ONNX.
@@ -78,19 +80,20 @@ def graph(model: Checkpoint, pixels: bool) -> "tuple[ModelProto, str]":
 
     architecture = model.architecture
     how = architecture.preparation
-    nodes = Nodes("images" if pixels else "x")
     if pixels:
-        shape = (IMAGE_SIDE,) * 2 if how.channels == 1 else (how.channels, *(IMAGE_SIDE,) * 2)
+        name, kind = "images", TensorProto.UINT8
+        shape = [*([how.channels] if how.channels > 1 else []), IMAGE_SIDE, IMAGE_SIDE]
         words = f"uint8 (N, {', '.join(map(str, shape))}), 0 is paper and 255 is ink"
-        given = helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", *shape])
-        nodes.preparation(how)
     else:
-        words = f"float32 (N, {', '.join(map(str, architecture.input_shape))}), prepared"
-        shape = ["N", *architecture.input_shape]
-        given = helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)
+        name, kind, shape = "x", TensorProto.FLOAT, architecture.input_shape
+        words = f"float32 (N, {', '.join(map(str, shape))}), prepared"
+    nodes = Nodes(name)
+    if pixels:
+        nodes.preparation(how)
     for layer in architecture.layers:
         nodes.layer(layer, model.weights)
     nodes.rename("scores")
+    given = helper.make_tensor_value_info(name, kind, ["N", *shape])
     scores = helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", architecture.classes])
     file = helper.make_model(
         helper.make_graph(nodes.nodes, model.architecture.network, [given], [scores], nodes.arrays),
@@ -98,7 +101,7 @@ def graph(model: Checkpoint, pixels: bool) -> "tuple[ModelProto, str]":
         ir_version=IR_VERSION,
         producer_name="lenet",
         producer_version=__version__,
-        doc_string=f"{architecture.network}. Input {given.name}: {words}. Output scores: the "
+        doc_string=f"{architecture.network}. Input {name}: {words}. Output scores: the "
         "largest answers.",
     )
     metadata = {
@@ -109,7 +112,7 @@ def graph(model: Checkpoint, pixels: bool) -> "tuple[ModelProto, str]":
         "input": words,
     }
     helper.set_model_props(file, metadata)
-    return file, words
+    return file
 
 
 class Nodes:
