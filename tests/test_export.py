@@ -64,7 +64,7 @@ class Pairs(Options):
         f6 = FullConnection("F6", flat.output_shape, 9, bounds, "tanh")
         output = FullConnection("output", (9,), classes, bounds, "sigmoid")
         layers = (c1, s2, c3, s4, bent, s5, flat, f6, output)
-        return Architecture(self, Preparation(1, 31, -0.1, 1.0), layers)
+        return Architecture(self, Preparation(1, 31, -1, 1), layers)
 
 
 def network(name: str, seed: int = 0, card=None, **options) -> Checkpoint:

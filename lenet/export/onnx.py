@@ -128,18 +128,18 @@ class Nodes:
         self.last = first
 
     def add(self, operator: str, *inputs: Any, **attributes: Any) -> None:
-        """Adds an operator; its inputs after the first are names, or arrays, which become float32
-        constants unless they are whole numbers."""
+        """Adds an operator; its inputs after the first are names, numbers, or arrays; all but
+        arrays of whole numbers become float32."""
         from onnx import helper, numpy_helper
 
         name = f"{operator}_{len(self.nodes)}"
         names = [self.last]
         for number, values in enumerate(inputs):
             if not isinstance(values, str):
-                array = np.asarray(values)
-                kind = np.int64 if array.dtype == np.int64 else np.float32
+                is_whole = isinstance(values, np.ndarray) and values.dtype == np.int64
+                array = np.asarray(values, np.int64 if is_whole else np.float32)
                 values = f"{name}_{number}"
-                self.arrays.append(numpy_helper.from_array(array.astype(kind), values))
+                self.arrays.append(numpy_helper.from_array(array, values))
             names.append(values)
         self.nodes.append(helper.make_node(operator, names, [name], name, **attributes))
         self.last = name
