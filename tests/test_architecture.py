@@ -211,7 +211,8 @@ def test_it_is_exported_to_c(architecture: Architecture, file: Path, tmp_path: P
 def test_it_is_exported_to_onnx(architecture: Architecture, file: Path, tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
     target = tmp_path / "network.onnx"
-    assert cli.main(["export", str(file), "--format", "onnx", "--out", str(target)]) == 0
+    line = ["export", str(file), "--format", "onnx", "--input", "uint8"]
+    assert cli.main([*line, "--out", str(target)]) == 0
     session = onnxruntime.InferenceSession(str(target), providers=["CPUExecutionProvider"])
     (value,) = session.run(None, {session.get_inputs()[0].name: IMAGES})[:1]
     wanted = arithmetic.scores(architecture, architecture.initial_weights(3), IMAGES)
