@@ -57,11 +57,7 @@ def unsupported(architecture: Architecture) -> str | None:
                 return f"the kernels pad {layer.name} only where pooling comes before it"
             border = 0
         elif isinstance(layer, Pooling):
-            if layer.sources is not None:
-                return f"the kernels pool each map of {layer.name} from its own"
             border = None
-            if layer.sources is not None:
-                return f"the kernels pool in {layer.name} each map of the layer before once"
     return None
 
 
@@ -176,6 +172,7 @@ class SingleImage:
         self._name(layer.name, layer.output_shape)
 
     def _pool(self, layer: Pooling, border: int, weights: Weights) -> None:
+        sources = list(layer.sources or ())
         if layer.method == "max" and not layer.squash:
             self._kernels.pool_largest(border, sources)
             return
