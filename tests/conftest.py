@@ -17,7 +17,7 @@ from sklearn.datasets import load_digits
 import lenet
 from lenet import data
 from lenet.engine import fused
-from lenet.training.runs import Run
+from lenet.training.run import Run
 
 TRAIN, TEST = 640, 200  # images of the small data set
 

@@ -13,7 +13,7 @@ from scipy.interpolate import BSpline
 
 from lenet.engine import fused
 from lenet.errors import LenetError
-from lenet.training.augment import KNOT_SPACING, Distortion, Warps, warp
+from lenet.data.distortion import KNOT_SPACING, Distortion, Warps, warp
 
 
 def blob(seed: int = 0) -> np.ndarray:

@@ -21,7 +21,7 @@ from safetensors.numpy import save_file
 
 import lenet
 from lenet.errors import LenetError
-from lenet.evaluation.evaluation import scorer
+from lenet.evaluation.evaluate import scorer
 from lenet.networks import checkpoint
 from lenet.networks.models import NETWORKS, Network
 

@@ -21,7 +21,8 @@ from lenet import cli
 from lenet.data.corruptions import CORRUPTIONS
 from lenet.networks import checkpoint
 from lenet.training import runs
-from lenet.training.recipes import RECIPES, Recipe
+from lenet.training.recipe import Recipe
+from lenet.training.recipes import RECIPES
 
 FIGURES = ("confusion", "rejection", "reliability", "mistakes")
 

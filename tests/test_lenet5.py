@@ -19,7 +19,7 @@ from lenet.networks.layers import (
     Subsampling,
     TableConv2d,
 )
-from lenet.networks.models import LeNet5
+from lenet.networks.torch import LeNet5
 from lenet.training.losses import map_criterion, penalty
 
 

@@ -19,7 +19,7 @@ from lenet.networks.layers import (
     Subsampling,
     TableConv2d,
 )
-from lenet.networks.models import LeNet5
+from lenet.networks.torch import LeNet5
 from lenet.training.losses import cross_entropy, map_criterion, penalty
 from lenet.training.optim import SGD, StochasticDiagonalLM, gauss_newton_diagonal, map_curvature
 

@@ -18,8 +18,8 @@ from lenet.evaluation import evaluation
 from lenet.networks import checkpoint
 from lenet.networks.checkpoint import Checkpoint
 from lenet.pretrained import shipping
-from lenet.training.recipes import Recipe
-from lenet.training.runs import Run
+from lenet.training.recipe import Recipe
+from lenet.training.run import Run
 
 NAMES = ("d2l", "fashion-mnist", "lenet5-1998", "lenet5-1998-distorted", "mnist")
 OTHERS = sorted((checkpoint.PRETRAINED / "other-seeds").glob("*.safetensors"))
@@ -50,7 +50,7 @@ def test_cards_are_whole_and_of_no_machine(name: str) -> None:
     assert card["error"] == errors[(len(errors) - 1) // 2]  # the median, not the best
     recipe = Recipe.from_dict(card["recipe"])
     if recipe.name in lenet.RECIPES:
-        assert dataclasses.replace(recipe, seed=0) == lenet.RECIPES[recipe.name]
+        assert recipe.changed(seed=0) == lenet.RECIPES[recipe.name]
     metadata, _ = checkpoint.read_tensors(found.path)
     assert not re.search(r"[A-Za-z]:\\|(?<![A-Za-z])/\w", json.dumps(metadata))  # a path
 
@@ -122,7 +122,7 @@ def runs(
 ) -> tuple[Run, Run, Run]:
     """Three seeds of one recipe, of one epoch but for the first."""
     folder = tmp_path_factory.mktemp("seeds")
-    recipes = [dataclasses.replace(quick_recipe, seed=seed) for seed in (1, 2)]
+    recipes = [quick_recipe.changed(seed=seed) for seed in (1, 2)]
     more = [lenet.train(r, out=folder / str(r.seed), threads=1) for r in recipes]
     return trained, more[0], more[1]
 

@@ -19,8 +19,8 @@ from lenet.networks.models import Network
 from lenet.training import epochs
 from lenet.training.epochs import Minibatches
 from lenet.training.optim import SGD
-from lenet.training.recipes import Recipe
-from lenet.training.training import initial_network, make_optimizer
+from lenet.training.recipe import Recipe
+from lenet.training.train import initial_network, make_optimizer
 
 CPU = torch.device("cpu")
 
@@ -76,16 +76,16 @@ class Teachers:
 
 RECIPE = Recipe(epochs=2, batch_size=16, activation="tanh", init="torch")
 RECIPES = {
-    "sgd": replace(RECIPE, lr=0.1, momentum=0.9, weight_decay=1e-3, warmup=0.3, schedule="cosine"),
-    "adamw": replace(RECIPE, optimizer="adamw", lr=2e-3, averaging=0.9, label_smoothing=0.1),
+    "sgd": RECIPE.changed(lr=0.1, momentum=0.9, weight_decay=1e-3, warmup=0.3, schedule="cosine"),
+    "adamw": RECIPE.changed(optimizer="adamw", lr=2e-3, averaging=0.9, label_smoothing=0.1),
     "distorted": replace(
         RECIPE, lr=0.05, rotation=10, shift=1, elastic=0.5, fade=0.3, noise=0.2, pooling="max"
     ),
     "taught": replace(
         RECIPE, lr=0.1, teachers=("x",), distillation=0.7, temperature=2.0, rotation=5, copies=1
     ),
-    "mse": replace(RECIPE, lr=0.1, loss="mse", batch_size=50),  # no smaller batch at the end
-    "small": replace(RECIPE, lr=0.1, batch_size=200),  # nothing but a smaller batch
+    "mse": RECIPE.changed(lr=0.1, loss="mse", batch_size=50),  # no smaller batch at the end
+    "small": RECIPE.changed(lr=0.1, batch_size=200),  # nothing but a smaller batch
     "lenet5": Recipe(model="LeNet5", loss="map", lr=1e-3, epochs=2, batch_size=16),
     "lenet5s": Recipe(model="LeNet5s", lr=1e-2, epochs=2, batch_size=16),
 }
@@ -182,7 +182,7 @@ def test_losses_are_printed_after_the_epoch(train: Split) -> None:
         def say(self, line: str) -> None:
             lines.append(line)
 
-    recipe = replace(RECIPE, print_every=4)
+    recipe = RECIPE.changed(print_every=4)
     printed = []
     for capture in (None, repeat):
         model = initial_network(recipe, 10)

@@ -9,7 +9,7 @@ import torch
 from lenet.engine import sequential
 from lenet.engine.sequential import Options
 from lenet.errors import LenetError
-from lenet.networks.models import LeNet5
+from lenet.networks.torch import LeNet5
 from lenet.training.losses import map_criterion, penalty
 from lenet.training.optim import gauss_newton_diagonal
 

@@ -29,7 +29,7 @@ from scipy.signal import correlate2d
 
 import lenet
 from lenet.errors import LenetError
-from lenet.evaluation.evaluation import scorer
+from lenet.evaluation.evaluate import scorer
 from lenet.networks import checkpoint
 from lenet.reading.preprocess import preprocess
 from lenet.training import runs

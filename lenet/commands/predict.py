@@ -90,8 +90,8 @@ def report_failure(path: str, reason: str, as_json: bool) -> None:
 
 
 def draw_steps(answer: Any, title: str, file: Path) -> None:
-    from lenet.figures import plots
+    from lenet.figures import images, style
 
     words = answer.label if answer.reason is None else answer.reason
-    figure = plots.preprocessing_steps(answer.steps, f"{title}: {words}", answer.probabilities)
-    plots.save(figure, file)
+    figure = images.preprocessing_steps(answer.steps, f"{title}: {words}", answer.probabilities)
+    style.save(figure, file)

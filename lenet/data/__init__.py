@@ -70,6 +70,10 @@ class Split:
     def __getitem__(self, part: slice) -> "Split":
         return Split(self.images[part], self.labels[part])
 
+    def counts(self, classes: Sequence[str]) -> dict[str, int]:
+        """Class -> number of its images."""
+        return {name: int((self.labels == label).sum()) for label, name in enumerate(classes)}
+
 
 @dataclass(frozen=True)
 class Dataset:

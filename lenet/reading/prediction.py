@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet.data.pictures import Source
+from lenet.engine.scores import scorer
 from lenet.evaluation import metrics
-from lenet.evaluation.evaluation import class_names, scorer, temperature
 from lenet.networks import checkpoint
 from lenet.reading.preprocess import Preprocessed, preprocess, preprocess_plain
 
@@ -57,8 +57,6 @@ def preprocessor(card: dict[str, Any]) -> Callable[[Source], Preprocessed]:
 class Predictor:
     """Reads one picture after the other with one trained network.
 
-    Where our own kernels serve the network, PyTorch is not imported.
-
     Args:
         model: a run folder, a weights file, a pretrained name, or "latest" (under ./runs).
 
@@ -70,7 +68,6 @@ class Predictor:
         self.checkpoint = checkpoint.read(model)
         self.scores = scorer(self.checkpoint, threads=1)  # one image: threads would wait
         card = self.checkpoint.card
-        self.temperature = temperature(self.checkpoint)
         threshold = card.get("rejection_threshold")
         # Unknown, or none makes the network good enough: then no answer is to be trusted.
         self.threshold = math.inf if threshold is None else float(threshold)
@@ -95,8 +92,8 @@ class Predictor:
         preprocessor found nothing to give it."""
         if scores is None:
             return Prediction(None, {}, True, found.reason, None, found.steps)
-        names = class_names(self.checkpoint, len(scores))
-        shares = metrics.softmax(scores / self.temperature)
+        names = self.checkpoint.classes
+        shares = metrics.softmax(scores / self.checkpoint.temperature)
         rejected = bool(metrics.confidence(scores) < self.threshold)
         return Prediction(
             label=names[int(scores.argmax())],

@@ -1,15 +1,13 @@
-"""Distillation: one network learns what others, its teachers, say of the same images.
-
-Hinton, Vinyals and Dean, "Distilling the knowledge in a neural network", 2015.
-"""
+"""Teachers: trained networks whose scores another one learns from."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lenet.engine.scores import scorer
 from lenet.errors import LenetError
-from lenet.evaluation import evaluation
 from lenet.evaluation.metrics import softmax
 from lenet.networks import checkpoint
 
@@ -22,6 +20,7 @@ class Teachers:
         classes: what the labels of the data mean.
         temperature: what the scores are divided by.
         threads: CPU threads; None for as many as this process may use.
+        folder: where relative paths start.
 
     Raises:
         LenetError: a teacher cannot be read, or was trained for other classes.
@@ -32,21 +31,21 @@ class Teachers:
         names: Sequence[str],
         classes: Sequence[str],
         temperature: float,
-        threads: int | None = None,
+        threads: int | None,
+        folder: Path,
     ) -> None:
-        self.temperature, self.threads = temperature, threads
+        self.temperature = temperature
         self.scorers = []
         for name in names:
-            teacher = checkpoint.read(name)
-            known = teacher.card.get("classes")
-            if known != list(classes):
+            teacher = checkpoint.read(folder / name if (folder / name).exists() else name)
+            if teacher.classes != list(classes):
                 raise LenetError(
-                    f"the teacher {name} tells apart {', '.join(known or ['unknown classes'])}; "
+                    f"the teacher {name} tells apart {', '.join(teacher.classes)}; "
                     f"the data have {', '.join(classes)}"
                 )
-            self.scorers.append(evaluation.scorer(teacher, threads=threads))
+            self.scorers.append(scorer(teacher, threads))
 
     def targets(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Softmax (N, classes) of the mean scores of uint8 images (N, 28, 28)."""
-        scores = np.mean([scorer(images) for scorer in self.scorers], axis=0)
+        scores = np.mean([score(images) for score in self.scorers], axis=0)
         return softmax(scores / self.temperature).astype(np.float32)

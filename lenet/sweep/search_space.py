@@ -1,6 +1,5 @@
-"""Knobs: the recipe fields that a sweep turns, and the values each may take."""
+"""Dimensions: the recipe fields that a sweep space, and the values each may take."""
 
-import dataclasses
 import difflib
 import itertools
 import math
@@ -10,10 +9,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lenet.errors import LenetError
-from lenet.training.recipes import Recipe, typed
+from lenet.fields import annotations, typed
+from lenet.networks.architecture import NETWORKS
+from lenet.training.recipe import PARTS, Recipe
 
 FIXED = ("name", "data", "validation")  # errors are compared on one part of one data set
-COMBINATIONS = 4096  # of knob values, at most, that are looked at before a sweep
+COMBINATIONS = 4096  # of dimension values, at most, that are looked at before a sweep
 
 SPELLINGS = """\
 FIELD=VALUES, where VALUES is a range or a list:
@@ -24,12 +25,12 @@ FIELD=VALUES, where VALUES is a range or a list:
 
 
 @dataclass(frozen=True)
-class Knob:
+class Dimension:
     """A field of a recipe and its values: either `choices`, or all from `low` to `high`.
 
     Attributes:
         spelling: as it was given, FIELD=VALUES.
-        choices: as they were spelled; none where the knob has a range.
+        choices: as they were spelled; none where the dimension has a range.
         log: values are spread evenly over the logarithm.
         whole: values are whole numbers.
     """
@@ -52,15 +53,15 @@ class Knob:
         return self.choices or tuple(int(x) if self.whole else x for x in (self.low, self.high))
 
 
-def knobs(spellings: Sequence[str], base: Recipe) -> tuple[Knob, ...]:
-    """The knobs that `--vary` spells.
+def search_space(spellings: Sequence[str], base: Recipe) -> tuple[Dimension, ...]:
+    """The dimensions that `--vary` spells.
 
     Raises:
         LenetError: there are none, a spelling cannot be read, or a value fits no recipe.
     """
     if not spellings:
         raise LenetError("nothing to vary: give at least one --vary lr=1e-4..1e-2:log")
-    found = tuple(knob(spelling) for spelling in spellings)
+    found = tuple(dimension(spelling) for spelling in spellings)
     fields = [each.field for each in found]
     for field in fields:
         if fields.count(field) > 1:
@@ -69,7 +70,7 @@ def knobs(spellings: Sequence[str], base: Recipe) -> tuple[Knob, ...]:
     return found
 
 
-def knob(spelling: str) -> Knob:
+def dimension(spelling: str) -> Dimension:
     field, equals, values = (part.strip() for part in spelling.partition("="))
     field = field.replace("-", "_")
     kind = KINDS.get(field)
@@ -94,11 +95,11 @@ def knob(spelling: str) -> Knob:
         raise LenetError(f"{wrong}: a value is given twice")
     if len(choices) == 1:
         raise LenetError(f"{wrong}: one value is no choice; {example(field)}")
-    return Knob(spelling, field, choices)
+    return Dimension(spelling, field, choices)
 
 
-def ranged(spelling: str, field: str, values: str) -> Knob:
-    """The knob of FIELD=LOW..HIGH or FIELD=LOW..HIGH:log."""
+def ranged(spelling: str, field: str, values: str) -> Dimension:
+    """The dimension of FIELD=LOW..HIGH or FIELD=LOW..HIGH:log."""
     kind = KINDS[field]
     wrong = f"--vary {spelling}"
     if kind not in (int, float):
@@ -121,10 +122,10 @@ def ranged(spelling: str, field: str, values: str) -> Knob:
         raise LenetError(
             f"{wrong}: a logarithmic range begins above 0, not at {low}; {example(field)}"
         )
-    return Knob(spelling, field, (), low, high, scale == "log", kind is int)
+    return Dimension(spelling, field, (), low, high, scale == "log", kind is int)
 
 
-def check(found: Sequence[Knob], base: Recipe) -> None:
+def check(found: Sequence[Dimension], base: Recipe) -> None:
     """Every choice and every end of a range must be possible with some values of the others.
 
     Raises:
@@ -134,7 +135,7 @@ def check(found: Sequence[Knob], base: Recipe) -> None:
     combinations = itertools.product(*(each.ends for each in found))
     for drawn in itertools.islice(combinations, COMBINATIONS):
         try:
-            turned(base, found, drawn)
+            recipe_at(base, found, drawn)
         except LenetError as error:
             for each, end in zip(found, drawn, strict=True):
                 if (each.field, end) in left:
@@ -147,17 +148,22 @@ def check(found: Sequence[Knob], base: Recipe) -> None:
             raise LenetError(f"--vary {field}: {end} is not possible: {reason}")
 
 
-def turned(base: Recipe, found: Sequence[Knob], drawn: Sequence[Any]) -> Recipe:
-    """The recipe with what was drawn for each knob.
+def recipe_at(base: Recipe, found: Sequence[Dimension], drawn: Sequence[Any]) -> Recipe:
+    """The recipe with what was drawn for each dimension.
 
     Raises:
         LenetError: there is no such recipe.
     """
     values = {each.field: each.value(value) for each, value in zip(found, drawn, strict=True)}
-    return dataclasses.replace(base, **values)
+    return base.changed(**values)
 
 
-KINDS: dict[str, Any] = typing.get_type_hints(Recipe)
+KINDS: dict[str, Any] = {
+    field: kind
+    for part in (Recipe, *NETWORKS.values(), *PARTS.values())
+    for field, kind in annotations(part).items()
+    if field not in PARTS
+}
 
 
 def example(field: str) -> str:

@@ -1,8 +1,8 @@
-"""Shipping: from run folders to a network that comes with the package, with its model card.
+"""Publishing: from run folders to a network that comes with the package, with its model card.
 
-    python -m lenet.pretrained.shipping mnist runs/mnist-* --twin runs/mnist-held-out --about "digits"
+    python -m lenet.pretrained.publish mnist runs/mnist-* --twin runs/held-out --about "digits"
 
-The runs are one recipe with several seeds; the median by test error is shipped, not the best.
+The runs are one recipe with several seeds; the median by test error is published, not the best.
 Its twin has the same recipe, but held out images (`lenet train ... --validation 10000`): on those
 the temperature of the probabilities is fitted, which the network itself cannot do, as it was
 trained on all training images, and the test set may not do. So are the thresholds below which an
@@ -20,19 +20,26 @@ from numpy.typing import NDArray
 
 from lenet import data
 from lenet.errors import LenetError
-from lenet.evaluation import evaluation, metrics
+<<<<<<< HEAD:lenet/pretrained/publish.py
+from lenet.engine.scores import scorer
+from lenet.evaluation import metrics
 from lenet.figures import plots
+=======
+from lenet.evaluation import evaluation, metrics
+from lenet.figures import style
+from lenet.figures.evaluation import reliability_diagram
+>>>>>>> figures:lenet/pretrained/shipping.py
 from lenet.files import write_text
 from lenet.networks import checkpoint
 from lenet.networks.checkpoint import PRETRAINED, Checkpoint
-from lenet.training.recipes import Recipe
+from lenet.training.recipe import Recipe
 
 README = PRETRAINED / "README.md"
 FIGURE = PRETRAINED.parents[1] / "docs" / "figures" / "reliability.png"
-TABLE = "<!-- The table is written by python -m lenet.pretrained.shipping. -->\n"
+TABLE = "<!-- The table is written by python -m lenet.pretrained.publish. -->\n"
 
 
-def ship(
+def publish(
     name: str, runs: tyro.conf.Positional[tuple[Path, ...]], /, *, twin: Path, about: str
 ) -> None:
     """Puts the median of the runs into the package.
@@ -48,20 +55,25 @@ def ship(
             this is an installed package, no checkout.
     """
     if not FIGURE.parent.is_dir():
-        raise LenetError(f"{FIGURE.parent} does not exist: networks are shipped from a checkout")
+        raise LenetError(f"{FIGURE.parent} does not exist: networks are published from a checkout")
     chosen, seeds = median([checkpoint.read(run) for run in runs])
     card = model_card(chosen, checkpoint.read(twin), data_of(chosen), seeds)
-    model = checkpoint.restore(chosen)
-    model.card = {"about": about, "date": date_of(chosen.path.parent), **card}
-    checkpoint.save(model, PRETRAINED / f"{name}.safetensors")
+    card = {"about": about, "date": date_of(chosen.path.parent), **card}
+    file = PRETRAINED / f"{name}.safetensors"
+    checkpoint.write(file, chosen.architecture, chosen.weights, card)
     cards = {name: checkpoint.read(name).card for name in checkpoint.pretrained_names()}
     before, _, rest = README.read_text(encoding="utf-8").partition(TABLE)
     _, _, after = rest.partition("\n\n")
     write_text(README, f"{before}{TABLE}{table(cards)}\n\n{after}")
     reliabilities = {name: metrics.Reliability(**c["reliability"]) for name, c in cards.items()}
     title = "Probabilities of the networks that come with the package, on their test sets"
+<<<<<<< HEAD:lenet/pretrained/publish.py
     plots.save(plots.reliability_diagram(reliabilities, title), FIGURE)
+    print(json.dumps({"name": name, **card}, indent=1))
+=======
+    style.save(reliability_diagram(reliabilities, title), FIGURE)
     print(json.dumps({"name": name, **model.card}, indent=1))
+>>>>>>> figures:lenet/pretrained/shipping.py
 
 
 def median(runs: list[Checkpoint]) -> tuple[Checkpoint, dict[str, float]]:
@@ -72,7 +84,7 @@ def median(runs: list[Checkpoint]) -> tuple[Checkpoint, dict[str, float]]:
     """
     recipes = [Recipe.from_dict(run.card.get("recipe"), str(run.path)) for run in runs]
     for run, recipe in zip(runs, recipes, strict=True):
-        if dataclasses.replace(recipe, seed=recipes[0].seed) != recipes[0]:
+        if recipe.changed(seed=recipes[0].seed) != recipes[0]:
             raise LenetError(f"{run.path} is of another recipe than {runs[0].path}")
         if run.card["measured_on"] != "test":
             raise LenetError(f"{run.path} held out images of its training set")
@@ -116,17 +128,17 @@ def model_card(
         LenetError: the twin is of another recipe or held nothing out.
     """
     recipe, other = (Recipe.from_dict(run.card["recipe"]) for run in (chosen, twin))
-    same = {name: getattr(recipe, name) for name in ("name", "seed", "teachers", "validation")}
-    if dataclasses.replace(other, **same) != recipe or not other.validation:
+    same = {name: recipe.as_dict()[name] for name in ("name", "seed", "teachers", "validation")}
+    if other.changed(**same) != recipe or not other.validation:
         raise LenetError(
             f"{twin.path} is no twin of {chosen.path}: train it by the same recipe "
             f"({recipe.name}) with --validation 10000"
         )
     held = dataset.hold_out(other.validation).test
-    held_scores = evaluation.scorer(twin)(held.images)
+    held_scores = scorer(twin)(held.images)
     temperature = metrics.fit_temperature(held_scores, held.labels)
     twin_report = metrics.report(held_scores, held.labels, dataset.classes, temperature)
-    scores = evaluation.scorer(chosen)(dataset.test.images)
+    scores = scorer(chosen)(dataset.test.images)
     report = metrics.report(scores, dataset.test.labels, dataset.classes, temperature)
     before = metrics.report(scores, dataset.test.labels, dataset.classes)
     return {
@@ -138,31 +150,31 @@ def model_card(
         "ece_before": before.reliability.ece,
         "reliability": dataclasses.asdict(report.reliability),
         "rejections": [
-            applied(found, scores, dataset.test.labels) for found in twin_report.rejections
+            applied(point, scores, dataset.test.labels) for point in twin_report.rejections
         ],
         "held_out": {
             "images": twin_report.count,
             "error": twin_report.error,
             "ece": twin_report.reliability.ece,
-            "rejections": [dataclasses.asdict(found) for found in twin_report.rejections],
+            "rejections": [dataclasses.asdict(point) for point in twin_report.rejections],
         },
     }
 
 
 def applied(
-    found: metrics.Rejection, scores: NDArray[np.float32], labels: NDArray[np.int64]
+    point: metrics.Rejection, scores: NDArray[np.float32], labels: NDArray[np.int64]
 ) -> dict[str, float | None]:
-    """The threshold that was found, and what it does on other images: share rejected and error of
+    """A threshold, and what it does on other images: share rejected and error of
     the rest."""
-    card = {"target": found.target, "threshold": found.threshold, "rejected": None, "error": None}
-    if found.threshold is not None:
-        kept = metrics.confidence(scores) >= found.threshold
+    measured = {"target": point.target, "threshold": point.threshold, "rejected": None, "error": None}
+    if point.threshold is not None:
+        kept = metrics.confidence(scores) >= point.threshold
         wrong = scores.argmax(1)[kept] != labels[kept]
-        card |= {
+        measured |= {
             "rejected": 1 - float(kept.mean()),
             "error": float(wrong.mean()) if len(wrong) else 0.0,
         }
-    return card
+    return measured
 
 
 def table(cards: dict[str, dict[str, Any]]) -> str:
@@ -179,8 +191,8 @@ def table(cards: dict[str, dict[str, Any]]) -> str:
         )
         errors[seed] = f"**{errors[seed]}**"
         done = [
-            f"{percent(found['rejected'])}, {percent(found['error'])}"
-            for found in card["rejections"]
+            f"{percent(point['rejected'])}, {percent(point['error'])}"
+            for point in card["rejections"]
         ]
         lines.append(
             f"| `{name}` | `{card['recipe']['name']}`, seed {seed} | {' '.join(errors.values())} "
@@ -197,6 +209,6 @@ def percent(share: float | None) -> str:
 
 if __name__ == "__main__":
     try:
-        tyro.cli(ship)
+        tyro.cli(publish)
     except LenetError as error:
-        raise SystemExit(f"lenet.pretrained.shipping: {error}") from None
+        raise SystemExit(f"lenet.pretrained.publish: {error}") from None

@@ -1,4 +1,4 @@
-"""Knobs: every spelling of `--vary`, and what is said about those that cannot be read."""
+"""Dimensions: every spelling of `--vary`, and what is said about those that cannot be read."""
 
 import re
 
@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lenet.errors import LenetError
-from lenet.sweep.knobs import Knob, knobs, parsed, spelled
-from lenet.training.recipes import RECIPES, Recipe
+from lenet.sweep.search_space import Dimension, search_space, parsed, spelled
+from lenet.training.recipe import Recipe
+from lenet.training.recipes import RECIPES
 
 MNIST = RECIPES["mnist"]
 
@@ -26,8 +27,8 @@ MNIST = RECIPES["mnist"]
     ],
 )
 def test_spellings(spelling: str, expected: tuple) -> None:
-    (found,) = knobs([spelling], MNIST)
-    assert found == Knob(spelling, *expected)
+    (found,) = search_space([spelling], MNIST)
+    assert found == Dimension(spelling, *expected)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +45,7 @@ def test_spellings(spelling: str, expected: tuple) -> None:
     ],
 )
 def test_choices_become_the_recipes_values(field: str, choice: str, value: object) -> None:
-    found = Knob("", field, (choice, "another")).value(choice)
+    found = Dimension("", field, (choice, "another")).value(choice)
     assert found == value
     assert type(found) is type(value)
 
@@ -78,12 +79,12 @@ def test_what_is_spelled_is_read_again(numbers: list[float]) -> None:
 def test_bad_values_name_the_flag_and_an_example(spelling: str, words: str) -> None:
     field = spelling.partition("=")[0]
     with pytest.raises(LenetError, match=re.escape(words)) as error:
-        knobs([spelling], MNIST)
+        search_space([spelling], MNIST)
     message = str(error.value)
     assert f"--vary {spelling}" in message
     example = re.search(rf"for example --vary ({field}=\S+)", message)
     assert example
-    knobs([example[1].rstrip(",;")], MNIST)  # it holds what it promises
+    search_space([example[1].rstrip(",;")], MNIST)  # it holds what it promises
 
 
 @pytest.mark.parametrize(
@@ -102,11 +103,11 @@ def test_bad_values_name_the_flag_and_an_example(spelling: str, words: str) -> N
 )
 def test_impossible_knobs(spellings: list[str], words: str) -> None:
     with pytest.raises(LenetError, match=re.escape(words)):
-        knobs(spellings, MNIST)
+        search_space(spellings, MNIST)
 
 
 def test_a_value_may_need_another_knob() -> None:
     """Momentum alone is refused for adamw; with sgd among the optimizers it is possible."""
-    assert len(knobs(["momentum=0..0.9", "optimizer=sgd,adamw"], MNIST)) == 2
+    assert len(search_space(["momentum=0..0.9", "optimizer=sgd,adamw"], MNIST)) == 2
     with pytest.raises(LenetError, match="goes with the optimizer sgd"):
-        knobs(["momentum=0.5..0.9", "optimizer=adamw,sdlm"], Recipe())
+        search_space(["momentum=0.5..0.9", "optimizer=adamw,sdlm"], Recipe())

@@ -2,19 +2,20 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
+
+from lenet import fields
 
 KNOT_SPACING = 7  # pixels between the knots of an elastic displacement
 # Mean over the image of the variance of a cubic B-spline in two dimensions whose knots have
 # variance 1: the square of the integral of the squared basis function.
 SPLINE_VARIANCE = (151 / 315) ** 2
-SPOILT = 4  # one image in so many has other shades and noise
+CORRUPTED = 4  # one image in so many has other shades and noise
 CERTAIN = 2**31  # the chance of noise that is 1
+LARGEST_SHIFT = 100.0  # pixels; more moves every image out of sight
 
 
 @dataclass(frozen=True)
@@ -38,42 +39,58 @@ class Warps:
     shades: NDArray[np.float32] | None = None
     noise: NDArray[np.int64] | None = None
 
+    @property
+    def arrays(self) -> tuple[NDArray[Any] | None, ...]:
+        """All four, as the kernels take them."""
+        return self.maps, self.knots, self.shades, self.noise
+
     def __getitem__(self, which: NDArray[np.int64] | slice) -> "Warps":
         knots, shades = (None if x is None else x[which] for x in (self.knots, self.shades))
         noise = None if self.noise is None else self.noise[which]
         return Warps(self.maps[which], knots, shades, noise)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Distortion:
-    """Ranges of random distortions. Those of the affine map are drawn uniformly about "none".
-
-    Attributes:
-        shift: pixels, along each axis.
-        rotation: degrees.
-        scale: natural logarithm of the factor by which the image is enlarged.
-        squeeze: natural logarithm of the factor by which it is widened and flattened.
-        shear: slope of the horizontal shear.
-        flip: mirror left to right with probability 1/2.
-        elastic: standard deviation in pixels of a smooth random displacement of each pixel along
-            each axis (Simard, Steinkraus and Platt, "Best practices for convolutional neural
-            networks", 2003). Its smoothness is that of noise under a Gaussian of 4.04 pixels.
-        paper: with probability 1/4 paper becomes darker, by up to this share of full ink.
-        fade: the same images lose up to this share of the contrast of ink to paper.
-        noise: up to this share of the same images' pixels becomes 0 or 255, as often the one as
-            the other.
-    """
+    """Ranges of random distortions. Those of the affine map are drawn uniformly about "none"."""
 
     shift: float = 0.0
+    """Shift by up to so many pixels each way. All ranges are uniform."""
     rotation: float = 0.0
+    """Rotate by up to so many degrees each way."""
     scale: float = 0.0
+    """Enlarge or shrink by up to this share (as a factor, e^-scale to e^scale)."""
     squeeze: float = 0.0
+    """Widen by up to this share and flatten as much, or the other way round."""
     shear: float = 0.0
+    """Shear horizontally by up to this slope."""
     flip: bool = False
+    """Mirror half of the images left to right."""
     elastic: float = 0.0
+    """Bend smoothly: the standard deviation in pixels of each pixel's shift along each axis (Simard,
+    Steinkraus and Platt, "Best practices for convolutional neural networks", 2003). As smooth as
+    noise under a Gaussian of 4.04 pixels."""
     paper: float = 0.0
+    """In one image of four, make the paper darker, by up to this share of full ink."""
     fade: float = 0.0
+    """In the same images, take up to this share of the contrast away."""
     noise: float = 0.0
+    """In the same images, turn up to this share of the pixels into paper or full ink."""
+
+    def __post_init__(self) -> None:
+        fields.check(self)
+        fields.require(
+            self,
+            shift=0 <= self.shift <= LARGEST_SHIFT,
+            rotation=0 <= self.rotation <= 180,
+            scale=0 <= self.scale < 1,
+            squeeze=0 <= self.squeeze < 1,
+            shear=0 <= self.shear <= 10,
+            elastic=0 <= self.elastic <= LARGEST_SHIFT,
+            paper=0 <= self.paper < 1,
+            fade=0 <= self.fade < 1,
+            noise=0 <= self.noise <= 1,
+        )
 
     def __bool__(self) -> bool:
         return any(vars(self).values())
@@ -100,9 +117,9 @@ class Distortion:
         knots = self.draw_knots(count, side, generator) if self.elastic else None
         if not (self.paper or self.fade or self.noise):
             return Warps(maps, knots)
-        spoilt = generator.integers(0, SPOILT, count) == 0
-        shades = self.draw_shades(spoilt, generator) if self.paper or self.fade else None
-        noise = self.draw_noise(spoilt, generator) if self.noise else None
+        corrupted = generator.integers(0, CORRUPTED, count) == 0
+        shades = self.draw_shades(corrupted, generator) if self.paper or self.fade else None
+        noise = self.draw_noise(corrupted, generator) if self.noise else None
         return Warps(maps, knots, shades, noise)
 
     def draw_knots(
@@ -115,17 +132,17 @@ class Distortion:
         return knots
 
     def draw_shades(
-        self, spoilt: NDArray[np.bool_], generator: np.random.Generator
+        self, corrupted: NDArray[np.bool_], generator: np.random.Generator
     ) -> NDArray[np.float32]:
-        paper = spoilt * generator.uniform(0, self.paper, len(spoilt))
-        contrast = (1 - paper) * (1 - spoilt * generator.uniform(0, self.fade, len(spoilt)))
+        paper = corrupted * generator.uniform(0, self.paper, len(corrupted))
+        contrast = (1 - paper) * (1 - corrupted * generator.uniform(0, self.fade, len(corrupted)))
         return np.stack([255 * paper, contrast], axis=1).astype(np.float32)
 
     def draw_noise(
-        self, spoilt: NDArray[np.bool_], generator: np.random.Generator
+        self, corrupted: NDArray[np.bool_], generator: np.random.Generator
     ) -> NDArray[np.int64]:
-        seeds = generator.integers(0, 2**32, len(spoilt))
-        shares = spoilt * generator.uniform(0, self.noise, len(spoilt))
+        seeds = generator.integers(0, 2**32, len(corrupted))
+        shares = corrupted * generator.uniform(0, self.noise, len(corrupted))
         return np.stack([seeds, (CERTAIN * shares).astype(np.int64)], axis=1)
 
 
@@ -141,64 +158,3 @@ def spline_basis(side: int) -> NDArray[np.float32]:
     x = np.abs(pixels[:, None] - (np.arange(count) - (count - 1) / 2))
     near, far = 2 / 3 - x**2 + x**3 / 2, (2 - x).clip(min=0) ** 3 / 6
     return np.where(x < 1, near, far).astype(np.float32)
-
-
-def warp(images: Tensor, warps: Warps) -> Tensor:
-    """Distorted images, bilinear, 0 outside.
-
-    Args:
-        images: uint8 (N, H, H).
-        warps: a distortion for each.
-
-    Returns:
-        uint8 (N, H, H), rounded.
-    """
-    given = {
-        name: torch.from_numpy(array).to(images.device)
-        for name, array in vars(warps).items()
-        if array is not None
-    }
-    basis = torch.from_numpy(spline_basis(images.shape[1])).to(images.device)
-    return warp_on_device(images, basis=basis, **given)
-
-
-def warp_on_device(
-    images: Tensor,
-    maps: Tensor,
-    knots: Tensor | None = None,
-    shades: Tensor | None = None,
-    noise: Tensor | None = None,
-    *,
-    basis: Tensor,
-) -> Tensor:
-    """`warp` by the arrays of `Warps` and `spline_basis`, all on the images' device already."""
-    count, side, _ = images.shape
-    # grid_sample measures both axes from -1 to 1 between the outer edges of the image.
-    unit = side / 2
-    theta = torch.cat([maps[:, :, :2], maps[:, :, 2:] / unit], dim=2)
-    grid = F.affine_grid(theta, [count, 1, side, side], align_corners=False)
-    if knots is not None:
-        grid = grid + torch.einsum("yj,xi,naji->nyxa", basis, basis, knots) / unit
-    warped = F.grid_sample(images[:, None].float(), grid, align_corners=False)
-    if shades is not None:
-        shades = shades[..., None, None, None]
-        warped = shades[:, 0] + shades[:, 1] * warped
-    warped = warped[:, 0].round_().to(torch.uint8)
-    if noise is not None:
-        seeds, chances = noise[:, :1], noise[:, 1:]
-        drawn = scramble(seeds + torch.arange(side * side, device=noise.device))
-        spots = (255 * (drawn & 1)).to(torch.uint8).view_as(warped)
-        warped = torch.where((drawn < 2 * chances).view_as(warped), spots, warped)
-    return warped
-
-
-def scramble(numbers: Tensor) -> Tensor:
-    """Random-looking numbers from 0 to 2^32 - 1 of the last 32 bits of any, int64.
-
-    A number with neighbours gives numbers that have nothing to do with each other (the hash of
-    Mueller, with the finest multiplier that keeps every product within 63 bits).
-    """
-    x = numbers & 0xFFFFFFFF
-    for _ in range(2):
-        x = ((x >> 16) ^ x) * 0x45D9F3B & 0xFFFFFFFF
-    return (x >> 16) ^ x
