@@ -42,10 +42,9 @@ def find_digit(marks: Mask) -> Mask:
     """
     reach = round(BRIDGE * max(marks.shape))
     labels, area, boxes = components(cv2.dilate(marks, square(reach)) if reach else marks)
-    labels[marks == 0] = 0
     if not len(area):
         raise NoDigitError("empty")
-    on_outline = outline(labels)
+    on_outline = outline(labels) * (outline(marks) > 0)
     cover = np.bincount(on_outline, minlength=len(area) + 1)[1:] / on_outline.size
     strokes = cover < FRAME_COVER
     for n in np.flatnonzero(area >= SPECK * area.max()):
@@ -62,7 +61,11 @@ def find_digit(marks: Mask) -> Mask:
     pieces = (area[chosen] > PIECE * area[main]).sum()
     if area[chosen].sum() < MIN_SHARE * area[strokes].sum() or pieces > MAX_PIECES:
         raise NoDigitError("not a digit")
-    digit = np.concatenate([[0], np.where(chosen, 255, 0)]).astype(np.uint8)[labels]
+    left, top, right, bottom = *boxes[chosen, :2].min(0), *boxes[chosen, 2:].max(0)
+    part = slice(top, bottom), slice(left, right)
+    digit = np.zeros_like(marks)
+    digit[part] = np.append(0, np.where(chosen, 255, 0)).astype(np.uint8)[labels[part]]
+    digit &= marks
     if cv2.countNonZero(digit) < MIN_AREA:
         raise NoDigitError("empty")
     drawn = shrink(crop(digit, bounding_box(digit)), STROKE_SIDE)

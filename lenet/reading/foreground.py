@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -73,22 +74,20 @@ def find_background(gray: Gray) -> tuple[Gray, str]:
     """
     small = shrink(gray, LIGHTING_SIDE)
     smooth = smooth_lighting(small)
-    if cv2.absdiff(small, smooth).max() < 2:  # light alone: no guess can do better
+    if cv2.norm(small, smooth, cv2.NORM_INF) < 2:  # light alone: no guess can do better
         return enlarge(smooth, gray), "dark on light"
-    split = small <= cv2.threshold(small, 0, 255, cv2.THRESH_OTSU)[0]
-    even = [
-        (np.full_like(small, commonest(small[~split])), "dark on light"),
-        (np.full_like(small, commonest(small[split])), "light on dark"),
-    ]
+    dark = small <= cv2.threshold(small, 0, 255, cv2.THRESH_OTSU)[0]
     guesses = [
-        max(even, key=lambda guess: separation(small, *guess)),
+        (np.full_like(small, commonest(small[~dark])), "dark on light"),
+        (np.full_like(small, commonest(small[dark])), "light on dark"),
         (smooth, polarity_on(smooth, small)),
         without_strokes(small, smooth),
     ]
     scores = [separation(small, *guess) for guess in guesses]
-    # The first, and so simplest, of those that are about as good as the best.
+    # The simplest of those that are about as good as the best: even light, smooth light, shadows.
     margin = NEARLY_AS_GOOD if max(gray.shape) > SMALL_SIDE else NEARLY_IN_SMALL
-    best = next(n for n, score in enumerate(scores) if score >= max(scores) - margin)
+    order = (0, 1, 2, 3) if scores[0] >= scores[1] else (1, 0, 2, 3)
+    best = next(n for n in order if scores[n] >= max(scores) - margin)
     background, polarity = guesses[best]
     return enlarge(background, gray), polarity
 
@@ -113,37 +112,39 @@ def smooth_lighting(gray: Gray) -> Gray:
     """
     small = shrink(gray, SURFACE_SIDE)
     terms = surface_terms(*small.shape)
-    values = small.ravel().astype(np.float64)
-    border = np.abs(terms[:, 1:3]).max(1) >= 1 - 2 * BORDER_BAND
-    prior = np.where(border, BORDER_WEIGHT, 1.0)
-    residual = values - np.median(values[border])
+    values = small.ravel().astype(np.float32)
+    border = np.abs(terms[1:3]).max(0) >= 1 - 2 * BORDER_BAND
+    prior = np.where(border, np.float32(BORDER_WEIGHT), np.float32(1))
+    residual = np.abs(values - np.median(values[border]))
     for _ in range(SURFACE_ROUNDS):
-        residual = values - terms @ weighted_fit(
-            terms, values, prior / np.maximum(np.abs(residual), 1)
-        )
-    noise = max(1.4826 * float(np.median(np.abs(residual))), 1.0)
-    coefficients = weighted_fit(terms, values, (np.abs(residual) < 3 * noise).astype(np.float64))
-    surface = surface_terms(*gray.shape) @ coefficients
+        surface = weighted_fit(terms, values, prior / np.maximum(residual, 1)) @ terms
+        residual = np.abs(values - surface)
+    noise = max(1.4826 * float(np.median(residual)), 1.0)
+    within = (residual < 3 * noise).astype(np.float32)
+    surface = weighted_fit(terms, values, within) @ surface_terms(*gray.shape)
     return surface.clip(0, 255).round().astype(np.uint8).reshape(gray.shape)
 
 
-def surface_terms(height: int, width: int) -> NDArray[np.float64]:
-    """1, x, y, x^2, xy, y^2 at the pixels' centres, x and y in -1..1: (pixels, 6)."""
+@lru_cache(64)
+def surface_terms(height: int, width: int) -> NDArray[np.float32]:
+    """1, x, y, x^2, xy, y^2 at the pixels' centres, x and y in -1..1: (6, pixels)."""
     y, x = np.meshgrid(
         (2 * np.arange(height) + 1) / height - 1,
         (2 * np.arange(width) + 1) / width - 1,
         indexing="ij",
     )
-    return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], -1).reshape(-1, 6)
+    terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y])
+    return terms.reshape(6, -1).astype(np.float32)
 
 
 def weighted_fit(
-    terms: NDArray[np.float64], values: NDArray[np.float64], weights: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    weighted = terms.T * weights
+    terms: NDArray[np.float32], values: NDArray[np.float32], weights: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Coefficients (6,) of the surface with the least weighted squares."""
+    weighted = terms * weights
     # The small ridge keeps the system solvable when few pixels are left.
-    ridge = 1e-9 * weights.sum() * np.eye(terms.shape[1])
-    return np.linalg.solve(weighted @ terms + ridge, weighted @ values)
+    ridge = 1e-5 * weights.sum() * np.eye(len(terms), dtype=np.float32)
+    return np.linalg.solve(weighted @ terms.T + ridge, weighted @ values)
 
 
 def without_strokes(gray: Gray, smooth: Gray) -> tuple[Gray, str]:
@@ -153,7 +154,8 @@ def without_strokes(gray: Gray, smooth: Gray) -> tuple[Gray, str]:
     edges of shadows.
     """
     difference = gray.astype(np.int16) - smooth
-    low, high = np.percentile(outline(difference), (10, 90))
+    around = np.sort(outline(difference))
+    low, high = around[len(around) // 10], around[len(around) * 9 // 10]
     if difference.max() - high > low - difference.min():  # lighter, not darker, than its outline
         return 255 - without_dark_strokes(255 - gray), "light on dark"
     return without_dark_strokes(gray), "dark on light"
@@ -163,17 +165,17 @@ def without_dark_strokes(gray: Gray) -> Gray:
     reach = round(STROKE_LIMIT * max(gray.shape) / 2)
     # Slopes go on beyond the border, so that a dark corner is not taken for something dark.
     padded = np.pad(gray.astype(np.int16), reach, mode="reflect", reflect_type="odd")
-    padded = padded.clip(0, int(gray.max()))
+    np.clip(padded, 0, gray.max(), out=padded)
     window = cv2.getStructuringElement(cv2.MORPH_RECT, (2 * reach + 1, 2 * reach + 1))
     closed = cv2.morphologyEx(padded, cv2.MORPH_CLOSE, window)[reach:-reach, reach:-reach]
     # Noise lifts the closing. Paper makes up the better half, where least was filled.
-    lifted = closed + np.quantile(gray - closed, 0.75)
-    return lifted.clip(0, 255).astype(np.uint8)
+    filled = np.sort((gray - closed).ravel())
+    return np.clip(closed + filled[len(filled) * 3 // 4], 0, 255).astype(np.uint8)
 
 
 def polarity_on(background: Gray, gray: Gray) -> str:
     """Whether what differs from the background is mostly darker or lighter than it."""
-    difference = gray.astype(np.float32) - background
+    difference = gray.astype(np.int32) - background
     limit = max(3 * 1.4826 * float(np.median(np.abs(difference))), 2.0)
     lighter = difference[difference > limit].sum()
     darker = -difference[difference < -limit].sum()
@@ -188,23 +190,25 @@ def separation(gray: Gray, background: Gray, polarity: str) -> float:
     if polarity == "light on dark":
         gray, background = 255 - gray, 255 - background
     # Below 0 where the picture is lighter than the background: that, too, is left unexplained.
-    ink = 255 - gray * (255 / np.maximum(background, MIN_LIGHT))
-    marks = ink > otsu(cv2.convertScaleAbs(np.maximum(ink, 0)))
-    share = float(marks.mean())
+    paper = np.maximum(background, MIN_LIGHT)
+    ink = 255 - cv2.divide(gray, paper, scale=255, dtype=cv2.CV_32F)
+    marks = above(ink, otsu(np.maximum(ink, 0).astype(np.uint8))).astype(np.uint8)
+    share = cv2.countNonZero(marks) / marks.size
     if not 0 < share < 1:
         return 0.0
-    difference = float(ink[marks].mean() - ink[~marks].mean())
-    clean = share * (1 - share) * difference**2 / float(ink.var())
-    return clean * float(1 - outline(marks).mean())
+    mean, spread = (float(value[0, 0]) for value in cv2.meanStdDev(ink))
+    upper = cv2.mean(ink, marks)[0]
+    clean = share / (1 - share) * (upper - mean) ** 2 / spread**2
+    return clean * (1 - cv2.countNonZero(outline(marks)) / outline(marks).size)
 
 
 def noise_level(lighter: Gray) -> float:
     """Standard deviation of the background, from how much lighter than itself it is: there is no
     ink."""
+    if cv2.countNonZero(lighter) < lighter.size / 10:
+        return 0.0
     counts = cv2.calcHist([lighter], [0], None, [256], [0, 256]).ravel()
     counts[0] = 0
-    if counts.sum() < lighter.size / 10:
-        return 0.0
     # The median, between grey levels.
     return 1.4826 * float(np.interp(counts.sum() / 2, np.cumsum(counts), np.arange(256) + 0.5))
 

@@ -171,13 +171,13 @@ def look_at(gray: Gray, steps: dict[str, NDArray[np.uint8]]) -> Look:
     steps["ink"] = cv2.convertScaleAbs(ink, alpha=255 / ink.max())
     marks = above(ink, found.threshold)
     digit = find_digit(marks)
-    steps["marks"] = np.where(digit, digit, marks & 96)
-    level = float(np.median(ink[digit > 0]))
+    steps["marks"] = digit | marks & 96
     left, top, right, bottom = bounding_box(digit)
     pixel = max(right - left, bottom - top) / FIT  # of the 20x20 box, in pixels of this picture
     margin = round(pixel) + 1
     region = around((left, top, right, bottom), margin, ink.shape)
     ink, digit = crop(ink, region), crop(digit, region)
+    level = float(np.median(ink[digit > 0]))
     digit = grow(digit, above(ink, FAINT_EDGE * level), round(pixel))
     digit = grow(digit, above(ink, max(FAINTEST * level, NOISE_SIGMAS * found.noise)), 1)
     box = bounding_box(digit)
