@@ -31,7 +31,7 @@ import lenet
 from lenet.errors import LenetError
 from lenet.evaluation.evaluate import scorer
 from lenet.networks import checkpoint
-from lenet.reading.preprocess import preprocess
+from lenet.data.pictures.preprocess import preprocess
 from lenet.training import runs
 from lenet.web import Limits, anatomy, app
 from lenet.web.schemas import Layer

@@ -1,6 +1,4 @@
-"""From a picture to the digit in it.
+"""Reading pictures with trained networks: `prediction` has the `Predictor`, for one digit.
 
-`preprocess` makes 28x28 pixels of any picture (`foreground`: ink and paper; `components`: which ink
-is the digit), and `prediction` has the `Predictor`, which gives them to a network. Imports data,
-networks, engine and evaluation; never PyTorch, figures or a surface.
+Imports data, networks, engine and evaluation; never PyTorch, figures or a surface.
 """

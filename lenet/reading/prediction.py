@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet.data.pictures import Box, Source
+from lenet.data.pictures.decoding import Box, Source
+from lenet.data.pictures.preprocess import Preprocessed, preprocess, preprocess_plain
 from lenet.engine.scores import scorer
 from lenet.errors import LenetError
 from lenet.evaluation import metrics
 from lenet.networks import checkpoint
-from lenet.reading.preprocess import Preprocessed, preprocess, preprocess_plain
 
 NOT_SURE = "not sure"
 NOT_A_DIGIT = "not a digit"

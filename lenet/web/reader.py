@@ -9,15 +9,19 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL.Image import Image
 
 from lenet import data
-from lenet.data import pictures
+from lenet.data.pictures.decoding import open_image, shrink
+from lenet.data.pictures.preprocess import (
+    Preprocessed,
+    preprocess,
+    preprocess_none,
+    preprocess_plain,
+)
+from lenet.engine.scores import Tracer, tracer
 from lenet.errors import LenetError
-from lenet.evaluation.evaluation import Tracer, class_names, scorer, tracer
 from lenet.networks import checkpoint
 from lenet.reading.prediction import Predictor
-from lenet.reading.preprocess import Preprocessed, preprocess, preprocess_none, preprocess_plain
 from lenet.web import anatomy, schemas
 from lenet.web.examples import Examples
 from lenet.web.limits import Limits
@@ -53,34 +57,34 @@ class Workers:
         """
 
         def small() -> Result | None:
-            image = opened(file, self.limits.pixels)
-            large = image.width * image.height > self.limits.large_pixels
-            return None if large else then(prepared(image, manner))
+            width, height = size_of(file, self.limits.pixels)
+            large = width * height > self.limits.large_pixels
+            return None if large else then(prepared(file, manner))
 
         def large() -> Result:
-            return then(prepared(opened(file, self.limits.pixels), manner))
+            return then(prepared(file, manner))
 
         return await self.small.run(small) or await self.large.run(large)
 
 
-def opened(file: bytes, pixels: int) -> Image:
-    """The picture in a file, not yet decoded. Raises Problem: it is none, or too large."""
+def size_of(file: bytes, pixels: int) -> tuple[int, int]:
+    """Width and height of the picture in a file. Raises Problem: it is none, or too large."""
     try:
-        image = pictures.open_image(file)
+        width, height = open_image(file).size
     except LenetError as error:
         raise unreadable(error) from None
-    if image.width * image.height > pixels:
+    if width * height > pixels:
         raise Problem(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            f"a picture may have {pixels:,} pixels, not {image.width}x{image.height}",
+            f"a picture may have {pixels:,} pixels, not {width}x{height}",
         )
-    return image
+    return width, height
 
 
-def prepared(image: Image, manner: Preprocessing) -> Preprocessed:
+def prepared(file: bytes, manner: Preprocessing) -> Preprocessed:
     """The preprocessed picture. Raises Problem: it is damaged."""
     try:
-        return MANNERS[manner](image)
+        return MANNERS[manner](file)
     except LenetError as error:
         raise unreadable(error) from None
 
@@ -104,10 +108,9 @@ class Reader:
         self.name = name_of(model)
         self.workers = workers
         self.predictor = Predictor(model)
-        scores = scorer(self.predictor.checkpoint, threads=1)
-        self.scores = Batcher(scores, workers.limits.batch)
+        self.scores = Batcher(self.predictor.scores, workers.limits.batch)
         self.model = self.describe()
-        self.examples = Examples(self.model.data, scores, self.model.classes)
+        self.examples = Examples(self.model.data, self.predictor.scores, self.model.classes)
 
     @cached_property
     def layers_of(self) -> Tracer:
@@ -122,7 +125,7 @@ class Reader:
         return schemas.Model(
             name=self.name,
             network=model.network,
-            classes=class_names(model, layers[-1].shape[0]),
+            classes=list(model.classes),
             parameters=sum(weight.size for weight in model.weights.values()),
             preprocessing=Preprocessing.PLAIN
             if self.predictor.preprocess is preprocess_plain
@@ -207,5 +210,5 @@ def trusted_error(card: dict[str, Any]) -> float | None:
 
 
 def step(name: str, picture: NDArray[np.uint8]) -> schemas.Step:
-    small = pictures.shrink(picture.astype(np.float32) / np.float32(255), STEP_SIDE)
-    return schemas.Step(name=name, **schemas.Pixels.of(pictures.to_uint8(small)).model_dump())
+    pixels = schemas.Pixels.of(shrink(picture, STEP_SIDE))
+    return schemas.Step(name=name, **pixels.model_dump())

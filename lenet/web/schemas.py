@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from lenet.data.pictures.preprocess import Preprocessed
 from lenet.reading.prediction import Prediction
-from lenet.reading.preprocess import Preprocessed
 
 
 class Preprocessing(StrEnum):
@@ -54,7 +54,12 @@ class Answer(BaseModel):
     label: str | None = Field(description="Name of the class; null if there is nothing to read.")
     probabilities: dict[str, float] = Field(description="Class -> 0..1; empty without a label.")
     rejected: bool = Field(description='Whether not to trust the answer: "not sure".')
-    reason: str | None = Field(description="Why there is no label, or why it is not sure.")
+    reason: str | None = Field(
+        description='Why it is rejected: "not sure", "empty", "several digits", "not a digit".'
+    )
+    box: tuple[int, int, int, int] | None = Field(
+        description="Left, top, right and bottom of what was read, in the picture's pixels."
+    )
 
     @classmethod
     def of(cls, found: Prediction) -> "Answer":
@@ -63,6 +68,7 @@ class Answer(BaseModel):
             probabilities={name: round(p, 6) for name, p in found.probabilities.items()},
             rejected=found.rejected,
             reason=found.reason,
+            box=found.box,
         )
 
 
@@ -212,14 +218,13 @@ def placement_of(found: Preprocessed) -> Placement | None:
     if found.image is None or found.box is None or found.shift is None:
         return None
     (left, top, right, bottom), (x, y) = found.box, found.shift
-    picture = found.steps.get("grayscale", found.image)
+    columns, rows = found.size
     fitted = found.steps.get("20x20")
     if fitted is None:  # the whole picture fills the field
-        longer = max(right - left, bottom - top)
-        width, height = ((side * 28 / longer) for side in (right - left, bottom - top))
+        longer = max(found.size)
+        width, height = (side * 28 / longer for side in found.size)
     else:
         height, width = fitted.shape
-    rows, columns = picture.shape
     return Placement(
         box=(left / columns, top / rows, right / columns, bottom / rows),
         field=(x, y, x + width, y + height),

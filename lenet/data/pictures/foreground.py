@@ -9,11 +9,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet.data.pictures import Gray, outline, shrink
+from lenet.data.pictures.decoding import Gray, outline, shrink
 
 LIGHTING_SIDE = 64  # pixels; enough to tell paper, shadows and strokes apart
 SURFACE_SIDE = 32  # pixels; enough for a surface with six coefficients
-SURFACE_ROUNDS = 8  # of the reweighted fit; more change it by less than a grey level
+SURFACE_ROUNDS = 5  # of the reweighted fit; more change little
+RIDGE = 1e-5 * np.eye(6, dtype=np.float32)  # keeps the fit solvable when few pixels are left
 STROKE_LIMIT = 0.35  # of the side: strokes are narrower, shadows wider
 NEARLY_AS_GOOD = 0.05  # of a separation of 1; between guesses at the light ...
 SMALL_SIDE, NEARLY_IN_SMALL = 64, 0.25  # ... in small pictures, with hardly room for shadows, more
@@ -26,7 +27,7 @@ MIN_SEPARATION = 4.5  # foreground / noise; Gaussian noise above 4 sigmas is 4.2
 
 
 class NoDigitError(Exception):
-    """Ends the work; the message is the reason, one of `lenet.reading.preprocess.REASONS`."""
+    """Ends the work; the message is the reason, one of `lenet.data.pictures.preprocess.REASONS`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,11 +86,28 @@ def find_background(gray: Gray) -> tuple[Gray, str]:
     ]
     scores = [separation(small, *guess) for guess in guesses]
     # The simplest of those that are about as good as the best: even light, smooth light, shadows.
-    margin = NEARLY_AS_GOOD if max(gray.shape) > SMALL_SIDE else NEARLY_IN_SMALL
     order = (0, 1, 2, 3) if scores[0] >= scores[1] else (1, 0, 2, 3)
+    margin = NEARLY_AS_GOOD
+    if max(gray.shape) <= SMALL_SIDE:
+        margin = NEARLY_IN_SMALL
+        if on_every_side(dark) and on_every_side(~dark):  # a digit cropped to its ink
+            margin = 1.0
+            if abs(scores[0] - scores[1]) < NEARLY_IN_SMALL and pieces(dark) != pieces(~dark):
+                # It is in fewer pieces than its background.
+                order = (0,) if pieces(dark) < pieces(~dark) else (1,)
     best = next(n for n in order if scores[n] >= max(scores) - margin)
     background, polarity = guesses[best]
     return enlarge(background, gray), polarity
+
+
+def on_every_side(mask: NDArray[np.bool_]) -> bool:
+    """Whether it touches all four borders."""
+    return all(side.any() for side in (mask[0], mask[-1], mask[:, 0], mask[:, -1]))
+
+
+def pieces(mask: NDArray[np.bool_]) -> int:
+    """Number of 8-connected components."""
+    return cv2.connectedComponents(mask.astype(np.uint8))[0] - 1
 
 
 def enlarge(background: Gray, gray: Gray) -> Gray:
@@ -142,9 +160,7 @@ def weighted_fit(
 ) -> NDArray[np.float32]:
     """Coefficients (6,) of the surface with the least weighted squares."""
     weighted = terms * weights
-    # The small ridge keeps the system solvable when few pixels are left.
-    ridge = 1e-5 * weights.sum() * np.eye(len(terms), dtype=np.float32)
-    return np.linalg.solve(weighted @ terms.T + ridge, weighted @ values)
+    return np.linalg.solve(weighted @ terms.T + RIDGE * weights.sum(), weighted @ values)
 
 
 def without_strokes(gray: Gray, smooth: Gray) -> tuple[Gray, str]:
@@ -219,7 +235,9 @@ def otsu(ink: Gray) -> float:
     Empty bins between the classes make a plateau of thresholds, whose middle is fairest.
     """
     _, upper = cv2.threshold(ink, 0, 255, cv2.THRESH_OTSU)
-    return (cv2.mean(ink, upper)[0] + cv2.mean(ink, cv2.bitwise_not(upper))[0]) / 2
+    share, high = cv2.countNonZero(upper) / upper.size, cv2.mean(ink, upper)[0]
+    low = (cv2.mean(ink)[0] - share * high) / (1 - share) if share < 1 else high
+    return (low + high) / 2
 
 
 def above(ink: Gray, threshold: float) -> Gray:

@@ -20,16 +20,26 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet.data.pictures import Box, Gray, Picture, Source, crop, fit, load_picture, outline, shrink
-from lenet.errors import LenetError
-from lenet.reading.components import (
+from lenet.data.pictures.components import (
     bounding_box,
     find_digit,
     grow,
     stroke_thickness,
     without_rules,
 )
-from lenet.reading.foreground import NOISE_SIGMAS, NoDigitError, above, find_foreground
+from lenet.data.pictures.decoding import (
+    Box,
+    Gray,
+    Picture,
+    Source,
+    crop,
+    fit,
+    load_picture,
+    outline,
+    shrink,
+)
+from lenet.data.pictures.foreground import NOISE_SIGMAS, NoDigitError, above, find_foreground
+from lenet.errors import LenetError
 
 REASONS = ("empty", "several digits", "not a digit")
 MIN_SIDE = 4  # pixels; nothing smaller can show a digit

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet.data.pictures import Box, Gray, Mask, crop, outline, shrink
-from lenet.reading.foreground import NoDigitError, above
+from lenet.data.pictures.decoding import Box, Gray, Mask, crop, outline, shrink
+from lenet.data.pictures.foreground import NoDigitError, above
 
 SPECK = 0.02  # of the largest component's pixels; smaller ones are dust
 BRIDGE = 0.004  # of the picture's side, from both ends: gaps in a stroke that count as none
@@ -20,6 +20,7 @@ FRAME_SQUARE, FRAME_HOLE = (
     0.92,
     0.6,
 )  # of a frame's rectangle: its hull, and its holes (zeros: less)
+FRAME_SIDE = 16  # pixels; in smaller pictures a zero has the form of a box
 FRAME_COVER = 0.6  # of the picture's outline covered by one component: a frame or the desk's edge
 BESIDE_BORDER = 0.1  # of the largest component: so much off the border is preferred to one on it
 MIN_SHARE = 0.35  # of all ink off frames; with less, no digit stands out
@@ -27,7 +28,7 @@ PIECE, MAX_PIECES = 0.2, 8  # strokes of at least this share of the largest; mor
 # Components are several digits if they have this share of the largest's pixels and of the tallest's
 # height, and lie side by side or one above the other with such gaps, in heights. Of MNIST's digits
 # 0.02% do: the bar of a 5 is not tall, and the halves of a broken 4 are close.
-DIGIT_AREA, DIGIT_HEIGHT, SIDE_GAP, STACK_GAP, MAX_DIGITS = 0.1, 0.5, 0.05, 0.3, 12
+DIGIT_AREA, DIGIT_HEIGHT, SIDE_GAP, STACK_GAP, MAX_DIGITS = 0.1, 0.5, 0.05, 0.25, 12
 MIN_AREA = 6  # pixels
 # Stroke length over the box's longer side. MNIST: 2.1 on average, 3.7 at most; noise: 5.7 and up.
 MAX_STROKE_LENGTH = 5.0
@@ -46,9 +47,11 @@ def find_digit(marks: Mask) -> Mask:
         raise NoDigitError("empty")
     on_outline = outline(labels) * (outline(marks) > 0)
     cover = np.bincount(on_outline, minlength=len(area) + 1)[1:] / on_outline.size
-    strokes = cover < FRAME_COVER
-    for n in np.flatnonzero(area >= SPECK * area.max()):
-        strokes[n] &= not is_frame(labels, n + 1, boxes[n])
+    strokes = np.ones(len(area), bool)
+    if min(marks.shape) >= FRAME_SIDE:
+        strokes = cover < FRAME_COVER
+        for n in np.flatnonzero(strokes & (area >= SPECK * area.max())):
+            strokes[n] = not is_frame(labels, n + 1, boxes[n])
     if not strokes.any() or area[strokes].max() < SPECK * area.max():
         raise NoDigitError("empty")
     inner = strokes & (cover == 0)
@@ -64,7 +67,8 @@ def find_digit(marks: Mask) -> Mask:
     left, top, right, bottom = *boxes[chosen, :2].min(0), *boxes[chosen, 2:].max(0)
     part = slice(top, bottom), slice(left, right)
     digit = np.zeros_like(marks)
-    digit[part] = np.append(0, np.where(chosen, 255, 0)).astype(np.uint8)[labels[part]]
+    for n in np.flatnonzero(chosen).tolist():
+        digit[part] |= cv2.inRange(labels[part], n + 1, n + 1)
     digit &= marks
     if cv2.countNonZero(digit) < MIN_AREA:
         raise NoDigitError("empty")
@@ -131,7 +135,7 @@ def rules_across(marks: Mask) -> Mask:
     if not (marks[:, :2].any() and marks[:, -2:].any()):
         return rules
     # Made thicker, so that a line that is not quite level has long runs in every row it crosses.
-    thicker = cv2.dilate(marks, np.ones((5, 1), np.uint8))
+    thicker = cv2.dilate(np.pad(marks, ((2, 2), (0, 0))), np.ones((5, 1), np.uint8))
     runs = cv2.morphologyEx(
         thicker, cv2.MORPH_OPEN, np.ones((1, max(round(RULE_RUN * width), 1)), np.uint8)
     )
@@ -145,7 +149,7 @@ def rules_across(marks: Mask) -> Mask:
         if usual - 4 > RULE_WIDTH * max(height, width):
             continue
         x = np.flatnonzero((thickness > 0) & (thickness <= usual + 2))
-        centre = (own * np.arange(top, bottom)[:, None]).sum(0)[x] / thickness[x]
+        centre = (own * np.arange(top - 2, bottom - 2)[:, None]).sum(0)[x] / thickness[x]
         course = np.polyval(np.polyfit(x + left, centre, 2), np.arange(width))
         if np.abs(course[x + left] - centre).mean() > 2:
             continue
