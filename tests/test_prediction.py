@@ -17,7 +17,7 @@ import lenet
 from lenet.errors import LenetError
 from lenet.networks import checkpoint
 from lenet.reading.prediction import Predictor
-from lenet.reading.preprocess import preprocess, preprocess_plain
+from lenet.data.pictures.preprocess import preprocess, preprocess_plain
 from lenet.training import runs
 
 Digits = tuple[NDArray[np.uint8], NDArray[np.uint8]]

@@ -34,7 +34,7 @@ from lenet.networks import checkpoint
 from lenet.networks import torch as networks
 from lenet.networks.architecture import LeNet, LeNet5, LeNet5s, Options
 from lenet.reading.prediction import Predictor
-from lenet.reading.preprocess import preprocess
+from lenet.data.pictures.preprocess import preprocess
 from lenet.web import Limits, app
 from lenet.web.layers import Layer, input_of, layers_of
 from lenet.web.work import Batcher
