@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import lenet
+from lenet.data.pictures.preprocess import preprocess, preprocess_plain
 from lenet.errors import LenetError
 from lenet.networks import checkpoint
 from lenet.reading.prediction import Predictor
-from lenet.data.pictures.preprocess import preprocess, preprocess_plain
 from lenet.training import runs
 
 Digits = tuple[NDArray[np.uint8], NDArray[np.uint8]]
