@@ -154,10 +154,8 @@ def model_card(
 def applied(
     point: metrics.Rejection, scores: NDArray[np.float32], labels: NDArray[np.int64]
 ) -> dict[str, float | None]:
-    """A threshold, and what it does on other images: share rejected and error of
-    the rest."""
-    measured: dict[str, float | None] = {"target": point.target, "threshold": point.threshold}
-    measured |= {"rejected": None, "error": None}
+    """A threshold, and what it does on other images: share rejected and error of the rest."""
+    measured = dict(target=point.target, threshold=point.threshold, rejected=None, error=None)
     if point.threshold is not None:
         kept = metrics.confidence(scores) >= point.threshold
         wrong = scores.argmax(1)[kept] != labels[kept]
