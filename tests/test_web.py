@@ -138,7 +138,8 @@ def test_a_picture_without_a_digit_is_an_answer(ask: Ask) -> None:
         "label": None,
         "probabilities": {},
         "rejected": True,
-        "reason": "no digit found: the picture is blank",
+        "reason": "empty",
+        "box": None,
     }
     trace = ask("POST", "/v1/trace", files=parts(blank.getvalue())).json()
     assert trace["layers"] == []
