@@ -258,7 +258,7 @@ def test_pictures_without_a_digit_are_named(tmp_path: Path) -> None:
     for name in ("ant", "bee"):
         save_pictures(tmp_path / name, 6, 0)
     Image.new("L", (64, 64), 255).save(tmp_path / "bee" / "03.png")
-    with pytest.raises(LenetError, match=r"03\.png: no digit found.*remove it"):
+    with pytest.raises(LenetError, match=r"03\.png: no digit found.*empty.*remove it"):
         data.load(str(tmp_path))
 
 
@@ -395,7 +395,7 @@ def test_first_mirror(
     assert asked == [f"/good/{file}.gz" for file in data.FILES]
     assert_small(load())
     assert len(asked) == 4  # the second time from the folder
-    assert sorted(os.listdir(tmp_path / "data" / "mnist")) == sorted([*data.FILES, data.STAMP])
+    assert sorted(os.listdir(tmp_path / "data" / "mnist")) == sorted([*data.FILES, sources.STAMP])
     assert capfd.readouterr() == ("", "")
 
 
@@ -410,9 +410,9 @@ def test_next_mirror(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(data, "LARGEST_FILE", 1 << 20)
+    monkeypatch.setattr(sources, "LARGEST_FILE", 1 << 20)
     assert_small(mirrors(manner, "good")())
-    assert sorted(os.listdir(tmp_path / "data" / "mnist")) == sorted([*data.FILES, data.STAMP])
+    assert sorted(os.listdir(tmp_path / "data" / "mnist")) == sorted([*data.FILES, sources.STAMP])
     assert capfd.readouterr() == ("", "")
 
 
@@ -500,8 +500,10 @@ def test_touched_file_is_hashed_and_accepted(
     load = mirrors("good")
     load()
     hashed = []
-    true_sum = data.sha256
-    monkeypatch.setattr(data, "sha256", lambda file: (hashed.append(file.name), true_sum(file))[1])
+    true_sum = sources.sha256
+    monkeypatch.setattr(
+        sources, "sha256", lambda file: (hashed.append(file.name), true_sum(file))[1]
+    )
     load()
     assert hashed == []
     os.utime(tmp_path / "data" / "mnist" / data.FILES[0], (1, 1))
@@ -521,9 +523,9 @@ def test_files_put_there_by_hand(
     for file, content in CONTENT.items():
         (folder / file).write_bytes(content)
     if stamp is not None:
-        (folder / data.STAMP).write_text(stamp, encoding="latin-1")
+        (folder / sources.STAMP).write_text(stamp, encoding="latin-1")
     assert_small(mirrors()())
-    assert set(json.loads((folder / data.STAMP).read_text())) == set(data.FILES)
+    assert set(json.loads((folder / sources.STAMP).read_text())) == set(data.FILES)
 
 
 def test_read_only_folder(
@@ -534,7 +536,7 @@ def test_read_only_folder(
     folder = tmp_path / "data" / "mnist"
     load = mirrors("good")
     load()
-    (folder / data.STAMP).unlink()
+    (folder / sources.STAMP).unlink()
 
     def refuse(*args: object, **kwargs: object) -> None:
         raise OSError(30, "Read-only file system")
@@ -544,7 +546,7 @@ def test_read_only_folder(
     try:
         assert_small(load())
         assert len(asked) == 4
-        assert not (folder / data.STAMP).exists()
+        assert not (folder / sources.STAMP).exists()
     finally:
         folder.chmod(0o755)
 
@@ -573,6 +575,7 @@ LOADER = f"""
 import sys
 from dataclasses import replace
 from lenet import data
+from lenet.data import sources
 address, folder = sys.argv[1:]
 data.SOURCES["mnist"] = replace(
     data.SOURCES["mnist"], sums={tuple(SUMS.values())!r}, mirrors=(address,)
@@ -596,7 +599,7 @@ def test_two_processes_at_once(server: str, tmp_path: Path) -> None:
     for process in both:
         out, err = process.communicate(timeout=60)
         assert (process.returncode, out, err) == (0, b"[3, 7]\n", b"")
-    assert sorted(os.listdir(tmp_path / "mnist")) == sorted([*data.FILES, data.STAMP])
+    assert sorted(os.listdir(tmp_path / "mnist")) == sorted([*data.FILES, sources.STAMP])
 
 
 def test_killed_while_obtaining(

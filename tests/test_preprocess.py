@@ -515,7 +515,7 @@ NO_DIGIT = {
     "12": (drawn("12", 120, (300, 200), (60, 30)), "several digits"),
     "1234": (drawn("1234", 60, (300, 200), (60, 60)), "several digits"),
     "far apart": (drawn("6      9", 80, (500, 200), (60, 50)), "several digits"),
-    "a column": (drawn("3\n8", 80, (200, 300), (60, 30)), "several digits"),
+    "a column": (drawn("3\n\n8", 60, (200, 300), (60, 20)), "several digits"),
 }
 
 

@@ -26,9 +26,11 @@ BESIDE_BORDER = 0.1  # of the largest component: so much off the border is prefe
 MIN_SHARE = 0.35  # of all ink off frames; with less, no digit stands out
 PIECE, MAX_PIECES = 0.2, 8  # strokes of at least this share of the largest; more are text
 # Components are several digits if they have this share of the largest's pixels and of the tallest's
-# height, and lie side by side or one above the other with such gaps, in heights. Of MNIST's digits
-# 0.02% do: the bar of a 5 is not tall, and the halves of a broken 4 are close.
-DIGIT_AREA, DIGIT_HEIGHT, SIDE_GAP, STACK_GAP, MAX_DIGITS = 0.1, 0.5, 0.05, 0.25, 12
+# height, and lie so far apart, in heights: side by side, or one above the other. Of MNIST's digits
+# 0.02% do: the bar of a 5 is not tall, and the halves of a broken digit are close.
+DIGIT_AREA, MAX_DIGITS = 0.1, 12
+BESIDE_HEIGHT, BESIDE_GAP = 0.5, 0.05
+ABOVE_HEIGHT, ABOVE_GAP = 0.7, 0.35
 MIN_AREA = 6  # pixels
 # Stroke length over the box's longer side. MNIST: 2.1 on average, 3.7 at most; noise: 5.7 and up.
 MAX_STROKE_LENGTH = 5.0
@@ -107,15 +109,17 @@ def are_several(boxes: NDArray[np.int64], area: NDArray[np.int64]) -> bool:
     """Whether among the components some are of a digit's size each, and apart from each other."""
     boxes = boxes[area >= DIGIT_AREA * area.max()]
     heights = boxes[:, 3] - boxes[:, 1]
-    boxes = boxes[heights >= DIGIT_HEIGHT * heights.max()]
+    tallest = heights.max()
+    boxes = boxes[heights >= BESIDE_HEIGHT * tallest]
     if not 2 <= len(boxes) <= MAX_DIGITS:
         return False
     first, second = boxes[:, None], boxes[None]
     gaps = np.maximum(first[..., :2] - second[..., 2:], second[..., :2] - first[..., 2:])
     heights = boxes[:, 3] - boxes[:, 1]
-    level = -gaps[..., 1] >= np.minimum(heights, heights[:, None]) / 2
-    beside = level & (gaps[..., 0] > SIDE_GAP * heights.max())
-    return bool((beside | (gaps[..., 1] > STACK_GAP * heights.max())).any())
+    lower = np.minimum(heights, heights[:, None])
+    beside = (-gaps[..., 1] >= lower / 2) & (gaps[..., 0] > BESIDE_GAP * tallest)
+    stacked = (lower >= ABOVE_HEIGHT * tallest) & (gaps[..., 1] > ABOVE_GAP * tallest)
+    return bool((beside | stacked).any())
 
 
 def without_rules(ink: Gray, threshold: float) -> Gray:

@@ -92,9 +92,9 @@ def find_background(gray: Gray) -> tuple[Gray, str]:
         margin = NEARLY_IN_SMALL
         if on_every_side(dark) and on_every_side(~dark):  # a digit cropped to its ink
             margin = 1.0
-            if abs(scores[0] - scores[1]) < NEARLY_IN_SMALL and pieces(dark) != pieces(~dark):
-                # It is in fewer pieces than its background.
-                order = (0,) if pieces(dark) < pieces(~dark) else (1,)
+            more = pieces(~dark) - pieces(dark)  # the digit is in one, its background in several
+            if abs(more) > 1 or abs(scores[0] - scores[1]) < NEARLY_IN_SMALL:
+                order = (0,) if more > 0 else (1,) if more < 0 else order
     best = next(n for n in order if scores[n] >= max(scores) - margin)
     background, polarity = guesses[best]
     return enlarge(background, gray), polarity
@@ -131,7 +131,8 @@ def smooth_lighting(gray: Gray) -> Gray:
     small = shrink(gray, SURFACE_SIDE)
     terms = surface_terms(*small.shape)
     values = small.ravel().astype(np.float32)
-    border = np.abs(terms[1:3]).max(0) >= 1 - 2 * BORDER_BAND
+    x, y = (np.abs(axis) / max(np.abs(axis).max(), 1e-6) for axis in terms[1:3])
+    border = np.maximum(x, y) >= 1 - 2 * BORDER_BAND
     prior = np.where(border, np.float32(BORDER_WEIGHT), np.float32(1))
     residual = np.abs(values - np.median(values[border]))
     for _ in range(SURFACE_ROUNDS):
