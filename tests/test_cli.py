@@ -179,11 +179,6 @@ def test_predict_and_data_need_no_pytorch(
         ("data .", "holds neither IDX files"),
         ("data {digits} --sheet x.doc", ".png or .svg, not .doc"),
         ("data " + "x" * 5000, "File name too long"),
-        ("bench", "Missing from lenet bench"),
-        ("bench speed", "speed"),
-        ("bench train --out x.png", "--out goes with scaling"),
-        ("bench recipes --rounds 0", "--rounds goes with train, infer, lenet5, scaling"),
-        ("bench infer --batch-size 8", "--batch-size goes with train"),
     ],
 )
 def test_mistakes(

@@ -28,10 +28,10 @@ from PIL import Image
 from scipy.signal import correlate2d
 
 import lenet
+from lenet.data.pictures.preprocess import preprocess
 from lenet.errors import LenetError
 from lenet.evaluation.evaluate import scorer
 from lenet.networks import checkpoint
-from lenet.data.pictures.preprocess import preprocess
 from lenet.training import runs
 from lenet.web import Limits, anatomy, app
 from lenet.web.schemas import Layer
