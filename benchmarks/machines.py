@@ -15,20 +15,6 @@ import statistics
 import time
 from collections.abc import Callable
 
-<<<<<<< HEAD
-import torch
-import torch.distributed as dist
-from lenet.engine.steps import cpu_threads
-from lenet.training.runs import processor_name
-from lenet.training.training import initial_network, make_optimizer
-
-from lenet import data
-from lenet.commands import print_rows
-from lenet.data import Split
-from lenet.training.distributed import ALONE, World, connected
-from lenet.training.epochs import make_epochs
-from lenet.training.recipes import RECIPES
-=======
 import numpy as np
 
 from lenet import data
@@ -37,7 +23,6 @@ from lenet.training.recipes import RECIPES
 from lenet.training.run import Settings, processor_name
 from lenet.training.train import assemble
 from lenet.training.world import ALONE, World, connected
->>>>>>> bench
 
 IMAGES = 15_360  # in an epoch
 BATCHES = (64, 256, 1024)
