@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import lenet
-from lenet import cli
+from lenet import cli, commands
+from lenet.commands.train import TrainFlags
 from lenet.data.corruptions import CORRUPTIONS
 from lenet.networks import checkpoint
 from lenet.training.recipe import Recipe
@@ -149,8 +150,8 @@ def test_predict_and_data_need_no_pytorch(trained: Run, photos: Path, digit_fold
         ("train --epochs 0", "epochs cannot be 0"),
         ("train --lr nan", "lr cannot be nan"),
         ("train --lr inf", "lr cannot be inf"),
-        ("train --model AlexNet", "invalid choice 'AlexNet'"),
-        ("train lenet5s --channels 6 12", "channels is a knob of LeNet; LeNet5s has none such"),
+        ("train --model AlexNet", "there is no model 'AlexNet': choose LeNet, LeNet5, LeNet5s"),
+        ("train lenet5s --channels 6 12", "Unrecognized options: --channels"),
         ("train --data nowhere", "no data set 'nowhere'"),
         ("train --device abacus", "no device 'abacus' here"),
         ("train --resume nowhere", "nowhere holds no run: there is no recipe.json"),
@@ -227,7 +228,7 @@ def test_interrupt_of_training(quick_recipe: Recipe, tmp_path: Path) -> None:
     assert process.returncode == 130
     assert out == b""
     assert b"Traceback" not in err
-    assert b"are kept; go on with: lenet train --resume run" in err
+    assert b"are kept; resume with: lenet train --resume run" in err
 
 
 @pytest.mark.parametrize(
@@ -269,9 +270,10 @@ def test_train_evaluate_and_resume(
     assert ", test acc 0." in lines[0]
     assert lines[1].endswith(" examples/sec on cpu")
     assert "error" in out
-    assert lines[-1].startswith("All of it is in run; ")
+    assert lines[-1] == "All of it is in run; figures: lenet evaluate run --out run"
     recipe = Recipe.from_file(tmp_path / "run" / "recipe.json")
     assert recipe == quick_recipe.changed(epochs=2, seed=5)
+    assert not list((tmp_path / "run").glob("*.png"))
 
     status, out, err = answer("train", "--resume", "run", "--json")
     assert status == 0
@@ -290,7 +292,30 @@ def test_train_evaluate_and_resume(
 
     status, out, err = answer("train", "quick.json", "--out", "run")
     assert status == 2
-    assert "run already holds a run; go on with it by --resume run" in err
+    assert "run already holds a run; resume it with --resume run" in err
+
+
+def test_train_draws_when_it_is_told_to(
+    answer: Answer, quick_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "quick.json").write_text(json.dumps(quick_recipe.as_dict()))
+    words = ("train", "quick.json", "--epochs", "1", "--figures", "--out", "run", "--json")
+    assert answer(*words)[0] == 0
+    for name in ("curves", *FIGURES):
+        assert (tmp_path / "run" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    "words", [["--hidden", "none", "--seed", "3"], ["--model", "LeNet", "--seed", "3", "--hidden"]]
+)
+def test_no_number(words: list[str]) -> None:
+    """As `--vary hidden=none` spells it, and as the parser of flags would have it."""
+    recipe, flags = commands.leading_recipe(["d2l", *words], "mnist")
+    arguments = commands.parse(TrainFlags, "train", flags, TrainFlags(recipe))
+    assert arguments.recipe == RECIPES["d2l"].changed(hidden=(), seed=3)
+    _, flags = commands.leading_recipe(["--name", "none"], "mnist")
+    assert flags == ["--name", "none"]
 
 
 def test_evaluate(answer: Answer, trained: Run, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ Every module has a dataclass of its flags and `run(flags) -> exit status`; none 
 """
 
 import dataclasses
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from unicodedata import east_asian_width
@@ -37,7 +38,8 @@ def parse(kind: type[Flags], usage: str, flags: list[str], default: Flags | None
 def leading_recipe(flags: list[str], default: str) -> "tuple[Recipe, list[str]]":
     """The recipe that the flags begin with, or else the default one, and the other flags.
 
-    `--model NAME` is looked at here: the other flags of a recipe depend on it.
+    `--model NAME` is looked at here: the other flags of a recipe depend on it. `--hidden none`, as
+    a sweep spells it, becomes `--hidden` with no number.
     """
     from lenet.training.recipes import find
 
@@ -50,8 +52,15 @@ def leading_recipe(flags: list[str], default: str) -> "tuple[Recipe, list[str]]"
         if word == "--model":
             rest = flags[number + 1 :] if value else flags[number + 2 :]
             value = value or next(iter(flags[number + 1 :]), "")
-            return recipe.changed(model=value), [*flags[:number], *rest]
-    return recipe, flags
+            recipe, flags = recipe.changed(model=value), [*flags[:number], *rest]
+            break
+    several = {
+        f"--{name}".replace("_", "-")
+        for name, value in recipe.as_dict().items()
+        if isinstance(value, list)
+    }
+    pairs = pairwise(["", *flags])
+    return recipe, [flag for before, flag in pairs if flag != "none" or before not in several]
 
 
 def parse_model(kind: type[Any], usage: str, flags: list[str]) -> "tuple[Any, Checkpoint]":
