@@ -8,7 +8,7 @@ one writes in an afternoon: an endpoint that opens the picture with Pillow, call
 without gradients, and gives label and probabilities. Two kinds of work:
 
 - 28x28: pictures that need no preprocessing;
-- drawing: pictures of 196x196 pixels, which both servers put through `lenet.reading.preprocess`.
+- drawing: pictures of 196x196 pixels, which both servers put through the same preprocessor.
 
 Rounds alternate between the servers; the table has the medians. Answers are compared first.
 """
@@ -41,8 +41,8 @@ def plain_server(model: str, port: int) -> None:
     import torch
     import uvicorn
 
+    from lenet.data.pictures.preprocess import preprocess
     from lenet.networks import torch as networks
-    from lenet.reading.preprocess import preprocess
 
     network = networks.load(model)
     temperature = network.card.get("temperature") or 1.0

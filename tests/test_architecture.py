@@ -6,14 +6,12 @@ here are made up.
 
 import json
 import subprocess
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 import lenet
 from lenet import cli
@@ -84,10 +82,9 @@ NEW = {"LeNet1": LeNet1, "LeNet4": LeNet4}
 
 
 @pytest.fixture(autouse=True)
-def entries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def entries(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, entry in NEW.items():
         monkeypatch.setitem(NETWORKS, name, entry)
-    yield
 
 
 @pytest.fixture(params=NEW)

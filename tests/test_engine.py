@@ -64,7 +64,7 @@ class Plan:
 def network_and_plan(
     name: str = "LeNet",
     options: dict[str, Any] | None = None,
-    loss: str = "cross-entropy",
+    loss: Any = "cross-entropy",
     **objective: Any,
 ) -> tuple[Network, Plan]:
     architecture = build(name, options or {})
@@ -637,10 +637,10 @@ def test_the_kernels_know_every_name() -> None:
     """In the order of Python's lists, which the module spells a second time."""
     kernels = fused._fused
     assert kernels
-    assert kernels.ACTIVATIONS == list(ACTIVATIONS)
+    assert list(ACTIVATIONS) == kernels.ACTIVATIONS
     assert kernels.POOLINGS == ["average", "sum", "max"]
-    assert kernels.LOSSES == list(LOSSES)
-    assert kernels.OPTIMIZERS == [SGD.name, AdamW.name]
+    assert list(LOSSES) == kernels.LOSSES
+    assert [SGD.name, AdamW.name] == kernels.OPTIMIZERS
 
 
 def test_threads_and_instruction_set_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:

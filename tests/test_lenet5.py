@@ -107,7 +107,7 @@ def test_rbf_gives_squared_distances():
 
 def test_rbf_does_not_cancel_near_a_code():
     layer = rbf(codebook.digit_codes())
-    x = layer.codes + 1e-3
+    x = torch.from_numpy(codebook.digit_codes()) + 1e-3
     distances = -layer(x).diagonal()
     torch.testing.assert_close(distances, torch.full((10,), 84e-6), rtol=1e-3, atol=0)
 

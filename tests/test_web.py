@@ -28,13 +28,13 @@ from numpy.typing import NDArray
 from paired import Paired
 from PIL import Image
 
+from lenet.data.pictures.preprocess import preprocess
 from lenet.engine.scores import scorer
 from lenet.errors import LenetError
 from lenet.networks import checkpoint
 from lenet.networks import torch as networks
 from lenet.networks.architecture import LeNet, LeNet5, LeNet5s, Options
 from lenet.reading.prediction import Predictor
-from lenet.reading.preprocess import preprocess
 from lenet.web import Limits, app
 from lenet.web.layers import Layer, input_of, layers_of
 from lenet.web.work import Batcher

@@ -65,7 +65,7 @@ def trial(model: Checkpoint, data_name: str | None, data_dir: str | Path | None)
         words += f" of {channels} channels"
     else:
         try:
-            if data.is_on_disk(name, data_dir):
+            if data.is_here(name, data_dir):
                 images = data.load(name, data_dir).test.images[:TRIALS]
                 words = f"{len(images):,} test images of {name}"
             else:

@@ -11,12 +11,17 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lenet import data
-from lenet.data import pictures
+from lenet.data.pictures import decoding
+from lenet.data.pictures.preprocess import (
+    Preprocessed,
+    preprocess,
+    preprocess_none,
+    preprocess_plain,
+)
 from lenet.engine.scores import tracer
 from lenet.errors import LenetError
 from lenet.networks import checkpoint
 from lenet.reading.prediction import Predictor
-from lenet.reading.preprocess import Preprocessed, preprocess, preprocess_none, preprocess_plain
 from lenet.web import schemas
 from lenet.web.examples import Examples
 from lenet.web.layers import Input, Layer, input_of, layers_of
@@ -77,7 +82,7 @@ class Workers:
 def pixels_of(file: bytes, most: int) -> int:
     """The number of pixels of the picture in a file. Raises Problem: it is none, or too large."""
     try:
-        width, height = pictures.open_image(file).size
+        width, height = decoding.open_image(file).size
     except LenetError as error:
         raise unreadable(error) from None
     if width * height > most:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from lenet.reading.preprocess import Preprocessed
+from lenet.data.pictures.preprocess import Preprocessed
 
 
 class Preprocessing(StrEnum):
@@ -57,9 +57,11 @@ class Answer(BaseModel):
     label: str | None = Field(description="Name of the class; null if there is nothing to read.")
     probabilities: dict[str, float] = Field(description="Class -> 0..1; empty without a label.")
     rejected: bool = Field(description='Whether not to trust the answer: "not sure".')
-    reason: str | None = Field(description="Why there is no label, or why it is not sure.")
-    box: Box | None = Field(
-        description="Left, top, right and bottom of what was read, in pixels of the picture."
+    reason: str | None = Field(
+        description='Why it is rejected: "not sure", "empty", "several digits", "not a digit".'
+    )
+    box: tuple[int, int, int, int] | None = Field(
+        description="Left, top, right and bottom of what was read, in the picture's pixels."
     )
 
 
@@ -172,11 +174,11 @@ def placement_of(prepared: Preprocessed) -> Placement | None:
     if prepared.image is None or prepared.box is None or prepared.shift is None:
         return None
     (left, top, right, bottom), (x, y) = prepared.box, prepared.shift
-    rows, columns = prepared.steps.get("grayscale", prepared.image).shape
+    columns, rows = prepared.size
     fitted = prepared.steps.get("20x20")
     if fitted is None:  # the whole picture fills the field
-        longer = max(right - left, bottom - top)
-        width, height = ((side * 28 / longer) for side in (right - left, bottom - top))
+        longer = max(prepared.size)
+        width, height = (side * 28 / longer for side in prepared.size)
     else:
         height, width = fitted.shape
     return Placement(

@@ -1,26 +1,27 @@
-"""Pictures of all kinds, read safely, and the few operations on them that reading digits needs.
+"""Pictures of all kinds, read safely as luminance.
 
-Arrays are (height, width); boxes are (left, top, right, bottom), right and bottom excluded.
-Only NumPy and Pillow are used.
+Arrays are (height, width); boxes are (left, top, right, bottom), right and bottom excluded. Pillow
+decodes, OpenCV resizes.
 """
 
 from __future__ import annotations
 
 import io
 import struct
-import warnings
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from lenet.errors import LenetError
 
-Picture = NDArray[np.float32]
-Mask = NDArray[np.bool_]
+Gray = NDArray[Any]  # uint8 (height, width); Any, as OpenCV does not tell the types of its answers
+Mask = NDArray[Any]  # the same, 0 or 255
 Box = tuple[int, int, int, int]
 Source = str | Path | bytes | BinaryIO | Image.Image | NDArray
 # Formats that decode inside Pillow; others (EPS, for one) would start programs. JPEG includes MPO,
@@ -28,8 +29,9 @@ Source = str | Path | bytes | BinaryIO | Image.Image | NDArray
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP", "PPM")
 MAX_BYTES = 200 * 2**20
 MAX_PIXELS = 50_000_000  # a telephone's largest common photograph; checked before decoding
-LUMINANCE = (0.299, 0.587, 0.114)  # of red, green, blue: Rec. 601, as Pillow converts
+ORIENTATION, QUARTER_TURNS = 0x0112, (5, 6, 7, 8)  # the EXIF tag, and where it swaps the sides
 LOADED_SIDE = 2048  # larger pictures are averaged down to this while they are read
+DRAFT_SIDE = 1024  # JPEG alone decodes at 1/2, 1/4 or 1/8, which is faster: at least to this
 # Everything Pillow is known to raise on files that are damaged or made to harm.
 DECODE_ERRORS = (
     OSError,
@@ -43,53 +45,66 @@ DECODE_ERRORS = (
     EOFError,
     MemoryError,
     RuntimeError,
+    Warning,  # where warnings are errors
     struct.error,
     zlib.error,
     Image.DecompressionBombError,
 )
 # Luminance spread of the visible part of a transparent picture above which it is taken for a
 # picture with its own background (a photograph with round corners), not for ink alone.
-OWN_BACKGROUND_SPREAD = 0.5
+OWN_BACKGROUND_SPREAD = 127
 
 
-def load_image(source: Source) -> Picture:
-    """Reads a picture as float32 (height, width) luminance, 0 (black) .. 1 (white).
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A decoded picture.
+
+    Attributes:
+        gray: luminance, uint8 (height, width), 0 black .. 255 white.
+        size: (width, height) of the picture as it is shown; `gray` is smaller if that was large.
+    """
+
+    gray: Gray
+    size: tuple[int, int]
+
+
+def load_picture(source: Source) -> Picture:
+    """Reads a picture's luminance.
 
     `source` is a path, the bytes of a file, a binary file object, a Pillow image, or an array:
     2-D, (H, W, 3) or (H, W, 4) of bool, uint8, uint16, other integers, or floats. Files: PNG,
     JPEG, GIF (first frame), WebP, TIFF (first page), BMP, PPM; EXIF orientation is applied.
 
     Luminance is Rec. 601's (0.299 R + 0.587 G + 0.114 B), in the values the file stores (no
-    gamma is undone). Values whose range no format fixes (32-bit integers, floats outside 0..1)
-    are stretched so that the smallest becomes 0 and the largest 1. Transparent parts get a
+    gamma is undone). Values whose range no format fixes (32-bit integers, floats outside 0..1) are
+    stretched so that the smallest becomes 0 and the largest 255. Transparent parts get a
     background on which the visible parts can be seen (`flatten_alpha`). Pictures with a side over
-    2048 pixels are averaged down to that.
+    2048 pixels are averaged down to that; large JPEG files are decoded at 1/2, 1/4 or 1/8.
 
     Raises LenetError, with the file's name and the remedy, for everything that is no such picture.
     """
     if isinstance(source, np.ndarray):
         return load_array(source)
     if isinstance(source, Image.Image):
-        return decode(source, "the picture")
+        return decode(source, "the picture", source.size)
     data, name = read_bytes(source)
-    return decode(open_image(data, name), name)
+    image = open_image(data, name)
+    size = image.size
+    image.draft("L", (DRAFT_SIDE, DRAFT_SIDE))
+    return decode(image, name, size)
 
 
 def open_image(data: bytes, name: str = "the picture") -> Image.Image:
-    """The picture in the bytes of a file, not yet decoded; its size, that to decode, is allowed.
+    """The picture in the bytes of a file, not yet decoded, of an allowed size.
 
     Raises LenetError for everything that is no such picture, with `name` and the remedy.
     """
     if not data:
         raise LenetError(f"{name} is empty; give a PNG or JPEG file")
     try:
-        # Pillow warns of large pictures and odd metadata; the limit below is the stricter one.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
-            check_size(image, name)
-            image.draft("L", (LOADED_SIDE, LOADED_SIDE))  # JPEG only: decodes at 1/2, 1/4, 1/8
-            return image
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        check_size(image, name)
+        return image
     except LenetError:
         raise
     except UnidentifiedImageError:
@@ -97,7 +112,7 @@ def open_image(data: bytes, name: str = "the picture") -> Image.Image:
             f"{name} is not a picture that can be read (PNG, JPEG, GIF, WebP, TIFF, BMP, PPM); "
             "save it as PNG or JPEG"
         ) from None
-    except Image.DecompressionBombError:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise LenetError(too_large(name)) from None
     except DECODE_ERRORS as error:
         raise LenetError(damaged(name, error)) from None
@@ -154,26 +169,25 @@ def check_size(image: Image.Image, name: str) -> None:
         raise LenetError(too_large(name))
 
 
-def decode(image: Image.Image, name: str) -> Picture:
-    """Pixels of an opened image -> luminance, not larger than LOADED_SIDE."""
+def decode(image: Image.Image, name: str, size: tuple[int, int]) -> Picture:
+    """Pixels of an opened image, which had that size before it was drafted -> luminance."""
     check_size(image, name)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            image.load()
-            return luminance(ImageOps.exif_transpose(image))
+        image.load()
+        turned = image.getexif().get(ORIENTATION) in QUARTER_TURNS
+        return Picture(luminance(ImageOps.exif_transpose(image)), size[::-1] if turned else size)
     except LenetError:
         raise
     except DECODE_ERRORS as error:
         raise LenetError(damaged(name, error)) from None
 
 
-def luminance(image: Image.Image) -> Picture:
+def luminance(image: Image.Image) -> Gray:
     """A decoded image of any mode -> luminance, not larger than LOADED_SIDE."""
     if image.mode in ("I", "F"):
-        return shrink(unit_range(np.asarray(image)), LOADED_SIDE)
+        return shrink(eight_bits(unit_range(np.asarray(image))), LOADED_SIDE)
     if image.mode.startswith("I;16"):
-        return shrink(np.asarray(image).astype(np.float32) / np.float32(65535), LOADED_SIDE)
+        return shrink(eight_bits(np.asarray(image) / 65535), LOADED_SIDE)
     if image.mode == "LAB":
         image = image.getchannel("L")
     elif image.has_transparency_data:
@@ -185,12 +199,11 @@ def luminance(image: Image.Image) -> Picture:
     factor = max(image.size) // LOADED_SIDE
     if factor > 1:
         image = image.reduce(factor)
+    gray = np.asarray(
+        image.convert("RGB").convert("L") if image.mode == "RGBA" else image.convert("L")
+    )
     if image.mode == "RGBA":
-        gray = np.asarray(image.convert("RGB").convert("L"), np.float32) / np.float32(255)
-        alpha = np.asarray(image.getchannel("A"), np.float32) / np.float32(255)
-        gray = flatten_alpha(gray, alpha)
-    else:
-        gray = np.asarray(image.convert("L"), np.float32) / np.float32(255)
+        gray = flatten_alpha(gray, np.asarray(image.getchannel("A")))
     return shrink(gray, LOADED_SIDE)
 
 
@@ -201,23 +214,25 @@ def load_array(array: NDArray) -> Picture:
         raise LenetError(f"an array of shape {shape} is no picture; give HxW, HxWx3 or HxWx4")
     if array.size == 0:
         raise LenetError(f"an array of shape {shape} has no pixels; give another picture")
-    if array.shape[0] * array.shape[1] > MAX_PIXELS:
+    height, width = array.shape[:2]
+    if height * width > MAX_PIXELS:
         raise LenetError(too_large("the array"))
-    if array.dtype.kind == "u" and array.itemsize == 1:
-        values = array.astype(np.float32) / np.float32(255)
+    if array.dtype == np.uint8:
+        values = array
     elif array.dtype.kind == "u" and array.itemsize == 2:
-        values = array.astype(np.float32) / np.float32(65535)
+        values = eight_bits(array / 65535)
     elif array.dtype.kind in "biuf":
-        values = unit_range(array)
+        values = eight_bits(unit_range(array))
     else:
         raise LenetError(f"an array of {array.dtype} is no picture; give uint8, uint16 or float")
+    gray = values
     if values.ndim == 3:
-        gray = (values[..., :3] @ LUMINANCE).astype(np.float32)
-        values = flatten_alpha(gray, values[..., 3]) if values.shape[2] == 4 else gray
-    return shrink(values, LOADED_SIDE)
+        gray = cv2.cvtColor(np.ascontiguousarray(values[..., :3]), cv2.COLOR_RGB2GRAY)
+        gray = flatten_alpha(gray, values[..., 3]) if values.shape[2] == 4 else gray
+    return Picture(shrink(np.ascontiguousarray(gray), LOADED_SIDE), (width, height))
 
 
-def unit_range(values: NDArray) -> Picture:
+def unit_range(values: NDArray) -> NDArray[np.float64]:
     """Floats in 0..1 (and bool) as they are; everything else stretched to 0..1."""
     values = values.astype(np.float64)
     if not np.isfinite(values).all():
@@ -226,24 +241,28 @@ def unit_range(values: NDArray) -> Picture:
     if low < 0 or high > 1:
         # Halved first, so that the span of extreme floats stays finite.
         values = (values / 2 - low / 2) / (high / 2 - low / 2) if high > low else values * 0
-    return values.astype(np.float32)
+    return values
 
 
-def flatten_alpha(gray: Picture, alpha: Picture) -> Picture:
+def eight_bits(values: NDArray) -> Gray:
+    """0..1 -> 0..255, rounded."""
+    return np.round(values * 255).astype(np.uint8)
+
+
+def flatten_alpha(gray: Gray, alpha: Gray) -> Gray:
     """Puts a partly transparent picture on a background from which its visible part differs.
 
     Ink alone (little spread in luminance) goes on white if it is dark and on black if it is
     light. A picture that shows ink and paper goes on its own median, the paper.
     """
-    visible = gray[alpha >= 0.5]
+    visible = gray[alpha > 127] if (alpha > 127).any() else gray[alpha > 0]
     if visible.size == 0:
-        visible = gray[alpha > 0]
-    if visible.size == 0:
-        return np.ones_like(gray)
+        return np.full_like(gray, 255)
     low, middle, high = np.percentile(visible, (5, 50, 95))
     ink_alone = high - low <= OWN_BACKGROUND_SPREAD
-    background = (0.0 if middle > 0.5 else 1.0) if ink_alone else middle
-    return (alpha * gray + (1 - alpha) * background).astype(np.float32)
+    background = (0 if middle > 127 else 255) if ink_alone else middle
+    share = alpha / 255
+    return eight_bits((share * gray + (1 - share) * background) / 255)
 
 
 def outline(picture: NDArray) -> NDArray:
@@ -251,40 +270,23 @@ def outline(picture: NDArray) -> NDArray:
     return np.concatenate([picture[0], picture[-1], picture[1:-1, 0], picture[1:-1, -1]])
 
 
-def crop(picture: Picture, box: Box) -> Picture:
+def crop(picture: Gray, box: Box) -> Gray:
     left, top, right, bottom = box
     return picture[top:bottom, left:right]
 
 
-def shrink(picture: Picture, side: int) -> Picture:
+def shrink(picture: Gray, side: int) -> Gray:
     """Averages a picture down so that its longer side is at most `side`, aspect kept."""
     return picture if max(picture.shape) <= side else fit(picture, side)
 
 
-def fit(picture: Picture, side: int) -> Picture:
-    """Resizes a picture so that its longer side is `side`, aspect kept, values clipped to 0..1.
+def fit(picture: Gray, side: int) -> Gray:
+    """Resizes a picture so that its longer side is `side`, aspect kept.
 
     Smaller by averaging areas, larger by cubic interpolation.
     """
     height, width = picture.shape
     scale = side / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    if size == (width, height):
-        return picture
-    method = Image.Resampling.BOX if scale < 1 else Image.Resampling.BICUBIC
-    resized = Image.fromarray(np.ascontiguousarray(picture, np.float32)).resize(size, method)
-    return np.clip(np.asarray(resized), 0, 1)
-
-
-def enlarge(picture: Picture, shape: tuple[int, ...]) -> Picture:
-    """Interpolates a picture linearly up to `shape`."""
-    if picture.shape == shape:
-        return picture
-    height, width = shape
-    resized = Image.fromarray(picture).resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(resized)
-
-
-def to_uint8(picture: Picture) -> NDArray[np.uint8]:
-    """0..1 -> 0..255, rounded."""
-    return np.round(np.clip(picture, 0, 1) * 255).astype(np.uint8)
+    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    return picture if scale == 1 else cv2.resize(picture, size, interpolation=method)
