@@ -15,7 +15,8 @@ PACKAGE = ROOT / "lenet"
 
 # From the ground up; a room imports those before it. What stands in one line are neighbours.
 FLOORS = (
-    ("errors", "fields", "files", "progress"),
+    ("errors",),
+    ("fields", "files", "progress"),
     ("data",),
     ("networks",),
     ("engine",),
@@ -29,7 +30,7 @@ FLOORS = (
     ("__main__",),
 )
 LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
-TORCH_ROOMS = re.compile(r"networks/torch|training/autograd|training/distributed")
+TORCH_ROOMS = re.compile(r"networks/(torch|primitives)|training/(autograd|distributed)")
 
 
 def modules() -> Iterator[tuple[str, ast.Module]]:
