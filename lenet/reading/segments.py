@@ -20,7 +20,7 @@ CLOSEST = 4  # pixels between two cuts
 MOST_PIECES = 4
 WIDEST = 1.7  # line heights; a wider union is no digit
 SIDE, FIT = 28, 20  # of a segment's picture, and of the digit in it, as in MNIST
-PAPER = 64  # grey of the paper: the ink of neighbours is darker, the segment's lighter
+AROUND = 0.3  # of full ink: what lies around a segment in the line
 GEOMETRY = 18  # numbers that say what a segment's picture does not show
 
 
@@ -31,6 +31,7 @@ class Segments:
     Attributes:
         pieces: how many pieces the line has.
         ends: int (N, 2): segment n is the pieces ends[n, 0] to ends[n, 1] - 1.
+        bounds: int (N, 2): the same in regions, of which some are too small for a piece.
         boxes: int (N, 4): left, top, right, bottom in the line.
         images: uint8 (N, 28, 28).
         geometry: float32 (N, GEOMETRY), in digit heights.
@@ -40,6 +41,7 @@ class Segments:
 
     pieces: int
     ends: NDArray[np.int64]
+    bounds: NDArray[np.int64]
     boxes: NDArray[np.int64]
     images: NDArray[np.uint8]
     geometry: NDArray[np.float32]
@@ -159,8 +161,9 @@ def find_segments(line: Line) -> Segments | None:
     before = np.concatenate([[0], inked, [0]])
     costs = np.stack([before[kept[ends[:, 0]]], before[kept[ends[:, 1] - 1] + 1]], 1)
     geometry = measure(line, ends, boxes, totals[:, 0], costs, limits, thickness)
-    images = draw(ink, regions, kept, ends, boxes, totals)
-    return Segments(len(kept), ends, boxes, images, geometry, regions, seams)
+    bounds = np.stack([kept[ends[:, 0]], kept[ends[:, 1] - 1] + 1], 1)
+    images = draw(ink, regions, bounds, boxes, totals)
+    return Segments(len(kept), ends, bounds, boxes, images, geometry, regions, seams)
 
 
 def give_back(regions: NDArray[np.int64], mask: NDArray[np.uint8], count: int) -> None:
@@ -217,28 +220,25 @@ def measure(line, ends, boxes, area, costs, limits, thickness) -> NDArray[np.flo
     return np.stack(columns, 1).astype(np.float32)
 
 
-def draw(ink, regions, kept, ends, boxes, totals) -> NDArray[np.uint8]:
+def draw(ink, regions, bounds, boxes, totals) -> NDArray[np.uint8]:
     """Every segment as MNIST has digits: 20 pixels at most, the centre of mass in the middle; what
-    lies around it in the line as negative ink."""
-    images = np.empty((len(ends), SIDE, SIDE), np.uint8)
-    # Smoothed for the usual reduction of HEIGHT to FIT.
-    smooth = cv2.GaussianBlur(ink, (0, 0), 0.6)
+    lies around it in the line is drawn faintly."""
+    images = np.empty((len(bounds), SIDE, SIDE), np.uint8)
+    smooth = cv2.GaussianBlur(ink, (0, 0), 0.6) * np.float32(255)  # HEIGHT becomes FIT
+    faint = smooth * np.float32(AROUND)
     centres = totals[:, 1:] / totals[:, :1] + 0.5
-    for n, (first, last) in enumerate(ends):
+    for n, (first, after) in enumerate(bounds):
         left, top, right, bottom = boxes[n]
         scale = FIT / max(right - left, bottom - top)
-        place = []
-        for centre, low, high in ((centres[n, 0], left, right), (centres[n, 1], top, bottom)):
-            # The centre of mass in the middle, as far as the box then fits.
-            place.append(np.clip(SIDE / 2 - scale * centre, -scale * low, SIDE - scale * high))
+        # The centre of mass in the middle, as far as the box then fits.
+        x = min(max(SIDE / 2 - scale * centres[n, 0], -scale * left), SIDE - scale * right)
+        y = min(max(SIDE / 2 - scale * centres[n, 1], -scale * top), SIDE - scale * bottom)
         reach = int(SIDE / scale) + 1
         start, stop = max(0, left - reach), min(ink.shape[1], right + reach)
         part = regions[:, start:stop]
-        own = (part >= kept[first]) & (part <= kept[last - 1])
-        around = smooth[:, start:stop]
-        signed = np.where(own, around * (255 - PAPER), around * -PAPER)
-        matrix = np.array([[scale, 0, place[0] + scale * (start + 0.5) - 0.5],
-                           [0, scale, place[1] + scale * 0.5 - 0.5]])
-        warped = cv2.warpAffine(signed.astype(np.float32), matrix, (SIDE, SIDE), borderValue=0.0)
-        images[n] = np.clip(warped + PAPER + 0.5, 0, 255)
+        own = (part >= first) & (part < after)
+        shown = np.where(own, smooth[:, start:stop], faint[:, start:stop])
+        half = 0.5 * scale - 0.5
+        matrix = np.array([[scale, 0, x + scale * start + half], [0, scale, y + half]])
+        images[n] = cv2.warpAffine(shown, matrix, (SIDE, SIDE))
     return images
