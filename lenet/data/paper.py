@@ -4,17 +4,31 @@ The paper is plain or printed with a texture, ruled, framed, unevenly lit; the p
 noisy, compressed. Beside each picture stands which digit every pixel belongs to.
 """
 
+import functools
+import importlib.util
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
 
-from lenet.data.lines import BASELINE, ROWS, SIZE, Lines
+from lenet.data.lines import BASELINE, FONTS, ROWS, SIZE, Lines
 
 OTHER = 255  # owner of ink that is no digit's
+NO_NUMBER = 0.06  # of the pictures show words or scribbles
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+@functools.cache
+def fonts() -> list[Path]:
+    """The DejaVu fonts that matplotlib brings (its licence allows any use)."""
+    package = importlib.util.find_spec("matplotlib")
+    assert package is not None and package.origin is not None
+    return sorted(Path(package.origin).parent.glob("mpl-data/fonts/ttf/DejaVu*.ttf"))
 
 
 @dataclass(frozen=True)
@@ -42,13 +56,17 @@ class Paper:
 
     def __iter__(self) -> Iterator[Sample]:
         while True:
-            yield self.sample(self.lines.number())
+            yield self.sample("" if self.chance(NO_NUMBER) else self.lines.number())
 
     def sample(self, number: str) -> Sample:
-        """A picture of a given number."""
+        """A picture of a given number; of words or scribbles for ""."""
         uniform, chance = self.uniform, self.chance
-        canvas, _, width, owners = self.lines.write(number)
-        if chance(0.1):
+        if number:
+            canvas, _, width, owners = self.lines.write(number)
+        else:
+            canvas = self.words() if chance(0.6) else self.scribbles()
+            width, owners = canvas.shape[1], np.zeros_like(canvas)
+        if number and chance(0.1):
             self.lines.clutter(canvas, width)
         canvas, owners = self.lines.pen(canvas[:, :width]), owners[:, :width]
         if chance(0.5):
@@ -75,6 +93,48 @@ class Paper:
         lines = self.rules(ink.shape, height, above + (BASELINE - low) * scale, tight)
         owners[(lines > 0.3) & (owners == 0)] = OTHER
         return Sample(self.expose(ink, lines, height), owners, number)
+
+    def words(self) -> NDArray[np.uint8]:
+        """Letters, printed or by a plotter's pen, on a canvas of `ROWS` rows."""
+        pick, uniform = self.lines.random, self.uniform
+        alphabet = pick.choice((LETTERS.lower(), LETTERS, LETTERS + LETTERS.lower()))
+        words = ("".join(pick.choices(alphabet, k=pick.randint(1, 8))) for _ in range(3))
+        text = " ".join(list(words)[: pick.choice((1, 1, 2, 3))])
+        if self.chance(0.5):
+            font = ImageFont.truetype(str(pick.choice(fonts())), round(SIZE * uniform(0.8, 1.5)))
+            image = Image.new("L", (round(font.getlength(text)) + 2 * SIZE, ROWS))
+            ImageDraw.Draw(image).text((SIZE, BASELINE), text, 255, font, anchor="ls")
+            return np.array(image)
+        face, scale = pick.choice(FONTS), SIZE / 22 * uniform(0.7, 1.2)
+        thick = pick.randint(1, 4)
+        width = cv2.getTextSize(text, face, scale, thick)[0][0] + 2 * SIZE
+        canvas = np.zeros((ROWS, width), np.uint8)
+        cv2.putText(canvas, text, (SIZE, BASELINE), face, scale, 255, thick, cv2.LINE_AA)
+        return canvas
+
+    def scribbles(self) -> NDArray[np.uint8]:
+        """Random smooth strokes, polygons and rings on a canvas of `ROWS` rows."""
+        pick, uniform = self.lines.random, self.uniform
+        canvas = np.zeros((ROWS, round(SIZE * uniform(1.5, 8))), np.uint8)
+        corner = np.array([canvas.shape[1], ROWS])
+        for _ in range(pick.randint(1, 5)):
+            kind, thick = pick.random(), pick.randint(1, 5)
+            centre = corner * (uniform(0.1, 0.9), uniform(0.2, 0.8))
+            knots = self.generator.uniform(-1, 1, (pick.randint(3, 14), 2))
+            if kind < 0.65:
+                points = np.cumsum(knots, 0) * SIZE * uniform(0.2, 0.6)
+                count = 8 * len(points)
+                x, y = cv2.resize(points, (2, count), interpolation=cv2.INTER_CUBIC).T
+                points = np.stack([x, y], 1)
+            else:
+                points = knots[:6] * SIZE * uniform(0.3, 0.9)
+            place = np.clip(points - points.mean(0) + centre, 2, corner - 2).astype(np.int32)
+            if kind < 0.9:
+                cv2.polylines(canvas, [place], kind > 0.75, 255, thick, cv2.LINE_AA)
+            else:
+                axes = round(uniform(4, SIZE)), round(uniform(4, SIZE / 2))
+                cv2.ellipse(canvas, place[0].tolist(), axes, 0, 0, 360, 255, thick, cv2.LINE_AA)
+        return canvas
 
     def band(self, canvas: NDArray[np.uint8]) -> tuple[int, int]:
         """First and last row of the ink."""

@@ -204,9 +204,16 @@ def remove_rule(mask: Bits, line: Bits, length: int) -> None:
     mask[near & (thick <= 1.5 * thickness + 1)] = 0
 
 
+def tallest(mask: Bits, left: int, right: int) -> int:
+    """Height of the tallest component beside these columns."""
+    others = mask.copy()
+    others[:, max(0, left - 1) : right + 1] = 0
+    return int(cv2.connectedComponentsWithStats(others, connectivity=8)[2][1:, 3].max(initial=0))
+
+
 def remove_sides(mask: Bits, removed: Bits) -> None:
     """Removes what is left of a cell's sides: upright lines near the picture's sides whose both
-    ends are at the picture's edge or at a removed line."""
+    ends are at the picture's edge or at a removed line, or that tower above everything else."""
     height, width = mask.shape
     ends = np.zeros((height + 6, width), bool)
     ends[:5] = ends[-5:] = True
@@ -222,7 +229,8 @@ def remove_sides(mask: Bits, removed: Bits) -> None:
             continue
         above, below = max(3, y + 2), min(y + h + 3, height + 5)
         if not (ends[above, x : x + w].any() and ends[below, x : x + w].any()):
-            continue
+            if h < 0.75 * height or tallest(mask, x, x + w) > 0.65 * h:
+                continue
         line = (labels == n) & (mask > 0)
         length = runs(mask, 1)
         widest = max(1.6 * float(np.median(length[line])), float(np.median(length[line])) + 2)

@@ -86,7 +86,8 @@ def group(
     weight = area * np.where(touches, 0.3, 1.0) * ~small * ~outer * np.where(w > 4 * h, 0.1, 1)
     # Upright bars at the sides are what is left of a cell, or a 1: no measure of the line.
     bar = (w <= 0.22 * h + 2) & (h > 0.3 * height) & ((x + w <= 0.15 * width) | (x >= 0.85 * width))
-    if weight[~bar].sum() > 0.35 * weight.sum():
+    digits = weight[~bar & (h > 0.3 * h[bar].max(initial=1))].sum()
+    if digits > 0.12 * weight.sum():
         weight[bar] *= 0.1
     else:
         bar[:] = False

@@ -46,6 +46,8 @@ def label_segments(
     np.add.at(per_piece, (regions[chosen], owner[chosen]), 1)
     total = np.concatenate([np.zeros((1, 256), np.int64), np.cumsum(per_piece, 0)])
     bounds = segments.bounds
+    if not number:
+        return np.full(len(bounds), JUNK)
     counts = total[bounds[:, 1]] - total[bounds[:, 0]]
     ink = np.maximum(1, counts.sum(1))
     digits = counts[:, 1 : len(number) + 1]
