@@ -137,9 +137,7 @@ def zero(h: Hand) -> list[Stroke]:
 def zero_open(h: Hand) -> list[Stroke]:
     gap = h.u(10, 60)
     width = h.u(0.25, 0.55)
-    return [
-        h.curve(*arc((0, 0.5), (width, 0.5), -90 + h.n(40), gap - 360, 11, h.u(0.9, 1.25)))
-    ]
+    return [h.curve(*arc((0, 0.5), (width, 0.5), -90 + h.n(40), gap - 360, 11, h.u(0.9, 1.25)))]
 
 
 @variant(0, 1)
@@ -170,6 +168,16 @@ def zero_with_entry(h: Hand) -> list[Stroke]:
     points, _ = ring(h, h.u(320, 390), h.u(0.9, 1.1))
     x, y = points[0]
     return [h.curve((x + h.n(0.25), y - h.u(0.0, 0.2)), *points)]
+
+
+@variant(0, 1.2)
+def zero_spiral(h: Hand) -> list[Stroke]:
+    """The end of the ring turns into it, or passes its beginning outside."""
+    width, inwards = h.u(0.3, 0.55), h.p(0.6)
+    turn = np.where(inwards, h.u(380, 450), h.u(370, 420))
+    grow = np.where(inwards, h.u(0.45, 0.8), h.u(1.1, 1.4))
+    side = np.where(h.p(0.85), -1, 1)
+    return [h.curve(*arc((0, 0.5), (width, 0.5), h.u(-170, -60), side * turn, 13, grow))]
 
 
 # 1
@@ -245,6 +253,19 @@ def one_wave(h: Hand) -> list[Stroke]:
     """A bar that starts and ends with a swing."""
     swing = h.u(0.03, 0.15)
     return [h.curve((-swing, 0.08), (0, 0), (0.02, 0.5), (0, 0.95), (swing, 1 - h.u(0, 0.1)))]
+
+
+@variant(1, 1.2)
+def one_arch(h: Hand) -> list[Stroke]:
+    """The upstroke is an arch as long as the stem, soft or sharp at the top."""
+    start, top, foot = upstroke(h, h.u(0.45, 1.1), h.u(25, 65))
+    bulge = h.u(0, 0.12)
+    middle = between(start, top)
+    way = [start, (middle[0] - bulge, middle[1] - bulge), (top[0] - 0.1, h.u(0, 0.06))]
+    soft = h.curve(
+        *way, top, (top[0] + h.u(-0.02, 0.05), h.u(0.1, 0.2)), between(top, foot, 0.6), foot
+    )
+    return [soft]
 
 
 # 2
@@ -336,6 +357,19 @@ def two_short_base(h: Hand) -> list[Stroke]:
     return [corner(h.curve(*head(h, width), (width * h.u(0.1, 0.6), 0.55), left), base)]
 
 
+@variant(2, 0.8)
+def two_hardly_a_head(h: Hand) -> list[Stroke]:
+    """A stem leaning to the right and a base; of the bow there is a hook or nothing."""
+    width = h.u(0.15, 0.45)
+    top, left = (width * h.u(-0.2, 1), h.u(-0.03, 0.04)), (-width * h.u(0.5, 1), h.u(0.8, 1))
+    hook = (top[0] - h.u(0, 0.28), top[1] + h.u(-0.02, 0.14))
+    base = h.line(left, (width * h.u(0.6, 1.7), 1 + h.u(-0.12, 0.05)))
+    stem = h.curve(
+        hook, (top[0] - 0.04, top[1]), (top[0], top[1] + 0.1), between(top, left, 0.6), left
+    )
+    return [corner(stem, base)]
+
+
 # 3
 
 
@@ -423,9 +457,28 @@ def three_nearly_closed(h: Hand) -> list[Stroke]:
     """Both bows come far round to the left."""
     width = h.u(0.25, 0.5)
     waist = (width * h.u(-0.3, 0.3), h.u(0.4, 0.52))
-    upper = arc((0, waist[1] / 2), (width * h.u(0.6, 0.95), waist[1] / 2), h.u(-220, -180), h.u(235, 275), 7)
+    upper = arc(
+        (0, waist[1] / 2), (width * h.u(0.6, 0.95), waist[1] / 2), h.u(-220, -180), h.u(235, 275), 7
+    )
     lower = arc((0, 0.5 + waist[1] / 2), (width, 0.5 - waist[1] / 2), h.u(-70, -40), h.u(220, 265), 7)  # fmt: skip
     return [corner(h.curve(*upper, waist), h.curve(waist, *lower))]
+
+
+@variant(3, 0.8)
+def three_second_bow_wider(h: Hand) -> list[Stroke]:
+    """A small, pointed top over a wide or deep bow."""
+    width, small = h.u(0.2, 0.5), h.u(0.08, 0.25)
+    y = h.u(0.25, 0.42)
+    top = h.curve(
+        (-small * h.u(0.5, 1.5), h.u(-0.05, 0.12)),
+        (small, h.u(-0.05, 0.1)),
+        (-small * h.u(0, 1), y),
+    )
+    return [
+        corner(
+            top, h.curve((-small * 0.5, y), (width * 0.5, y + h.u(-0.02, 0.08)), *belly(h, width))
+        )
+    ]
 
 
 # 4
@@ -505,7 +558,10 @@ def four_short_stem(h: Hand) -> list[Stroke]:
 def four_soft_elbow(h: Hand) -> list[Stroke]:
     """The first stroke turns into the bar without a corner; the stem may curl at its foot."""
     width, bar = h.u(0.2, 0.5), h.u(0.48, 0.8)
-    a, e = (width * h.u(-0.6, 0.8), h.u(-0.05, 0.08)), (width * h.u(0.7, 1.6), bar + h.u(-0.14, 0.06))
+    a, e = (
+        (width * h.u(-0.6, 0.8), h.u(-0.05, 0.08)),
+        (width * h.u(0.7, 1.6), bar + h.u(-0.14, 0.06)),
+    )
     first = h.curve(a, (-width * h.u(0.5, 0.9), bar * 0.6), (-width * 0.9, bar - 0.04), (0, bar + h.u(-0.04, 0.05)), e)  # fmt: skip
     x, foot = width * h.u(0.1, 0.9), h.u(-0.05, 0.12)
     curl = h.p(0.25) * h.u(0.05, 0.25)
@@ -513,6 +569,34 @@ def four_soft_elbow(h: Hand) -> list[Stroke]:
         (x + h.u(-0.04, 0.12), bar - h.u(0.1, 0.5)), (x - foot / 2, bar + 0.1), (x - foot, 0.98), (x - foot - curl, 1 - curl / 4)
     )  # fmt: skip
     return [first, stem]
+
+
+@variant(4, 1.5)
+def four_narrow_low(h: Hand) -> list[Stroke]:
+    """Narrow; the bar near the base line, and a short stem from its right half."""
+    width, bar = h.u(0.1, 0.3), h.u(0.66, 0.95)
+    a, c = (width * h.u(-0.4, 1), h.u(-0.05, 0.05)), (-width * h.u(0.5, 1), bar)
+    e = (width * h.u(0.7, 1.9), bar + h.u(-0.22, 0.04))
+    x, above = width * h.u(0.3, 1.1), h.u(0.1, 0.4)
+    stem = h.line((x + h.u(-0.03, 0.08), bar - above), (x - h.u(-0.04, 0.1), h.u(0.98, 1.2)))
+    return [h.curve(a, between(a, c, 0.6), c, between(c, e), e), stem]
+
+
+@variant(4, 0.7)
+def four_round(h: Hand) -> list[Stroke]:
+    """A bow that closes over the stem, as in a phi or a g."""
+    width, bar = h.u(0.25, 0.5), h.u(0.5, 0.72)
+    stem = width * h.u(-0.1, 0.5)
+    bow = h.curve(
+        (-width * h.u(0.2, 0.8), h.u(-0.05, 0.15)),
+        (-width, bar * 0.5),
+        (-width * h.u(0.6, 0.9), bar * 0.95),
+        (stem, bar + h.u(-0.03, 0.05)),
+        (width * h.u(0.8, 1.2), bar - h.u(0.02, 0.2)),
+        (width * h.u(0.6, 1.1), h.u(0.1, 0.35)),
+        (stem + 0.02, h.u(0, 0.2)),
+    )
+    return [bow, h.line((stem + h.u(-0.02, 0.08), h.u(-0.05, 0.3)), (stem - h.u(-0.05, 0.2), 1))]
 
 
 # 5
@@ -575,6 +659,16 @@ def five_small_belly(h: Hand) -> list[Stroke]:
     low = [(width * h.u(0.3, 1), h.u(0.66, 0.85)), (h.n(0.06), 1), (-width * h.u(0.4, 1.6), 1 - h.u(-0.03, 0.15))]  # fmt: skip
     bar = h.line((left[0] + h.u(-0.1, 0.1), left[1] + h.u(-0.08, 0.03)), (width * h.u(0.5, 2.2), h.u(-0.16, 0.1)))  # fmt: skip
     return [corner(h.line(left, waist), h.curve(waist, *low)), bar]
+
+
+@variant(5, 0.7)
+def five_closed_belly(h: Hand) -> list[Stroke]:
+    """The bow comes round to the stem; the bar rises steeply."""
+    width = h.u(0.2, 0.42)
+    left, y = (-width * h.u(0.3, 0.9), h.u(0, 0.08)), h.u(0.36, 0.5)
+    bow = arc((0, (1 + y) / 2), (width, (1 - y) / 2), h.u(-170, -120), h.u(230, 310), 8)
+    bar = h.line((left[0] + h.u(-0.05, 0.08), left[1]), (width * h.u(0.6, 2), h.u(-0.35, 0)))
+    return [corner(h.line(left, bow[0]), h.curve(*bow)), bar]
 
 
 # 6
@@ -702,6 +796,15 @@ def seven_without_lifting(h: Hand) -> list[Stroke]:
     return [corner(h.line(a, b), h.line(b, foot, 0.04), back)]
 
 
+@variant(7, 0.8)
+def seven_small_roof(h: Hand) -> list[Stroke]:
+    """A long leaning stem, hardly a roof, and a bar."""
+    a, b, foot = roof(h, h.u(0.06, 0.2))
+    foot = (foot[0] - h.u(0, 0.4), foot[1])
+    start = (a[0], a[1] + h.u(-0.05, 0.15))
+    return [corner(h.line(start, b), h.line(b, foot, 0.04)), crossbar(h, b, foot)]
+
+
 # 8
 
 
@@ -735,7 +838,9 @@ def eight_open_top(h: Hand) -> list[Stroke]:
     rest = arc((0, 0.5 + waist / 2), (lower, 0.5 - waist / 2), 200, -220, 6)
     left = (-upper * h.u(0.3, 1.2), h.u(-0.05, 0.2))
     right = (upper * h.u(0.5, 1.4), h.u(-0.05, 0.15))
-    return [h.curve(right, (0.3 * right[0], waist * 0.6), *rest, (0.4 * left[0], waist * 0.7), left)]
+    return [
+        h.curve(right, (0.3 * right[0], waist * 0.6), *rest, (0.4 * left[0], waist * 0.7), left)
+    ]
 
 
 @variant(8, 1)
@@ -755,6 +860,27 @@ def eight_half_closed(h: Hand) -> list[Stroke]:
     top = arc((0, waist / 2), (upper, waist / 2), -h.u(20, 70), -h.u(170, 210), 6)
     low = arc((0, 0.5 + waist / 2), (lower, 0.5 - waist / 2), -40, h.u(200, 240), 7)
     return [h.curve(*top, (0, waist), *low, (h.n(0.06), waist + h.n(0.04)), (upper * h.u(0.3, 0.9), waist * h.u(0.3, 0.7)))]  # fmt: skip
+
+
+@variant(8, 1.2)
+def eight_flat_top(h: Hand) -> list[Stroke]:
+    """The pen starts at the top left and goes to the right; the upper ring is open on the left."""
+    upper, lower, waist = h.u(0.12, 0.32), h.u(0.18, 0.4), h.u(0.36, 0.52)
+    start = (-upper * h.u(0.3, 1.3), h.u(-0.04, 0.2))
+    low = arc((0, 0.5 + waist / 2), (lower, 0.5 - waist / 2), 240, -h.u(300, 350), 8)
+    top = [start, (h.n(0.04), h.n(0.03)), (upper, waist * h.u(0.3, 0.6)), (h.n(0.04), waist)]
+    end = (-upper * h.u(0.2, 1), waist * h.u(0.3, 0.8))
+    return [h.curve(*top, *low, (h.n(0.04), waist + h.n(0.02)), end)]
+
+
+@variant(8, 1)
+def eight_open_right(h: Hand) -> list[Stroke]:
+    """As an ampersand: the way back ends short of the beginning, at the top right."""
+    upper, lower, waist = h.u(0.1, 0.3), h.u(0.15, 0.4), h.u(0.36, 0.54)
+    top = arc((0, waist / 2), (upper, waist / 2), -h.u(0, 60), -h.u(150, 200), 6)
+    low = arc((0, 0.5 + waist / 2), (lower, 0.5 - waist / 2), -50, h.u(230, 270), 8)
+    end = (upper * h.u(0.5, 2), waist * h.u(0, 0.7))
+    return [h.curve(*top, (0, waist), *low, (0.02, waist + h.n(0.03)), end)]
 
 
 # 9
@@ -876,6 +1002,16 @@ def nine_tail_from_left(h: Hand) -> list[Stroke]:
     ]  # fmt: skip
 
 
+@variant(9, 0.7)
+def nine_hardly_closed(h: Hand) -> list[Stroke]:
+    """As a question mark: of the ring only the top and a hook on the left."""
+    width, height = h.u(0.15, 0.35), h.u(0.14, 0.28)
+    start = (width * h.u(-0.5, 0.6), 2 * height + h.u(-0.12, 0.04))
+    foot = (width - h.u(-0.1, 0.4), 1.0)
+    loop = arc((0, height), (width, height), h.u(120, 190), h.u(170, 230), 7)
+    return [h.curve(start, *loop, ((width + foot[0]) / 2 + h.n(0.05), 0.6), foot)]
+
+
 # From strokes to pictures
 
 
@@ -889,6 +1025,8 @@ class Style:
         turn: degrees.
         tremor: of the pen about its way, of the digit's height.
         pen: mean width of the pen and the standard deviation of its logarithm, pixels of MNIST.
+        blur: largest of the picture, a Gaussian's standard deviation in pixels of MNIST, that one
+            picture in three has.
     """
 
     aspect: float = 0.18
@@ -896,6 +1034,7 @@ class Style:
     turn: float = 4.0
     tremor: float = 0.008
     pen: tuple[float, float] = (2.5, 0.28)
+    blur: float = 1.0
 
 
 def draw(strokes: Sequence[Stroke], style: Style, hand: Hand) -> NDArray[np.uint8]:
@@ -903,7 +1042,8 @@ def draw(strokes: Sequence[Stroke], style: Style, hand: Hand) -> NDArray[np.uint
     ends = np.cumsum([stroke.shape[1] for stroke in strokes])[:-1]
     points = shake(np.concatenate(strokes, axis=1), style, hand)
     pens = np.clip(style.pen[0] * np.exp(hand.n(style.pen[1])), 1.2, 5.5)
-    return rasterise(np.split(points, ends, axis=1), pens)
+    blurs = np.where(hand.p(1 / 3), hand.u(0, style.blur), 0)
+    return rasterise(np.split(points, ends, axis=1), pens, blurs)
 
 
 def shake(points: Stroke, style: Style, hand: Hand) -> Stroke:
@@ -920,7 +1060,9 @@ def shake(points: Stroke, style: Style, hand: Hand) -> Stroke:
     return np.stack([x * np.cos(angle) - y * np.sin(angle), x * np.sin(angle) + y * np.cos(angle)], -1)  # fmt: skip
 
 
-def rasterise(strokes: Sequence[Stroke], pens: NDArray[np.float64]) -> NDArray[np.uint8]:
+def rasterise(
+    strokes: Sequence[Stroke], pens: NDArray[np.float64], blurs: NDArray[np.float64]
+) -> NDArray[np.uint8]:
     """Draws polylines with pens of the given widths, in pixels of MNIST, as MNIST has them."""
     points = np.concatenate(strokes, axis=1)
     low, high = np.nanmin(points, axis=1), np.nanmax(points, axis=1)
@@ -930,7 +1072,8 @@ def rasterise(strokes: Sequence[Stroke], pens: NDArray[np.float64]) -> NDArray[n
     size = (high - low) * scale[:, None] + 2 * margin[:, None]
     corner_ = (FINE * BOX - size) / 2 + margin[:, None]  # centred in the box
     fixed = [
-        np.rint(16 * ((s - low[:, None]) * scale[:, None, None] + corner_[:, None])) for s in strokes
+        np.rint(16 * ((s - low[:, None]) * scale[:, None, None] + corner_[:, None]))
+        for s in strokes
     ]
     present = [~np.isnan(s[:, 0, 0]) for s in strokes]
     fixed = [np.nan_to_num(s).astype(np.int32) for s in fixed]
@@ -941,7 +1084,10 @@ def rasterise(strokes: Sequence[Stroke], pens: NDArray[np.float64]) -> NDArray[n
         lines = [s[i] for s, here in zip(fixed, present, strict=True) if here[i]]
         cv2.polylines(canvas, lines, False, 255, width, cv2.LINE_8, 4)
         cv2.resize(canvas, (BOX, BOX), dst=small[i], interpolation=cv2.INTER_AREA)
-    return centred(small)
+        if blurs[i] > 0.3:
+            cv2.GaussianBlur(small[i], (0, 0), blurs[i], dst=small[i])
+    peaks = np.maximum(small.max((1, 2), keepdims=True), 1)
+    return centred(np.rint(small * (255 / peaks)).astype(np.uint8))
 
 
 def centred(boxes: NDArray[np.uint8]) -> NDArray[np.uint8]:
