@@ -11,6 +11,7 @@ import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 import cv2
 import numpy as np
@@ -51,6 +52,7 @@ FONTS = (
     cv2.FONT_HERSHEY_SCRIPT_COMPLEX,
     cv2.FONT_HERSHEY_DUPLEX,
 )
+GREYS = np.arange(256, dtype=np.float32)
 
 Image = NDArray[np.uint8]
 
@@ -146,7 +148,7 @@ class Lines:
         return self.random.random() < probability
 
     def number(self) -> str:
-        """The digits of a line: amounts and codes, more zeros at the end and repeats than by chance."""
+        """The digits of a line; zeros at the end and repeats are commoner than by chance."""
         uniform = self.random.random
         length = self.random.choices(*LENGTHS)[0]
         digits = [int(10 * uniform()) for _ in range(length)]
@@ -163,12 +165,12 @@ class Lines:
 
     def line(self, number: str) -> Line:
         """Draws a given number."""
-        canvas, boxes, width, _ = self.write(number)
+        canvas, _, boxes, width, weight = self.write(number)
         if self.chance(0.2):
             self.rule(canvas, width)
         if self.chance(0.25):
             self.clutter(canvas, width)
-        canvas = self.pen(canvas[:, :width])
+        canvas = self.pen(canvas[:, :width], weight)
         if self.chance(0.06):
             self.scar(canvas)
         if self.chance(0.5):
@@ -177,9 +179,10 @@ class Lines:
 
     # What is written
 
-    def write(self, number: str) -> tuple[Image, NDArray[np.float64], int, Image]:
-        """The digits and separators of a line, as one writer writes them: the canvas, the digits'
-        boxes on it, the width in use, and for every pixel the place of its digit, from 1, or 0."""
+    def write(self, number: str) -> tuple[Image, Image, NDArray[np.float64], int, float]:
+        """The digits and separators of a line, as one writer writes them: the canvas, for every
+        pixel the place of its digit, from 1, or 0, the digits' boxes on it, the width in use, and
+        the weight of the strokes, 0 (thin) to 1."""
         uniform, gauss = self.random.uniform, self.random.gauss
         slant = min(max(gauss(0.0, 0.18), -0.4), 0.6)
         weight = uniform(0, 1)  # of the strokes, from thin to thick
@@ -257,12 +260,12 @@ class Lines:
         if self.chance(0.04):
             x = self.letters(canvas, x + SIZE * uniform(0.1, 0.7), slant)
         width = min(canvas.shape[1], round(x + SIZE * uniform(0.05, 0.6)))
-        return canvas, boxes, width, owners
+        return canvas, owners, boxes, width, weight
 
     def digit(
         self, hand: int, label: int, size: float, weight: float, slant: float, stretch: float
     ) -> Image:
-        """One digit of the given height and about the given weight and slant, cropped to its ink."""
+        """One digit of a given height, about a given weight and slant, cropped to its ink."""
         glyphs = self.sources[hand]
         members = glyphs.members[label]
         rank = min(max(weight + self.random.gauss(0, 0.1), 0), 0.9999)
@@ -412,13 +415,13 @@ class Lines:
 
     # How it comes out
 
-    def pen(self, canvas: Image) -> Image:
+    def pen(self, canvas: Image, weight: float) -> Image:
         """The thickness of the strokes, sharp."""
         low, gain = self.random.uniform(0.3, 0.65), self.random.uniform(1.5, 4)
         canvas = stretched(canvas, low - 0.5 / gain, low + 0.5 / gain)
         change = self.random.random()
-        if change < 0.18:
-            side = 3 if change < 0.15 else 5
+        if change < 0.3 and weight < 0.6:
+            side = 3 if change < 0.25 or weight > 0.3 else 5
             return cv2.dilate(canvas, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)))
         if change > 0.92:
             thin = cv2.erode(canvas, np.ones((2, 2), np.uint8))
@@ -460,10 +463,10 @@ class Lines:
             canvas = (canvas * ink).astype(np.uint8)
         if self.chance(0.2):
             noise = self.generator.standard_normal(canvas.shape, np.float32) * uniform(4, 28)
-            canvas = np.clip(canvas + noise, 0, 255).astype(np.uint8)
+            canvas = cv2.add(canvas.astype(np.float32), noise, dtype=cv2.CV_8U)
 
         # The band of most digits, which a reader finds with some error.
-        top, bottom = np.median(boxes[:, 1]), np.median(boxes[:, 3])
+        top, bottom = median(boxes[:, 1].tolist()), median(boxes[:, 3].tolist())
         scale = DIGIT / max(bottom - top, SIZE / 3) * math.exp(gauss(0, 0.08))
         across = scale * math.exp(gauss(0, 0.05))
         middle = HEIGHT / 2 + gauss(0, 0.9)
@@ -487,5 +490,5 @@ class Lines:
 
 def stretched(image: Image, low: float, high: float) -> Image:
     """Grey values so that those up to `low` (of 1) become 0 and those from `high` on 255."""
-    values = (np.arange(256, dtype=np.float32) / 255 - low) / (high - low)
-    return cv2.LUT(image, (np.clip(values, 0, 1) * 255).astype(np.uint8))
+    values = (GREYS - 255 * low) / (high - low)
+    return cv2.LUT(image, cv2.convertScaleAbs(np.maximum(values, 0)))

@@ -62,13 +62,13 @@ class Paper:
         """A picture of a given number; of words or scribbles for ""."""
         uniform, chance = self.uniform, self.chance
         if number:
-            canvas, _, width, owners = self.lines.write(number)
+            canvas, owners, _, width, weight = self.lines.write(number)
         else:
             canvas = self.words() if chance(0.6) else self.scribbles()
-            width, owners = canvas.shape[1], np.zeros_like(canvas)
+            width, owners, weight = canvas.shape[1], np.zeros_like(canvas), 0.5
         if number and chance(0.1):
             self.lines.clutter(canvas, width)
-        canvas, owners = self.lines.pen(canvas[:, :width]), owners[:, :width]
+        canvas, owners = self.lines.pen(canvas[:, :width], weight), owners[:, :width]
         if chance(0.5):
             canvas, owners = self.bend(canvas, owners)
         height = uniform(14, 60) if chance(0.6) else uniform(10, 22)  # of a digit, in pixels

@@ -1,0 +1,94 @@
+"""Training by connectionist temporal classification."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from lenet.data import Split
+from lenet.data.lines import Line, Lines
+from lenet.engine.fused import NOT_INSTALLED, Kernels, unsupported
+from lenet.engine.plans import Plan, Stage
+from lenet.reading.replicated import BLANK, CLASSES, MARGIN, STRIDE, log_softmax
+from lenet.training.ctc import placed, posteriors, train_lines
+
+
+def test_posteriors_give_the_gradient_of_pytorchs_ctc() -> None:
+    generator = np.random.default_rng(0)
+    counts, numbers = np.array([9, 14, 6, 20, 5]), ["1123", "0", "555", "1234567890", "000"]
+    scores = generator.normal(size=(counts.sum(), CLASSES)).astype(np.float32) * 2
+    probabilities = np.exp(log_softmax(scores))
+    targets, logarithms = posteriors(probabilities, counts, numbers)
+    first = 0
+    for number, count, logarithm in zip(numbers, counts, logarithms, strict=True):
+        part = slice(first, first + count)
+        tensor = torch.tensor(scores[part], dtype=torch.float64, requires_grad=True)
+        loss = torch.nn.functional.ctc_loss(
+            tensor.log_softmax(1)[:, None],
+            torch.tensor([[int(digit) for digit in number]]),
+            torch.tensor([count]),
+            torch.tensor([len(number)]),
+            blank=BLANK,
+            reduction="sum",
+        )
+        loss.backward()
+        assert tensor.grad is not None
+        assert logarithm == pytest.approx(-loss.item(), rel=1e-5)
+        gradient = probabilities[part] - targets[part]
+        assert gradient == pytest.approx(tensor.grad.numpy(), abs=1e-5)
+        first += count
+
+
+def test_lines_that_cannot_be_spelt_teach_nothing() -> None:
+    probabilities = np.full((4, CLASSES), 1 / CLASSES, np.float32)
+    targets, logarithms = posteriors(probabilities, np.array([4]), ["777"])
+    assert logarithms[0] == -np.inf
+    assert targets == pytest.approx(probabilities)
+
+
+def test_placed_targets_are_where_the_boxes_are() -> None:
+    boxes = np.array([[10, 4, 20, 24], [40, 4, 60, 24]], np.float32)
+    line = Line(np.zeros((28, 70), np.uint8), "37", boxes)
+    targets = placed([line, line], np.array([25, 25]))
+    assert targets.sum(axis=1) == pytest.approx(np.ones(50))
+    for first in (0, 25):
+        for digit, centre in ((3, 15), (7, 50)):
+            (where,) = np.flatnonzero(targets[first : first + 25, digit])
+            assert abs(where * STRIDE - MARGIN + 14 - centre) <= STRIDE / 2
+
+
+@pytest.mark.skipif(unsupported(Plan()) == NOT_INSTALLED, reason=NOT_INSTALLED)
+def test_training_lowers_the_loss() -> None:
+    images = np.zeros((10, 28, 28), np.uint8)
+    for label, image in enumerate(images):
+        image[4:24, 12:16] = 255
+        image[4 + 2 * label : 6 + 2 * label, 8:22] = 255
+    lines = Lines([(Split(images, np.arange(10)), 1.0)], 0)
+    plan = Plan(
+        stages=(Stage(4, padding=2, activation="relu"), Stage(8, activation="relu")),
+        hidden=(32,),
+        activation="relu",
+        classes=CLASSES,
+        distillation=1.0,
+    )
+    generator = np.random.default_rng(0)
+    weights = [
+        (generator.normal(size=shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32)
+        for shape in plan.shapes
+    ]
+    gradients = [np.zeros_like(weight) for weight in weights]
+    moments = [(np.zeros_like(weight), np.zeros_like(weight)) for weight in weights]
+
+    def adam(step: int) -> None:
+        for weight, gradient, (mean, square) in zip(weights, gradients, moments, strict=True):
+            mean += 0.1 * (gradient - mean)
+            square += 0.01 * (gradient**2 - square)
+            rate = 3e-3 * np.sqrt(1 - 0.99 ** (step + 1)) / (1 - 0.9 ** (step + 1))
+            weight -= rate * mean / (np.sqrt(square) + 1e-8)
+
+    kernels = Kernels(plan, threads=1)
+    stream = iter(itertools.islice(lines, 10_000))
+    steps = train_lines(kernels, weights, gradients, stream, adam, 120, 16, placed_steps=60)
+    losses = list(steps)
+    assert np.mean(losses[-20:]) < 0.6 * np.mean(losses[:5])
