@@ -134,36 +134,48 @@ def find_segments(line: Line) -> Segments | None:
     regions = np.cumsum(regions, 1)[:, :width]
     give_back(regions, mask, len(seams) + 1)
     regions[ink <= 0.1] = -1
-    # Sums over each region's pixels give those of every union of regions.
-    y, x = np.nonzero(regions >= 0)
+    y, x = np.nonzero(ink > 0.1)
     owner, values = regions[y, x], ink[y, x]
     count = len(seams) + 1
-    solid = np.bincount(owner, mask[y, x], count)
-    kept = np.flatnonzero(solid >= 5)
+    kept = np.flatnonzero(np.bincount(owner, mask[y, x], count) >= 5)
     if not len(kept):
         return None
     sums = np.stack([np.bincount(owner, v, count)[kept] for v in (values, values * x, values * y)], 1)
+    order = np.argsort(owner, kind="stable")
+    starts = np.searchsorted(owner[order], kept)
+    stops = np.searchsorted(owner[order], kept, "right")
     limits = np.empty((len(kept), 4), np.int64)
-    for n, region in enumerate(kept):
-        own = owner == region
+    for n, (start, stop) in enumerate(zip(starts, stops, strict=True)):
+        own = order[start:stop]
         limits[n] = x[own].min(), y[own].min(), x[own].max() + 1, y[own].max() + 1
-    ends, boxes, totals = [], [], []
-    for first in range(len(kept)):
-        for last in range(first, min(first + MOST_PIECES, len(kept))):
-            part = limits[first : last + 1]
-            box = (*part[:, :2].min(0), *part[:, 2:].max(0))
-            if last > first and box[2] - box[0] > WIDEST * HEIGHT:
-                break
-            ends.append((first, last + 1))
-            boxes.append(box)
-            totals.append(sums[first : last + 1].sum(0))
-    ends, boxes, totals = np.array(ends), np.array(boxes), np.array(totals)
+    ends, boxes, totals = unions(limits, sums)
     before = np.concatenate([[0], inked, [0]])
     costs = np.stack([before[kept[ends[:, 0]]], before[kept[ends[:, 1] - 1] + 1]], 1)
     geometry = measure(line, ends, boxes, totals[:, 0], costs, limits, thickness)
     bounds = np.stack([kept[ends[:, 0]], kept[ends[:, 1] - 1] + 1], 1)
     images = draw(ink, regions, bounds, boxes, totals)
     return Segments(len(kept), ends, bounds, boxes, images, geometry, regions, seams)
+
+
+def unions(
+    limits: NDArray[np.int64], sums: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Ends, boxes and sums of one to MOST_PIECES neighbouring pieces, given those of the pieces."""
+    places = np.arange(len(limits))
+    low, high, total = limits[:, :2], limits[:, 2:], sums
+    parts = []
+    for more in range(min(MOST_PIECES, len(limits))):
+        if more:
+            low = np.minimum(low[:-1], limits[more:, :2])
+            high = np.maximum(high[:-1], limits[more:, 2:])
+            total = total[:-1] + sums[more:]
+        first = places[: len(low)]
+        fits = (high[:, 0] - low[:, 0] <= WIDEST * HEIGHT) | (more == 0)
+        ends = np.stack([first, first + more + 1], 1)
+        parts.append([array[fits] for array in (ends, np.concatenate([low, high], 1), total)])
+    ends, boxes, totals = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    order = np.lexsort((ends[:, 1], ends[:, 0]))
+    return ends[order], boxes[order], totals[order]
 
 
 def give_back(regions: NDArray[np.int64], mask: NDArray[np.uint8], count: int) -> None:
@@ -224,21 +236,24 @@ def draw(ink, regions, bounds, boxes, totals) -> NDArray[np.uint8]:
     """Every segment as MNIST has digits: 20 pixels at most, the centre of mass in the middle; what
     lies around it in the line is drawn faintly."""
     images = np.empty((len(bounds), SIDE, SIDE), np.uint8)
-    smooth = cv2.GaussianBlur(ink, (0, 0), 0.6) * np.float32(255)  # HEIGHT becomes FIT
-    faint = smooth * np.float32(AROUND)
+    smooth = cv2.convertScaleAbs(cv2.GaussianBlur(ink, (0, 0), 0.6), alpha=255)  # HEIGHT becomes FIT
+    faint = cv2.convertScaleAbs(smooth, alpha=AROUND)
+    owner = regions.astype(np.int16)
     centres = totals[:, 1:] / totals[:, :1] + 0.5
-    for n, (first, after) in enumerate(bounds):
-        left, top, right, bottom = boxes[n]
+    for image, (first, after), centre, box in zip(
+        images, bounds.tolist(), centres.tolist(), boxes.tolist(), strict=True
+    ):
+        left, top, right, bottom = box
         scale = FIT / max(right - left, bottom - top)
         # The centre of mass in the middle, as far as the box then fits.
-        x = min(max(SIDE / 2 - scale * centres[n, 0], -scale * left), SIDE - scale * right)
-        y = min(max(SIDE / 2 - scale * centres[n, 1], -scale * top), SIDE - scale * bottom)
+        x = min(max(SIDE / 2 - scale * centre[0], -scale * left), SIDE - scale * right)
+        y = min(max(SIDE / 2 - scale * centre[1], -scale * top), SIDE - scale * bottom)
         reach = int(SIDE / scale) + 1
         start, stop = max(0, left - reach), min(ink.shape[1], right + reach)
-        part = regions[:, start:stop]
-        own = (part >= first) & (part < after)
-        shown = np.where(own, smooth[:, start:stop], faint[:, start:stop])
+        shown = faint[:, start:stop].copy()
+        own = cv2.inRange(owner[:, start:stop], first, after - 1)
+        cv2.copyTo(smooth[:, start:stop], own, shown)
         half = 0.5 * scale - 0.5
         matrix = np.array([[scale, 0, x + scale * start + half], [0, scale, y + half]])
-        images[n] = cv2.warpAffine(shown, matrix, (SIDE, SIDE))
+        cv2.warpAffine(shown, matrix, (SIDE, SIDE), dst=image)
     return images
