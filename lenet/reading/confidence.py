@@ -1,6 +1,7 @@
 """How sure a reading is: the probability that the whole number is right, and whether what was read
 is a number at all."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,27 +16,39 @@ FEATURES = 14
 Arrays = dict[str, NDArray[np.float32]]
 
 
-def features(
-    line: Line,
-    segments: Segments,
-    lattice: Lattice,
-    logs: NDArray[np.float64],
-    path: list[tuple[int, str]],
-    texts: list[str],
-    scores: NDArray[np.float64],
-    parts: NDArray[np.float64],
-) -> NDArray[np.float32]:
-    """What tells right readings from wrong ones, and numbers from other ink: float32 (FEATURES,).
+@dataclass(frozen=True)
+class Evidence:
+    """All that both readers say of a line.
 
-    `texts` are the candidates, best first, with their `scores` and the `parts` (N, 2) of each
-    reader; `path` is the best path that reads the first.
+    Attributes:
+        logs: log probabilities (N, 12) of the segments' classes.
+        texts: candidates that are expected, best first.
+        scores: their scores, and `parts` (texts, 2) those of the lattice and of the replicated
+            network.
+        path: arcs of the best path that reads the first text, with the digit of each, "" if the
+            segment is left out.
     """
-    count = len(texts[0])
+
+    line: Line
+    segments: Segments
+    logs: NDArray[np.float64]
+    lattice: Lattice
+    texts: list[str]
+    scores: NDArray[np.float64]
+    parts: NDArray[np.float64]
+    path: list[tuple[int, str]]
+
+
+def features(evidence: Evidence) -> NDArray[np.float32]:
+    """What tells right readings from wrong ones, and numbers from other ink: float32 (FEATURES,)."""
+    logs, lattice, path = evidence.logs, evidence.lattice, evidence.path
+    scores, parts, geometry = evidence.scores, evidence.parts, evidence.segments.geometry
+    count = len(evidence.texts[0])
     digits = [(arc, int(digit)) for arc, digit in path if digit]
     skipped = [arc for arc, digit in path if not digit]
     read = np.array([logs[arc, digit] for arc, digit in digits] or [-12.0])
-    heights = np.array([segments.geometry[arc, 0] for arc, _ in digits] or [0.0])
-    ink = segments.geometry[:, 8]
+    heights = np.array([geometry[arc, 0] for arc, _ in digits] or [0.0])
+    ink = geometry[:, 8]
     of_digits, left_out = sum(ink[arc] for arc, _ in digits), sum(ink[arc] for arc in skipped)
     parts_share = [np.exp(logs[arc, PART]) for arc, _ in digits]
     log_shares = scores - np.logaddexp.reduce(scores)

@@ -42,14 +42,22 @@ class Line:
         return float(1 / self.matrix[1, 1])
 
     def box(self, left: float, top: float, right: float, bottom: float) -> list[int]:
-        """A box of the line's in the picture, [left, top, right, bottom]."""
-        corners = np.array([(left, right, left, right), (top, top, bottom, bottom), (1, 1, 1, 1)])
-        x, y = self.matrix @ corners
-        # A slanted box is a parallelogram: its sides at half height.
+        """The box in the picture, [left, top, right, bottom], about a box of the line's."""
+        columns, rows = (left, right - 1, left, right - 1), (top, top, bottom - 1, bottom - 1)
+        return self.box_of(np.array(columns), np.array(rows))
+
+    def box_of(self, columns: NDArray, rows: NDArray) -> list[int]:
+        """The box in the picture about pixels of the line."""
+        (a, slope, shift), (_, b, drop) = self.matrix
+        x, y = a * columns + slope * rows + shift, b * rows + drop
         height, width = self.picture_size
-        sides = ((x[0] + x[2]) / 2, y.min(), (x[1] + x[3]) / 2, y.max())
+        half = b / 2  # of a line's pixel, which is as wide as it is high
+        sides = (x.min() - half, y.min() - half, x.max() + half, y.max() + half)
         limits = (width, height, width, height)
-        return [int(np.clip(round(s), 0, m)) for s, m in zip(sides, limits, strict=True)]
+        return [
+            int(np.clip(round(side + 0.5), 0, limit))
+            for side, limit in zip(sides, limits, strict=True)
+        ]
 
 
 def find_lines(foreground: Foreground, picture_size: tuple[int, int]) -> list[Line]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from lenet.data.pictures import Source, load_image
 from lenet.errors import LenetError
-from lenet.reading.confidence import Confidence, features
+from lenet.reading.confidence import Confidence, Evidence, features
 from lenet.reading.foreground import find_foreground
 from lenet.reading.formats import Expected
 from lenet.reading.lattice import Lattice
@@ -41,6 +41,8 @@ BEAM = 8  # strings that each reader proposes ...
 EXPECTED_BEAM = 100  # ... where few of them may be what is expected
 REPLICATED = 0.5  # weight of the replicated network's score in the sum
 ALTERNATIVES = 4
+THRESHOLD = 0.6  # of confidence
+WEIGHTS = Path(__file__).parents[1] / "pretrained" / "numbers"
 
 
 @dataclass(frozen=True)
@@ -86,22 +88,13 @@ class Number:
 
 
 @dataclass(frozen=True)
-class Steps:
-    """How a number was read: for drawing."""
-
-    line: Line
-    segments: Segments | None = None
-    lattice: Lattice | None = None
-    path: tuple[tuple[int, str], ...] = ()
-
-
-@dataclass(frozen=True)
 class Reading:
-    """The answer for a picture: its numbers in reading order; `reason` where there is none."""
+    """The answer for a picture: its numbers in reading order; `reason` where there is none; and
+    how each was read, `steps`."""
 
     numbers: tuple[Number, ...]
     reason: str | None = None
-    steps: tuple[Steps, ...] = field(default=(), repr=False)
+    steps: tuple[Evidence, ...] = field(default=(), repr=False)
 
     @property
     def text(self) -> str:
@@ -117,19 +110,23 @@ class Reader:
     """Reads numbers.
 
     Args:
-        weights: folder of segments.safetensors and replicated.safetensors.
+        weights: folder of segments.safetensors, replicated.safetensors and confidence.safetensors,
+            by default those that come with the package.
         expected: what is known of the numbers.
         threshold: numbers of less confidence are rejected as not sure.
     """
 
     def __init__(
-        self, weights: str | Path, expected: Expected | None = None, threshold: float = 0.6
+        self,
+        weights: str | Path | None = None,
+        expected: Expected | None = None,
+        threshold: float = THRESHOLD,
     ) -> None:
-        self.weights, self.expected = Path(weights), expected or Expected()
-        self.threshold = threshold
-        self.scorer = Scorer.load(self.weights / "segments.safetensors")
-        self.replicated = Network.load(self.weights / "replicated.safetensors")
-        self.confidence = Confidence.load(self.weights / "confidence.safetensors")
+        folder = Path(weights) if weights else WEIGHTS
+        self.expected, self.threshold = expected or Expected(), threshold
+        self.scorer = Scorer.load(folder / "segments.safetensors")
+        self.replicated = Network.load(folder / "replicated.safetensors")
+        self.confidence = Confidence.load(folder / "confidence.safetensors")
 
     def read(self, picture: Source) -> Reading:
         """The numbers in a picture.
@@ -140,9 +137,9 @@ class Reader:
         gray = load_image(picture)
         foreground = find_foreground(gray)
         lines = find_lines(foreground, gray.shape) if foreground else []
-        answers = [answer for line in lines if (answer := self.read_line(line))]
-        numbers, steps = tuple(zip(*answers, strict=True)) or ((), ())
-        return Reading(numbers, None if numbers else EMPTY, steps)
+        steps = [evidence for line in lines if (evidence := self.evidence(line))]
+        numbers = tuple(self.judge(evidence) for evidence in steps)
+        return Reading(numbers, None if numbers else EMPTY, tuple(steps))
 
     def read_many(
         self, pictures: Iterable[Source], jobs: int = 1
@@ -167,8 +164,8 @@ class Reader:
         except LenetError as error:
             return error
 
-    def read_line(self, line: Line) -> tuple[Number, Steps] | None:
-        """Reads a line; None for one without ink."""
+    def evidence(self, line: Line) -> Evidence | None:
+        """What both readers say of a line; None for one without ink."""
         segments = find_segments(line)
         if segments is None:
             return None
@@ -176,39 +173,39 @@ class Reader:
         lattice = Lattice.of(segments.pieces, segments.ends, logs)
         frames = self.replicated.logs(windows(row_of(line)))
         texts, scores, parts = self.candidates(lattice, frames)
-        box = whole_box(line, segments)
+        path = lattice.path(texts[0]) if texts else []
+        return Evidence(line, segments, logs, lattice, texts, scores, parts, path)
+
+    def judge(self, evidence: Evidence) -> Number:
+        """The answer for a line."""
+        texts, scores = evidence.texts, evidence.scores
         if not texts:
-            number = Number("", "", box, 0.0, True, self.no_reason(lattice))
-            return number, Steps(line, segments, lattice)
-        order = np.argsort(-scores)
-        texts, scores, parts = [texts[n] for n in order], scores[order], parts[order]
-        path = lattice.path(texts[0])
-        values = features(line, segments, lattice, logs, path, texts, scores, parts)
-        certain, number_at_all = self.confidence(values)
+            box = evidence.line.box(*whole(evidence.segments.boxes))
+            return Number("", "", box, 0.0, True, self.no_reason(evidence.lattice))
+        confidence, is_number = self.confidence(features(evidence))
+        digits, separators, written = describe(evidence)
+        box = whole(np.array([part.box for part in digits + separators])).tolist()
+        if not is_number:
+            return Number("", "", box, confidence, True, NOT_A_NUMBER)
         shares = np.exp(scores - np.logaddexp.reduce(scores))
-        alternatives = [
-            (text, float((1 - certain) * share / max(1 - shares[0], 1e-9)))
+        rest = (1 - confidence) / max(1 - shares[0], 1e-9)
+        alternatives = tuple(
+            (text, float(rest * share))
             for text, share in zip(texts[1 : ALTERNATIVES + 1], shares[1:], strict=False)
-        ]
-        digits, separators, written = self.describe(line, segments, logs, path)
+        )
         if self.expected.format:
             written = self.expected.written(texts[0])
-        reason = None
-        if not number_at_all:
-            reason = NOT_A_NUMBER
-        elif certain < self.threshold:
-            reason = NOT_SURE
-        number = Number(
-            *(texts[0], written, box, certain, reason is not None, reason),
-            *(digits, separators, tuple(alternatives)),
+        reason = NOT_SURE if confidence < self.threshold else None
+        return Number(
+            *(texts[0], written, box, confidence, reason is not None, reason),
+            *(digits, separators, alternatives),
         )
-        return number, Steps(line, segments, lattice, tuple(path))
 
     def candidates(
         self, lattice: Lattice, frames: NDArray[np.float32]
     ) -> tuple[list[str], NDArray[np.float64], NDArray[np.float64]]:
-        """Strings that either reader proposes and that are expected, their scores, and the scores
-        (N, 2) of both readers."""
+        """Strings that either reader proposes and that are expected, best first, their scores, and
+        the scores (N, 2) of both readers."""
         width = BEAM if self.expected.anything else EXPECTED_BEAM
         begins = self.expected.begins
         proposed = set(lattice.strings(width, begins))
@@ -220,9 +217,9 @@ class Reader:
             [lattice.score(texts), [log_probability(frames, text) for text in texts]], 1
         )
         scores = parts @ (1.0, REPLICATED)
-        readable = np.isfinite(scores) & (scores > -1e6)
-        texts = [text for text, ok in zip(texts, readable, strict=True) if ok]
-        return texts, scores[readable], parts[readable]
+        order = np.argsort(-scores)
+        order = order[scores[order] > -1e6]  # what either reader cannot read at all is left out
+        return [texts[n] for n in order], scores[order], parts[order]
 
     def no_reason(self, lattice: Lattice) -> str:
         """Why no string was proposed."""
@@ -230,29 +227,26 @@ class Reader:
             return NOT_A_NUMBER
         return UNEXPECTED if any(lattice.strings(BEAM)) else NOT_A_NUMBER
 
-    def describe(
-        self,
-        line: Line,
-        segments: Segments,
-        logs: NDArray[np.float64],
-        path: list[tuple[int, str]],
-    ) -> tuple[tuple[Digit, ...], tuple[Separator, ...], str]:
-        """Digits and separators along the path, and the text with separators."""
-        digits, separators, written = [], [], ""
-        for arc, digit in path:
-            box = line.box(*segments.boxes[arc])
-            if digit:
-                shares = np.exp(logs[arc, :10] - np.logaddexp.reduce(logs[arc, :10]))
-                second = int(np.argsort(-shares)[1])
-                probabilities = [round(float(share), 6) for share in shares]
-                digits.append(Digit(int(digit), box, probabilities, second))
-                written += digit
-            else:
-                symbol = separator(segments.boxes[arc])
-                if symbol is not None:
-                    separators.append(Separator(symbol, box))
-                    written += symbol if symbol != "?" else ""
-        return tuple(digits), tuple(separators), written
+
+def describe(evidence: Evidence) -> tuple[tuple[Digit, ...], tuple[Separator, ...], str]:
+    """Digits and separators along the path, and the text with separators."""
+    digits, separators, written = [], [], ""
+    segments = evidence.segments
+    for arc, digit in evidence.path:
+        first, after = segments.bounds[arc]
+        y, x = np.nonzero((segments.regions >= first) & (segments.regions < after))
+        box = evidence.line.box_of(x, y)
+        if digit:
+            logs = evidence.logs[arc, :10]
+            shares = np.exp(logs - np.logaddexp.reduce(logs))
+            probabilities = [round(float(share), 6) for share in shares]
+            second = int(np.argsort(-shares)[1])
+            digits.append(Digit(int(digit), box, probabilities, second))
+            written += digit
+        elif symbol := separator(segments.boxes[arc]):
+            separators.append(Separator(symbol, box))
+            written += symbol if symbol != "?" else ""
+    return tuple(digits), tuple(separators), written
 
 
 def row_of(line: Line) -> NDArray[np.uint8]:
@@ -263,9 +257,9 @@ def row_of(line: Line) -> NDArray[np.uint8]:
     return (np.clip(half[extra : extra + 28], 0, 1) * 255).astype(np.uint8)
 
 
-def whole_box(line: Line, segments: Segments) -> list[int]:
-    boxes = segments.boxes
-    return line.box(*boxes[:, :2].min(0), *boxes[:, 2:].max(0))
+def whole(boxes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The box about boxes (N, 4)."""
+    return np.concatenate([boxes[:, :2].min(0), boxes[:, 2:].max(0)])
 
 
 def separator(box: NDArray[np.int64]) -> str | None:
