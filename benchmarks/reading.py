@@ -1,6 +1,6 @@
 """How well numbers are read: whole numbers, digits, rejection, boxes, time by stage.
 
-    python benchmarks/numbers.py FOLDER [--weights DIR] [--limit N]
+    python benchmarks/reading.py FOLDER [--weights DIR] [--limit N]
 
 FOLDER, or each folder in it, holds labels.csv (filename, number: its digits) beside the pictures
 and, if it likes, boxes.csv (filename, digit, x, y, w, h). What is read of a picture is the text of
