@@ -109,7 +109,7 @@ def measure(folder: Path, reader: Reader, limit: int, watch: Stopwatch) -> tuple
     ]
     quality = {
         "folder": folder.name,
-        "pictures": len(rows),
+        "pictures": str(len(rows)),
         "right %": interval(right, len(rows)),
         "digits %": f"{100 - 100 * errors / digits:.1f}",
         f"right % at {REJECTED:.0%} rejected": f"{100 * sum(kept) / len(kept):.1f}",
