@@ -671,6 +671,16 @@ def five_closed_belly(h: Hand) -> list[Stroke]:
     return [corner(h.line(left, bow[0]), h.curve(*bow)), bar]
 
 
+@variant(5, 0.7)
+def five_like_root(h: Hand) -> list[Stroke]:
+    """As a root sign or an r: a hook or none, the stem upwards, a long bar."""
+    foot = (h.u(-0.2, 0.1), 1.0)
+    top = (foot[0] + h.u(0, 0.35), h.u(0, 0.12))
+    hook = (foot[0] - h.u(0.02, 0.35), h.u(0.45, 0.95))
+    bar = (top[0] + h.u(0.25, 0.9), top[1] + h.u(-0.15, 0.08))
+    return [corner(h.line(hook, foot, 0.04), h.line(foot, top, 0.04), h.line(top, bar, 0.05))]
+
+
 # 6
 
 

@@ -5,6 +5,7 @@ LeCun, Bottou, Bengio and Haffner (1998), sections IV to VI: the score of a stri
 all paths that read it (forward algorithm), its digits' places are on the best (Viterbi).
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -52,33 +53,32 @@ class Lattice:
             node[last] = np.logaddexp(node[last], node[first] + arc)
         return float(node[-1])
 
-    def strings(self, width: int, allowed: Prefix = lambda prefix: True) -> dict[str, float]:
+    def strings(self, width: int, allowed: Prefix | None = None) -> dict[str, float]:
         """Likely strings and the log of the sum over their paths: a beam of `width` prefixes at
-        each node, of those that are allowed."""
+        each node, of those that are allowed; None allows all."""
         beams: list[dict[str, float]] = [{} for _ in range(self.nodes)]
         beams[0][""] = 0.0
-        best = np.maximum(self.digits.max(1), self.skips)
+        likely = self.digits > np.maximum(self.digits.max(1), self.skips)[:, None] - UNLIKELY
+        choices: list[list[tuple[str, float]]] = [[("", skip)] for skip in self.skips.tolist()]
+        for arc, digit in np.argwhere(likely).tolist():
+            choices[arc].append((str(digit), float(self.digits[arc, digit])))
         done = -1
         for arc, (first, last) in enumerate(self.ends.tolist()):
             if first != done:
                 done = first
                 kept = sorted(beams[first].items(), key=lambda item: -item[1])[:width]
                 beams[first] = dict(kept)
-            likely = np.flatnonzero(self.digits[arc] > best[arc] - UNLIKELY).tolist()
-            choices = [(str(digit), float(self.digits[arc, digit])) for digit in likely]
-            choices.append(("", float(self.skips[arc])))
             there = beams[last]
             for prefix, score in beams[first].items():
-                for digit, more in choices:
+                for digit, more in choices[arc]:
                     text, new = prefix + digit, score + more
-                    if digit and not allowed(text):
+                    if allowed is not None and digit and not allowed(text):
                         continue
                     old = there.get(text)
-                    if old is None:
-                        there[text] = new
-                    else:
-                        high, low = (old, new) if old > new else (new, old)
-                        there[text] = high + np.log1p(np.exp(low - high)) if high - low < 30 else high
+                    if old is not None:
+                        new, low = (new, old) if new > old else (old, new)
+                        new += math.log1p(math.exp(low - new))
+                    there[text] = new
         return dict(sorted(beams[-1].items(), key=lambda item: -item[1])[:width])
 
     def score(self, texts: list[str]) -> NDArray[np.float64]:

@@ -23,7 +23,7 @@ from lenet.reading.formats import Expected
 from lenet.reading.lattice import Lattice
 from lenet.reading.lines import HEIGHT, MARGIN, Line, find_lines
 from lenet.reading.network import Network
-from lenet.reading.replicated import log_probability, prefix_beam, windows
+from lenet.reading.replicated import log_probabilities, prefix_beam, windows
 from lenet.reading.scorer import Scorer
 from lenet.reading.segments import Segments, find_segments
 
@@ -207,15 +207,13 @@ class Reader:
         """Strings that either reader proposes and that are expected, best first, their scores, and
         the scores (N, 2) of both readers."""
         width = BEAM if self.expected.anything else EXPECTED_BEAM
-        begins = self.expected.begins
+        begins = None if self.expected.anything else self.expected.begins
         proposed = set(lattice.strings(width, begins))
         proposed |= {text for text, _ in prefix_beam(frames, width, begins)}
         texts = sorted(text for text in proposed if text and self.expected.accepts(text))
         if not texts:
             return [], np.empty(0), np.empty((0, 2))
-        parts = np.stack(
-            [lattice.score(texts), [log_probability(frames, text) for text in texts]], 1
-        )
+        parts = np.stack([lattice.score(texts), log_probabilities(frames, texts)], 1)
         scores = parts @ (1.0, REPLICATED)
         order = np.argsort(-scores)
         order = order[scores[order] > -1e6]  # what either reader cannot read at all is left out

@@ -54,6 +54,34 @@ def log_probability(frames: NDArray[np.float32], number: str) -> float:
     return float(np.logaddexp.reduce(forward[2:][-2:]))
 
 
+def log_probabilities(
+    frames: NDArray[np.float32], numbers: Sequence[str]
+) -> NDArray[np.float64]:
+    """`log_probability` of several numbers at once."""
+    longest = max(map(len, numbers))
+    labels = np.full((len(numbers), 2 * longest + 1), BLANK)
+    for row, number in zip(labels, numbers, strict=True):
+        row[1 : 2 * len(number) : 2] = [int(digit) for digit in number]
+    skip = np.zeros(labels.shape)
+    skip[:, 1] = 1  # from before the first
+    skip[:, 2:] = (labels[:, 2:] != BLANK) & (labels[:, 2:] != labels[:, :-2])
+    emitted = np.exp(frames.astype(np.float64))[:, labels]
+    forward = np.zeros((len(numbers), labels.shape[1] + 2))  # two states ahead of the first
+    forward[:, 1] = 1.0
+    scale = np.zeros(len(numbers))
+    for row in emitted:
+        forward[:, 2:] += forward[:, 1:-1] + skip * forward[:, :-2]
+        forward[:, 2:] *= row
+        forward[:, :2] = 0.0
+        total = forward.sum(1) + 1e-300
+        forward /= total[:, None]
+        scale += np.log(total)
+    ends = 2 * np.array([len(number) for number in numbers]) + 2
+    rows = np.arange(len(numbers))
+    last = forward[rows, ends] + np.where(ends > 2, forward[rows, ends - 1], 0)
+    return scale + np.log(last + 1e-300)
+
+
 def prefix_beam(
     frames: NDArray[np.float32],
     beam: int = 8,
