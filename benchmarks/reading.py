@@ -104,9 +104,7 @@ def measure(folder: Path, reader: Reader, limit: int, watch: Stopwatch) -> tuple
             hit += any(overlap(box, other) >= 0.5 for other in found)
     sure.sort(key=lambda pair: -pair[0])
     kept = [ok for _, ok in sure[: math.ceil((1 - REJECTED) * len(sure))]]
-    accepted = [
-        ok for (c, ok) in sure if c >= reader.threshold
-    ]
+    accepted = [ok for (c, ok) in sure if c >= reader.threshold]
     quality = {
         "folder": folder.name,
         "pictures": str(len(rows)),
@@ -130,9 +128,11 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=10**9)
     arguments = parser.parse_args()
     reader, watch = Reader(arguments.weights), Stopwatch()
-    folders = [arguments.folder] if (arguments.folder / "labels.csv").exists() else [
-        path.parent for path in sorted(arguments.folder.glob("*/labels.csv"))
-    ]
+    folders = (
+        [arguments.folder]
+        if (arguments.folder / "labels.csv").exists()
+        else [path.parent for path in sorted(arguments.folder.glob("*/labels.csv"))]
+    )
     folders = [f for f in folders if "number" in (f / "labels.csv").open().readline()]
     results = [measure(folder, reader, arguments.limit, watch) for folder in folders]
     for title, rows in zip(("Reading", "Time"), zip(*results, strict=True), strict=True):

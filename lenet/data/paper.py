@@ -47,10 +47,11 @@ class Sample:
 
 
 class Paper:
-    """An endless, seeded stream of pictures of the numbers that `lines` writes."""
+    """An endless, seeded stream of pictures of the numbers that `lines` writes, and some of words
+    and scribbles. `letters` writes letters as if they were digits."""
 
-    def __init__(self, lines: Lines) -> None:
-        self.lines = lines
+    def __init__(self, lines: Lines, letters: Lines) -> None:
+        self.lines, self.letters = lines, letters
         self.uniform, self.chance = lines.random.uniform, lines.chance
         self.generator = lines.generator
 
@@ -79,7 +80,10 @@ class Paper:
             for most in (0.8, 0.8, 1.0, 1.0)
         )
         low, high = self.band(canvas)
-        size = (math.ceil(width * scale + left + right), math.ceil((high - low) * scale + above + below))
+        size = (
+            math.ceil(width * scale + left + right),
+            math.ceil((high - low) * scale + above + below),
+        )
         size = max(size[0], 8), max(size[1], 8)
         matrix = np.array([[scale, 0, left], [0, scale, above - low * scale]])
         method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
@@ -95,8 +99,11 @@ class Paper:
         return Sample(self.expose(ink, lines, height), owners, number)
 
     def words(self) -> NDArray[np.uint8]:
-        """Letters, printed or by a plotter's pen, on a canvas of `ROWS` rows."""
+        """Letters by hand, printed, or by a plotter's pen, on a canvas of `ROWS` rows."""
         pick, uniform = self.lines.random, self.uniform
+        if self.chance(0.4):
+            canvas, _, _, width, _ = self.letters.write(self.letters.number())
+            return canvas[:, :width]
         alphabet = pick.choice((LETTERS.lower(), LETTERS, LETTERS + LETTERS.lower()))
         words = ("".join(pick.choices(alphabet, k=pick.randint(1, 8))) for _ in range(3))
         text = " ".join(list(words)[: pick.choice((1, 1, 2, 3))])
@@ -191,8 +198,11 @@ class Paper:
                 x = columns - x if right else x
                 top, bottom = 0.0, float(rows)
                 if chance(0.7):
-                    top, bottom = (0, rows * uniform(0.2, 1)) if chance(0.5) else (
-                        rows * uniform(0, 0.8), rows)
+                    top, bottom = (
+                        (0, rows * uniform(0.2, 1))
+                        if chance(0.5)
+                        else (rows * uniform(0, 0.8), rows)
+                    )
                 lean = uniform(-0.06, 0.06) * rows
                 rule(x, top, x + lean, bottom)
                 if chance(0.5):  # the corner
@@ -227,10 +237,17 @@ class Paper:
         paper = uniform(0.35, 1.0)
         contrast = 1 - uniform(0.05, 0.85)
         picture = np.full(ink.shape, paper, np.float32)
-        picture *= 1 + np.float32(uniform(-0.15, 0.15)) * np.linspace(-1, 1, columns, dtype=np.float32)
-        picture *= 1 + np.float32(uniform(-0.15, 0.15)) * np.linspace(-1, 1, rows, dtype=np.float32)[:, None]
+        picture *= 1 + np.float32(uniform(-0.15, 0.15)) * np.linspace(
+            -1, 1, columns, dtype=np.float32
+        )
+        picture *= (
+            1
+            + np.float32(uniform(-0.15, 0.15)) * np.linspace(-1, 1, rows, dtype=np.float32)[:, None]
+        )
         if chance(0.55):
-            picture *= 1 - self.texture(ink.shape, height) * np.float32(uniform(0.03, 0.5) * contrast)
+            picture *= 1 - self.texture(ink.shape, height) * np.float32(
+                uniform(0.03, 0.5) * contrast
+            )
         if chance(0.08):  # a shadow's edge
             picture *= np.where(self.smooth(ink.shape, 2 * height) > 0.5, 1, uniform(0.7, 1))
         picture *= 1 - lines * np.float32(contrast * uniform(0.3, 1))

@@ -129,8 +129,10 @@ def remove_frames(mask: Bits) -> Bits:
     touches the lines stays."""
     height, width = mask.shape
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-    large = (stats[:, 2] >= 24) & (stats[:, 3] >= 20) & (
-        stats[:, 4] <= 0.45 * stats[:, 2] * stats[:, 3]
+    large = (
+        (stats[:, 2] >= 24)
+        & (stats[:, 3] >= 20)
+        & (stats[:, 4] <= 0.45 * stats[:, 2] * stats[:, 3])
     )
     large &= (stats[:, 2] >= 0.45 * width) | (stats[:, 3] >= 0.3 * height)
     for n in np.flatnonzero(large[1:]) + 1:

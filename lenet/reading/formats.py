@@ -31,7 +31,9 @@ class Expected:
                 f"the format {self.format!r} may hold # for a digit, digits and {SEPARATORS!r} only"
             )
         if self.format is not None and not self.places:
-            raise LenetError(f"the format {self.format!r} has no place for a digit; write # for one")
+            raise LenetError(
+                f"the format {self.format!r} has no place for a digit; write # for one"
+            )
         if self.check not in (None, "luhn"):
             raise LenetError(f"no check digit {self.check!r}; choose luhn")
         if self.fewest < 1 or self.fewest > self.most:
@@ -48,13 +50,17 @@ class Expected:
     def fewest(self) -> int:
         if self.format is not None:
             return len(self.places)
-        return self.length[0] if isinstance(self.length, tuple) else self.length or 1
+        if self.length is None:
+            return 1
+        return self.length[0] if isinstance(self.length, tuple) else self.length
 
     @property
     def most(self) -> int:
         if self.format is not None:
             return len(self.places)
-        return self.length[1] if isinstance(self.length, tuple) else self.length or 10**9
+        if self.length is None:
+            return 10**9
+        return self.length[1] if isinstance(self.length, tuple) else self.length
 
     @property
     def anything(self) -> bool:

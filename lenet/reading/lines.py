@@ -120,7 +120,9 @@ def group(
         overlap = np.minimum(bottom, high) - np.maximum(y, low)
         beside = (x < (x + w)[row].max() + 1.5 * band) & (x + w > x[row].min() - 1.5 * band)
         members = (overlap >= 0.35 * h) & beside & ~outer & (area >= 4) & (h <= 2.6 * band)
-        members &= ~(bar & ((h > 1.25 * band) | (y < low - 0.25 * band) | (bottom > high + 0.25 * band)))
+        members &= ~(
+            bar & ((h > 1.25 * band) | (y < low - 0.25 * band) | (bottom > high + 0.25 * band))
+        )
         members &= ~(touches & (h < 0.45 * band) & (overlap < 0.8 * h))  # print that is cut off
         members &= (weight > 0) | small | bar
         weight[members | row] = 0

@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import safe_open
+from safetensors.numpy import save_file
 
 from lenet.engine.fused import Kernels
 from lenet.engine.plans import Plan, Stage
 
-NAMES = [f"{layer}.{kind}" for layer in ("C1", "C3", "C5", "F6", "output")
-         for kind in ("weight", "bias")]
+NAMES = [
+    f"{layer}.{kind}" for layer in ("C1", "C3", "C5", "F6", "output") for kind in ("weight", "bias")
+]
 
 
 def plan(classes: int) -> Plan:
@@ -40,6 +42,9 @@ class Network:
     def load(cls, path: str | Path) -> "Network":
         with safe_open(str(path), "np") as file:
             return cls([file.get_tensor(name) for name in NAMES])
+
+    def save(self, path: str | Path) -> None:
+        save_file(dict(zip(NAMES, self.weights, strict=True)), str(path))
 
     def logs(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Log probabilities (N, classes) of uint8 images (N, 28, 28)."""

@@ -54,9 +54,7 @@ def log_probability(frames: NDArray[np.float32], number: str) -> float:
     return float(np.logaddexp.reduce(forward[2:][-2:]))
 
 
-def log_probabilities(
-    frames: NDArray[np.float32], numbers: Sequence[str]
-) -> NDArray[np.float64]:
+def log_probabilities(frames: NDArray[np.float32], numbers: Sequence[str]) -> NDArray[np.float64]:
     """`log_probability` of several numbers at once."""
     longest = max(map(len, numbers))
     labels = np.full((len(numbers), 2 * longest + 1), BLANK)

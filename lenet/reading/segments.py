@@ -140,7 +140,9 @@ def find_segments(line: Line) -> Segments | None:
     kept = np.flatnonzero(np.bincount(owner, mask[y, x], count) >= 5)
     if not len(kept):
         return None
-    sums = np.stack([np.bincount(owner, v, count)[kept] for v in (values, values * x, values * y)], 1)
+    sums = np.stack(
+        [np.bincount(owner, v, count)[kept] for v in (values, values * x, values * y)], 1
+    )
     order = np.argsort(owner, kind="stable")
     starts = np.searchsorted(owner[order], kept)
     stops = np.searchsorted(owner[order], kept, "right")
@@ -236,7 +238,9 @@ def draw(ink, regions, bounds, boxes, totals) -> NDArray[np.uint8]:
     """Every segment as MNIST has digits: 20 pixels at most, the centre of mass in the middle; what
     lies around it in the line is drawn faintly."""
     images = np.empty((len(bounds), SIDE, SIDE), np.uint8)
-    smooth = cv2.convertScaleAbs(cv2.GaussianBlur(ink, (0, 0), 0.6), alpha=255)  # HEIGHT becomes FIT
+    smooth = cv2.convertScaleAbs(
+        cv2.GaussianBlur(ink, (0, 0), 0.6), alpha=255
+    )  # HEIGHT becomes FIT
     faint = cv2.convertScaleAbs(smooth, alpha=AROUND)
     owner = regions.astype(np.int16)
     centres = totals[:, 1:] / totals[:, :1] + 0.5
