@@ -22,7 +22,7 @@ from lenet.reading.confidence import Confidence, Evidence, features
 from lenet.reading.foreground import find_foreground
 from lenet.reading.formats import Expected
 from lenet.reading.lattice import Lattice
-from lenet.reading.lines import HEIGHT, MARGIN, Line, find_lines
+from lenet.reading.lines import HEIGHT, MARGIN, Line, find_lines, row_of
 from lenet.reading.network import Network
 from lenet.reading.replicated import log_probabilities, prefix_beam, windows
 from lenet.reading.segments import Segments, find_segments
@@ -247,14 +247,6 @@ def describe(evidence: Evidence) -> tuple[tuple[Digit, ...], tuple[Separator, ..
             separators.append(Separator(symbol, box))
             written += symbol if symbol != "?" else ""
     return tuple(digits), tuple(separators), written
-
-
-def row_of(line: Line) -> NDArray[np.uint8]:
-    """The line as the replicated network has it: half the size, 28 rows."""
-    height, width = line.ink.shape
-    half = cv2.resize(line.ink, (max(28, width // 2), height // 2), interpolation=cv2.INTER_AREA)
-    extra = (height // 2 - 28) // 2
-    return (np.clip(half[extra : extra + 28], 0, 1) * 255).astype(np.uint8)
 
 
 def whole(boxes: NDArray[np.int64]) -> NDArray[np.int64]:
