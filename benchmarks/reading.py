@@ -16,13 +16,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lenet.commands import print_rows
+from lenet.reading import lines
 from lenet.reading import reader as module
 from lenet.reading.reader import Reader
 
 STAGES = {
     "decoding": (module, "load_image"),
-    "foreground": (module, "find_foreground"),
-    "lines": (module, "find_lines"),
+    "foreground": (lines, "find_foreground"),
+    "lines": (lines, "find_lines"),
     "segments": (module, "find_segments"),
     "networks": (module.Network, "logs"),
     "paths": (Reader, "candidates"),

@@ -165,24 +165,33 @@ def remove_frames(mask: Bits) -> Bits:
 
 
 def remove_rules(mask: Bits) -> Bits:
-    """Removes horizontal lines that cross most of the picture, within a fitted parabola only, and
-    vertical ones near its sides that run from edge or line to edge or line.
-
-    Removing every long run instead takes the tops of 7s and the feet of 2s.
-    """
+    """Removes horizontal lines that cross most of the picture, vertical ones that are much higher
+    than what else there is, and those near its sides that run from edge or line to edge or line."""
     height, width = mask.shape
     without = mask.copy()
-    length = int(max(0.45 * width, height))
-    if length < width:
-        fat = cv2.dilate(mask, np.ones((3, 1), np.uint8))
-        lines = cv2.morphologyEx(fat, cv2.MORPH_OPEN, np.ones((1, length), np.uint8)) & mask
-        if lines.any():
-            joined = cv2.dilate(lines, np.ones((3, 9), np.uint8))
-            count, labels = cv2.connectedComponents(joined, connectivity=8)
-            for n in range(1, count):
-                remove_rule(without, lines & (labels == n).astype(np.uint8), length)
+    remove_long(without, int(max(0.45 * width, min(height, 0.6 * width))))
+    heights = cv2.connectedComponentsWithStats(mask, connectivity=8)[2][1:, 3]
+    tall = heights[heights > 0.2 * heights.max(initial=0)] if len(heights) < 4 else heights
+    usual = float(np.percentile(tall, 75)) if len(tall) else height
+    remove_long(without.T, int(max(0.2 * height, 5 * usual)))
     remove_sides(without, mask & ~without)
     return without
+
+
+def remove_long(mask: Bits, length: int) -> None:
+    """Removes horizontal lines of at least this length, within a fitted parabola only: removing
+    every long run takes the tops of 7s and the feet of 2s."""
+    if length >= mask.shape[1]:
+        return
+    bits = np.ascontiguousarray(mask)
+    fat = cv2.dilate(bits, np.ones((3, 1), np.uint8))
+    lines = cv2.morphologyEx(fat, cv2.MORPH_OPEN, np.ones((1, length), np.uint8)) & bits
+    if not lines.any():
+        return
+    joined = cv2.dilate(lines, np.ones((3, 9), np.uint8))
+    count, labels = cv2.connectedComponents(joined, connectivity=8)
+    for n in range(1, count):
+        remove_rule(mask, lines & (labels == n).astype(np.uint8), length)
 
 
 def remove_rule(mask: Bits, line: Bits, length: int) -> None:

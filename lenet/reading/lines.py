@@ -11,12 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet.data.pictures import Picture
-from lenet.reading.foreground import Bits, Foreground
+from lenet.reading.foreground import Bits, Foreground, find_foreground
 
 HEIGHT = 40  # pixels of a digit in a normalised line
 MARGIN, SIDE_MARGIN = 10, 8  # above and below, left and right of it
 WIDEST = 1600  # pixels; a longer line is no number
+NEAR = 0.3  # of the picture's height: lower lines are looked at again
+REST = 0.15  # of the ink: less is left where frames and rules were all there was
 GAP = 2.2  # digit heights between two numbers
+FIELD = 200  # pixels; higher pictures have more than one line
+LEAST_INK, LEAST_BAND = 0.03, 0.5  # of the line with most ink: its ink and its height
 LEAST_HEIGHT = 7  # pixels of foreground: lower digits cannot be read
 SLANTS = np.arange(-0.3, 1.01, 0.1)
 
@@ -60,6 +64,34 @@ class Line:
         ]
 
 
+def locate_lines(picture: Picture) -> tuple[list[Line], bool]:
+    """Lines of a picture in reading order, and whether frames and rules were nearly all its ink."""
+    foreground = find_foreground(picture)
+    if foreground is None:
+        return [], False
+    lines = find_lines(foreground, picture.shape)
+    return [look_closer(picture, line) for line in lines], foreground.rest < REST
+
+
+def look_closer(picture: Picture, line: Line) -> Line:
+    """The same line, of a picture much higher than it, found again in the part around it: with a
+    paper and a resolution of its own."""
+    columns = np.flatnonzero((line.ink > 0).any(0))
+    left, top, right, bottom = line.box(columns[0], MARGIN, columns[-1] + 1, MARGIN + HEIGHT)
+    band = bottom - top
+    if band > NEAR * picture.shape[0]:
+        return line
+    left, top = max(0, left - band), max(0, top - round(0.7 * band))
+    part = picture[top : bottom + round(0.7 * band), left : right + band]
+    foreground = find_foreground(part)
+    lines = find_lines(foreground, part.shape) if foreground else []
+    if not lines:
+        return line
+    found = max(lines, key=lambda line: float(line.ink.sum()) / line.scale**2)
+    shift = np.array([[0, 0, left], [0, 0, top]])
+    return Line(found.ink, found.matrix + shift, found.slant, line.picture_size)
+
+
 def find_lines(foreground: Foreground, picture_size: tuple[int, int]) -> list[Line]:
     """Lines in reading order: rows from the top, in a row from the left."""
     _, labels, stats, _ = cv2.connectedComponentsWithStats(foreground.mask, connectivity=8)
@@ -86,9 +118,8 @@ def group(
     x, y, w, h, area = stats.T
     bottom = y + h
     touches = (y <= 0) | (bottom >= height)
-    small = (area < max(6, 0.0004 * height * min(width, 8 * height))) | (
-        np.maximum(w, h) < 0.05 * min(height, 200)
-    )
+    size = min(height, FIELD)  # of a picture with one line, as far as can be told
+    small = (area < max(6, 0.0004 * size * min(width, 8 * size))) | (np.maximum(w, h) < 0.05 * size)
     outer = (w > 0.75 * width) & (h > 0.5 * height) & (area < 0.25 * w * h) & (width > 1.2 * height)
     outer &= area < 0.6 * area.sum()
     weight = area * np.where(touches, 0.3, 1.0) * ~small * ~outer * np.where(w > 4 * h, 0.1, 1)
@@ -100,7 +131,7 @@ def group(
     else:
         bar[:] = False
     lines = []
-    heaviest = 0.0
+    heaviest = first_band = 0.0
     while len(weight) and weight.max() > 0:
         best = (0.0, 0.0, 0.0, np.zeros(len(x), bool))
         for seed in np.argsort(-weight)[:12]:
@@ -127,7 +158,10 @@ def group(
         members &= (weight > 0) | small | bar
         weight[members | row] = 0
         small[members] = bar[members] = False
-        if total < 0.08 * heaviest or band < LEAST_HEIGHT or not members.any():
+        first_band = first_band or band
+        if total < LEAST_INK * heaviest or band < max(LEAST_HEIGHT, LEAST_BAND * first_band):
+            continue
+        if not members.any():
             continue
         if lines and touches[row].all():
             continue

@@ -19,10 +19,9 @@ from numpy.typing import NDArray
 from lenet.data.pictures import Source, load_image
 from lenet.errors import LenetError
 from lenet.reading.confidence import Confidence, Evidence, features
-from lenet.reading.foreground import find_foreground
 from lenet.reading.formats import Expected
 from lenet.reading.lattice import Lattice
-from lenet.reading.lines import HEIGHT, MARGIN, Line, find_lines, row_of
+from lenet.reading.lines import HEIGHT, MARGIN, Line, locate_lines, row_of
 from lenet.reading.network import Network
 from lenet.reading.replicated import log_probabilities, prefix_beam, windows
 from lenet.reading.segments import find_segments
@@ -41,7 +40,6 @@ BEAM = 8  # strings that each reader proposes ...
 EXPECTED_BEAM = 100  # ... where few of them may be what is expected
 REPLICATED = 1.0  # weight of the replicated network's score in the sum
 ALTERNATIVES = 4
-REST = 0.15  # of the ink: less is left where frames and rules were all there was
 THRESHOLD = 0.6  # of confidence
 WEIGHTS = Path(__file__).parents[1] / "pretrained" / "numbers"
 
@@ -136,12 +134,11 @@ class Reader:
             LenetError: the picture cannot be read.
         """
         gray = load_image(picture)
-        foreground = find_foreground(gray)
-        lines = find_lines(foreground, gray.shape) if foreground else []
+        lines, are_rests = locate_lines(gray)
         steps = [evidence for line in lines if (evidence := self.evidence(line))]
         numbers = tuple(self.judge(evidence) for evidence in steps)
-        if foreground and foreground.rest < REST and all(n.rejected for n in numbers):
-            numbers = ()  # what is left of a frame
+        if are_rests and all(number.rejected for number in numbers):
+            numbers = ()
         return Reading(numbers, None if numbers else EMPTY, tuple(steps))
 
     def read_many(

@@ -141,7 +141,11 @@ def find_segments(line: Line) -> Segments | None:
     if not len(kept):
         return None
     sums = np.stack(
-        [np.bincount(owner, v, count)[kept] for v in (values, values * x, values * y)], 1
+        [
+            np.bincount(owner, v, count)[kept].astype(np.float64)
+            for v in (values, values * x, values * y)
+        ],
+        1,
     )
     order = np.argsort(owner, kind="stable")
     starts = np.searchsorted(owner[order], kept)

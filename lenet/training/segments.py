@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 from lenet.data import Split
 from lenet.data.paper import OTHER, Sample
 from lenet.engine.fused import Kernels
-from lenet.reading.foreground import find_foreground
 from lenet.reading.lattice import CLASSES, JUNK, PART
-from lenet.reading.lines import Line, find_lines, row_of
+from lenet.reading.lines import Line, locate_lines, row_of
 from lenet.reading.network import plan
 from lenet.reading.segments import Segments, find_segments
 
@@ -49,9 +48,7 @@ class Example:
 def make_examples(samples: Iterable[Sample]) -> Iterator[Example]:
     """What the reader's own foreground, lines and cuts make of pictures."""
     for sample in samples:
-        foreground = find_foreground(sample.picture)
-        lines = find_lines(foreground, sample.picture.shape) if foreground else []
-        for line in lines:
+        for line in locate_lines(sample.picture)[0]:
             segments = find_segments(line)
             if segments is None:
                 continue
