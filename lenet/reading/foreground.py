@@ -199,7 +199,7 @@ def remove_rule(mask: Bits, line: Bits, length: int) -> None:
     height, width = mask.shape
     columns = np.flatnonzero(line.any(0))
     y, x = np.nonzero(line & mask)
-    if len(columns) < length or not len(y):
+    if len(columns) < max(length, 10) or len(y) < 10:
         return
     thick = runs(mask, 0)
     thickness = max(1.0, float(np.percentile(thick[y, x], 30)))
