@@ -10,7 +10,7 @@ from lenet.data import Split
 from lenet.data.lines import Line, Lines
 from lenet.engine.fused import NOT_INSTALLED, Kernels, unsupported
 from lenet.engine.plans import Plan, Stage
-from lenet.reading.replicated import BLANK, CLASSES, MARGIN, STRIDE, log_softmax
+from lenet.reading.replicated import BLANK, CLASSES, MARGIN, STRIDE, softmax
 from lenet.training.ctc import placed, posteriors, train_lines
 
 
@@ -18,8 +18,9 @@ def test_posteriors_give_the_gradient_of_pytorchs_ctc() -> None:
     generator = np.random.default_rng(0)
     counts, numbers = np.array([9, 14, 6, 20, 5]), ["1123", "0", "555", "1234567890", "000"]
     scores = generator.normal(size=(counts.sum(), CLASSES)).astype(np.float32) * 2
-    probabilities = np.exp(log_softmax(scores))
-    targets, logarithms = posteriors(probabilities, counts, numbers)
+    probabilities = softmax(scores)
+    frames = np.split(probabilities, np.cumsum(counts)[:-1])
+    targets, logarithms = posteriors(frames, numbers)
     first = 0
     for number, count, logarithm in zip(numbers, counts, logarithms, strict=True):
         part = slice(first, first + count)
@@ -42,7 +43,7 @@ def test_posteriors_give_the_gradient_of_pytorchs_ctc() -> None:
 
 def test_lines_that_cannot_be_spelt_teach_nothing() -> None:
     probabilities = np.full((4, CLASSES), 1 / CLASSES, np.float32)
-    targets, logarithms = posteriors(probabilities, np.array([4]), ["777"])
+    targets, logarithms = posteriors([probabilities], ["777"])
     assert logarithms[0] == -np.inf
     assert targets == pytest.approx(probabilities)
 

@@ -166,7 +166,7 @@ class Lines:
     def line(self, number: str) -> Line:
         """Draws a given number."""
         canvas, boxes, width, weight = self.write(number)
-        if self.chance(0.2):
+        if self.chance(0.28):
             self.rule(canvas, width)
         if self.chance(0.25):
             self.clutter(canvas, width)
@@ -183,7 +183,7 @@ class Lines:
         """The digits and separators of a line, as one writer writes them: the canvas, the digits'
         boxes on it, the width in use, and the weight of the strokes, 0 (thin) to 1."""
         uniform, gauss = self.random.uniform, self.random.gauss
-        slant = min(max(gauss(0.0, 0.18), -0.4), 0.6)
+        slant = min(max(gauss(-0.08, 0.2), -0.5), 0.5)
         weight = uniform(0, 1)  # of the strokes, from thin to thick
         stretch = math.exp(gauss(0, 0.14))
         spacing = uniform(0.3, 1.2) if self.chance(0.12) else gauss(0.12, 0.13)
@@ -265,7 +265,7 @@ class Lines:
         """One digit of a given height, about a given weight and slant, cropped to its ink."""
         glyphs = self.sources[hand]
         members = glyphs.members[label]
-        rank = min(max(weight + self.random.gauss(0, 0.1), 0), 0.9999)
+        rank = min(max(0.92 * weight + self.random.gauss(0, 0.08), 0), 0.95)
         number = members[int(rank * len(members))]
         crop = glyphs.crop(number)
         slant -= 0.8 * float(glyphs.slants[number])
@@ -343,7 +343,7 @@ class Lines:
     def letters(self, canvas: Image, x: float, slant: float) -> float:
         """A currency mark or unit at x; returns its right edge."""
         text, font = self.random.choice(LETTERS), self.random.choice(FONTS)
-        scale, thick = SIZE / 22 * self.random.uniform(0.6, 1.3), self.random.randint(2, 5)
+        scale, thick = SIZE / 22 * self.random.uniform(0.6, 1.3), self.random.randint(2, 4)
         (width, height), _ = cv2.getTextSize(text, font, scale, thick)
         if x + width + 4 > canvas.shape[1] or height > BASELINE:
             return x
@@ -356,7 +356,7 @@ class Lines:
         """Ruled lines, sides of frames, and what their removal leaves of them."""
         uniform = self.random.uniform
         thick = self.random.randint(1, 3)
-        if self.chance(0.6):
+        if self.chance(0.55):
             y = BASELINE + uniform(-0.05, 0.4) * SIZE
             if self.chance(0.15):
                 y = BASELINE - SIZE * uniform(1, 1.3)
@@ -373,7 +373,7 @@ class Lines:
                 cv2.line(canvas, *np.int32((a, b)).tolist(), 255, thick, cv2.LINE_AA)
                 left = end + (0 if step > width / 2 else step * uniform(0.1, 1))
         for side in (0, 1):
-            if self.chance(0.3):
+            if self.chance(0.4):
                 x = uniform(0, 0.25) * SIZE
                 x = width - x if side else x
                 top, bottom = (
@@ -414,11 +414,11 @@ class Lines:
 
     def pen(self, canvas: Image, weight: float) -> Image:
         """The thickness of the strokes, sharp."""
-        low, gain = self.random.uniform(0.3, 0.65), self.random.uniform(1.5, 4)
+        low, gain = self.random.uniform(0.3 + 0.2 * weight, 0.65), self.random.uniform(1.5, 4)
         canvas = stretched(canvas, low - 0.5 / gain, low + 0.5 / gain)
         change = self.random.random()
         if change < 0.3 and weight < 0.6:
-            side = 3 if change < 0.25 or weight > 0.3 else 5
+            side = 3 if change < 0.26 or weight > 0.3 else 5
             return cv2.dilate(canvas, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)))
         if change > 0.92:
             thin = cv2.erode(canvas, np.ones((2, 2), np.uint8))
@@ -454,8 +454,8 @@ class Lines:
             canvas = cv2.resize(canvas, small, interpolation=cv2.INTER_AREA)
         if self.chance(0.35):
             canvas = cv2.GaussianBlur(canvas, (0, 0), uniform(0.4, max(0.5, 2 * resolution)))
-        if self.chance(0.15):
-            knots = self.generator.uniform(0.45, 1, (3, 2 + columns // 16)).astype(np.float32)
+        if self.chance(0.1):
+            knots = self.generator.uniform(0.5, 1, (3, 2 + columns // 16)).astype(np.float32)
             ink = cv2.resize(knots, canvas.shape[::-1], interpolation=cv2.INTER_LINEAR)
             canvas = (canvas * ink).astype(np.uint8)
         if self.chance(0.2):
@@ -465,6 +465,8 @@ class Lines:
         # The band of most digits, which a reader finds with some error.
         top, bottom = median(boxes[:, 1].tolist()), median(boxes[:, 3].tolist())
         scale = DIGIT / max(bottom - top, SIZE / 3) * math.exp(gauss(0, 0.08))
+        if self.chance(0.06):
+            scale *= uniform(0.5, 0.9)  # the sides of a cell were taken for digits
         across = scale * math.exp(gauss(0, 0.05))
         middle = HEIGHT / 2 + gauss(0, 0.9)
         down = middle - scale * (top + bottom) / 2
