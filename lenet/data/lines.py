@@ -15,6 +15,7 @@ from statistics import median
 
 import cv2
 import numpy as np
+from cv2.typing import MatLike
 from numpy.typing import NDArray
 
 from lenet.data import Split
@@ -54,7 +55,7 @@ FONTS = (
 )
 GREYS = np.arange(256, dtype=np.float32)
 
-Image = NDArray[np.uint8]
+Image = MatLike  # uint8 (height, width)
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Glyphs:
     def __init__(self, digits: Split) -> None:
         ink = digits.images > 20
         self.images = digits.images
-        rows, columns = ink.any(axis=2), ink.any(axis=1)
+        rows, columns = np.asarray(ink.any(axis=2)), np.asarray(ink.any(axis=1))
         side = ink.shape[1]
         self.top, self.left = rows.argmax(axis=1), columns.argmax(axis=1)
         self.bottom = side - rows[:, ::-1].argmax(axis=1)
@@ -111,7 +112,7 @@ def perimeters(ink: NDArray[np.bool_]) -> NDArray[np.int64]:
     return across + (padded[:, 1:] != padded[:, :-1]).sum(axis=(1, 2))
 
 
-def slants(images: Image) -> NDArray[np.float32]:
+def slants(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """How far each digit leans to the right, in columns a row, by its second moments."""
     rows, columns = np.arange(images.shape[1]), np.arange(images.shape[2])
     result = np.zeros(len(images), np.float32)
@@ -297,8 +298,8 @@ class Lines:
         y0, y1 = box[1] + uniform(0, 0.3) * SIZE, top + uniform(0, 0.3) * height
         x0, x1 = box[2] - uniform(0, 0.35) * SIZE, left + uniform(0, 0.35) * SIZE
         middle = (x0 + x1) / 2, (y0 + y1) / 2 + uniform(-0.1, 0.15) * SIZE
-        points = np.array([(x0, y0), middle, (x1, y1)]).astype(np.int32)
-        cv2.polylines(canvas, [points], False, 255, max(1, round(pen * 0.8)), cv2.LINE_AA)
+        points = [(x0, y0), middle, (x1, y1)]
+        cv2.polylines(canvas, [pixels(points)], False, 255, max(1, round(pen * 0.8)), cv2.LINE_AA)
 
     def mark(self, canvas: Image, x: float, pen: float, kind: str) -> float:
         """A separator at x; returns its right edge."""
@@ -336,8 +337,8 @@ class Lines:
             if kind == "=":
                 below = y + uniform(0.14, 0.3) * SIZE
                 again = [(px + uniform(-2, 2), py + below - y) for px, py in points]
-                cv2.polylines(canvas, [np.int32(again)], False, 255, thick, cv2.LINE_AA)
-        cv2.polylines(canvas, [np.int32(points)], False, 255, thick, cv2.LINE_AA)
+                cv2.polylines(canvas, [pixels(again)], False, 255, thick, cv2.LINE_AA)
+        cv2.polylines(canvas, [pixels(points)], False, 255, thick, cv2.LINE_AA)
         return max(point[0] for point in points) + thick
 
     def letters(self, canvas: Image, x: float, slant: float) -> float:
@@ -370,7 +371,8 @@ class Lines:
             while left < right:
                 end = min(left + step * uniform(0.3, 1), right)
                 a, b = (left, y + rise * left / width), (end, y + rise * end / width)
-                cv2.line(canvas, *np.int32((a, b)).tolist(), 255, thick, cv2.LINE_AA)
+                start, stop = pixels([a, b]).tolist()
+                cv2.line(canvas, start, stop, 255, thick, cv2.LINE_AA)
                 left = end + (0 if step > width / 2 else step * uniform(0.1, 1))
         for side in (0, 1):
             if self.chance(0.4):
@@ -380,8 +382,8 @@ class Lines:
                     (0, ROWS) if self.chance(0.5) else sorted((uniform(0, ROWS), uniform(0, ROWS)))
                 )
                 lean = uniform(-0.05, 0.05) * (bottom - top)
-                points = np.int32(((x, top), (x + lean, bottom))).tolist()
-                cv2.line(canvas, *points, 255, thick + self.chance(0.3), cv2.LINE_AA)
+                start, stop = pixels([(x, top), (x + lean, bottom)]).tolist()
+                cv2.line(canvas, start, stop, 255, thick + self.chance(0.3), cv2.LINE_AA)
 
     def clutter(self, canvas: Image, width: int) -> None:
         """Neighbours cut off at the sides, specks, and rests of print."""
@@ -442,7 +444,7 @@ class Lines:
         shift = cv2.resize(knots, (columns, rows), interpolation=cv2.INTER_LINEAR)
         shift[..., 0] += np.arange(columns, dtype=np.float32)
         shift[..., 1] += np.arange(rows, dtype=np.float32)[:, None]
-        return cv2.remap(canvas, shift, None, cv2.INTER_LINEAR)
+        return cv2.remap(canvas, shift[..., 0], shift[..., 1], cv2.INTER_LINEAR)
 
     def develop(self, canvas: Image, number: str, boxes: NDArray[np.float64]) -> Line:
         """Resolution, fading, noise, and the normalisation by a band that is not quite right."""
@@ -491,3 +493,8 @@ def stretched(image: Image, low: float, high: float) -> Image:
     """Grey values so that those up to `low` (of 1) become 0 and those from `high` on 255."""
     values = (GREYS - 255 * low) / (high - low)
     return cv2.LUT(image, cv2.convertScaleAbs(np.maximum(values, 0)))
+
+
+def pixels(points: Sequence[tuple[float, float]]) -> NDArray[np.int32]:
+    """Points (x, y) as OpenCV draws between them."""
+    return np.array(points).astype(np.int32)

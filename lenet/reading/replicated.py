@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet.data.lines import DIGIT, HEIGHT
+from lenet.data.lines import DIGIT, HEIGHT, Image
 from lenet.engine.fused import Kernels
 
 STRIDE = 3  # columns from window to window
@@ -42,14 +42,14 @@ class Replicated:
     kernels: Kernels
     weights: Sequence[NDArray[np.float32]]
 
-    def frames(self, line: NDArray[np.uint8]) -> list[Frames]:
+    def frames(self, line: Image) -> list[Frames]:
         """Probabilities (windows, 11) in each of the `VIEWS` of a line, uint8 (`HEIGHT`, width)."""
         images, counts = cut([view(line, *how) for how in VIEWS])
         probabilities = softmax(self.kernels.scores(images, self.weights))
         return np.split(probabilities, np.cumsum(counts)[:-1])
 
 
-def normalised(ink: NDArray[np.float32], digit: float) -> NDArray[np.uint8]:
+def normalised(ink: NDArray[np.float32], digit: float) -> Image:
     """A line of `HEIGHT` rows from one whose digits are `digit` pixels high, in the middle of its
     rows: float32, 0 (paper) to 1 (ink)."""
     scale = DIGIT / digit
@@ -60,7 +60,7 @@ def normalised(ink: NDArray[np.float32], digit: float) -> NDArray[np.uint8]:
     return cv2.convertScaleAbs(small[first : first + HEIGHT], alpha=255)
 
 
-def view(line: NDArray[np.uint8], scale: float, across: float, slant: float) -> NDArray[np.uint8]:
+def view(line: Image, scale: float, across: float, slant: float) -> Image:
     """A line scaled about its middle row, and slanted: to the left where `slant` is positive."""
     width = max(HEIGHT, round(line.shape[1] * across))
     middle = HEIGHT / 2
@@ -68,7 +68,7 @@ def view(line: NDArray[np.uint8], scale: float, across: float, slant: float) -> 
     return cv2.warpAffine(line, matrix, (width, HEIGHT), flags=cv2.INTER_LINEAR)
 
 
-def windows(line: NDArray[np.uint8]) -> Windows:
+def windows(line: Image) -> Windows:
     """Cuts a line, uint8 (`HEIGHT`, width), into windows (N, `HEIGHT`, `HEIGHT`)."""
     count = (line.shape[1] + 2 * MARGIN - HEIGHT + STRIDE - 1) // STRIDE + 1
     padded = np.zeros((HEIGHT, (count - 1) * STRIDE + HEIGHT), np.uint8)
@@ -77,7 +77,7 @@ def windows(line: NDArray[np.uint8]) -> Windows:
     return np.ascontiguousarray(views.transpose(1, 0, 2))
 
 
-def cut(lines: Sequence[NDArray[np.uint8]]) -> tuple[Windows, NDArray[np.int64]]:
+def cut(lines: Sequence[Image]) -> tuple[Windows, NDArray[np.int64]]:
     """The windows of several lines one after the other, and how many each line has."""
     parts = [windows(line) for line in lines]
     return np.concatenate(parts), np.array([len(part) for part in parts])
