@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet.data import Split
 from lenet.data.pen import FIELD, Hand, Stroke, Style, centred, corner, draw, fit_box
 
 # Strokes on a grid, 4 wide and 8 high: places are pairs of digits, x and y. Points of a stroke
@@ -242,8 +241,3 @@ def make(count: int, seed: int, digits: NDArray[np.uint8]) -> NDArray[np.uint8]:
         ]
     )
     return images[generator.permutation(count)]
-
-
-def label(images: NDArray[np.uint8], number: int = 10) -> Split:
-    """The pictures as examples of class `number`."""
-    return Split(images, np.full(len(images), number, np.int64))
