@@ -274,6 +274,30 @@ def two_curled(h: Hand) -> list[Stroke]:
     ]
 
 
+@variant(2, 1.5)
+def two_ringed(h: Hand) -> list[Stroke]:
+    """The head is a ring, or nearly, as in a 9 whose tail turns into a base."""
+    width = h.u(0.18, 0.42)
+    down = (width * h.u(0.1, 0.6), h.u(0.45, 0.62))
+    start = (width * h.u(-0.3, 0.6), h.u(0.28, 0.48))
+    left = (-width * h.u(0.6, 1.2), h.u(0.85, 1))
+    head = [
+        start,
+        (-width * h.u(0.4, 0.9), start[1] + h.u(-0.05, 0.06)),
+        (-width * h.u(0.8, 1.1), h.u(0.12, 0.26)),
+        (width * h.u(-0.2, 0.3), h.n(0.02)),
+        (width * h.u(0.75, 1), h.u(0.12, 0.28)),
+    ]
+    loop = h.u(-0.05, 0.16)
+    base = h.curve(
+        left,
+        (left[0] + 0.4 * width, left[1] - loop),
+        (width * h.u(0.1, 0.5), 1 + h.u(-0.08, 0.06)),
+        (width * h.u(0.7, 1.8), 1 + h.u(-0.12, 0.08)),
+    )
+    return [corner(h.curve(*head, down, left), base)]
+
+
 @variant(2, 0.8)
 def two_short_base(h: Hand) -> list[Stroke]:
     """A bow, a long way down, and hardly a base."""
@@ -569,6 +593,19 @@ def five_like_s(h: Hand) -> list[Stroke]:
             *belly(h, width),
         )
     ]
+
+
+@variant(5, 0.6)
+def five_like_a_tick(h: Hand) -> list[Stroke]:
+    """A tick or a root: hardly a belly, down, up, and the bar."""
+    width = h.u(0.18, 0.4)
+    start = (-width * h.u(0.6, 1.3), h.u(0.35, 0.6))
+    foot = (width * h.u(-0.6, 0.2), 1 + h.n(0.02))
+    top = (width * h.u(0.1, 0.7), h.u(0, 0.12))
+    bar = (top[0] + h.u(0.35, 0.8), top[1] + h.u(-0.12, 0.06))
+    before = (start[0] + 0.1, start[1] + h.u(-0.08, 0.02))
+    up = h.curve(foot, between(foot, top), top)
+    return [corner(h.curve(start, before, between(before, foot, h.u(0.5, 0.7)), foot), up, h.line(top, bar))]  # fmt: skip
 
 
 @variant(5, 2.5)
