@@ -166,7 +166,7 @@ class Lines:
 
     def line(self, number: str) -> Line:
         """Draws a given number."""
-        canvas, boxes, width, weight = self.write(number)
+        canvas, _, boxes, width, weight = self.write(number)
         if self.chance(0.28):
             self.rule(canvas, width)
         if self.chance(0.25):
@@ -180,9 +180,10 @@ class Lines:
 
     # What is written
 
-    def write(self, number: str) -> tuple[Image, NDArray[np.float64], int, float]:
-        """The digits and separators of a line, as one writer writes them: the canvas, the digits'
-        boxes on it, the width in use, and the weight of the strokes, 0 (thin) to 1."""
+    def write(self, number: str) -> tuple[Image, Image, NDArray[np.float64], int, float]:
+        """The digits and separators of a line, as one writer writes them: the canvas, for every
+        pixel the place of its digit, from 1, or 0, the digits' boxes on it, the width in use, and
+        the weight of the strokes, 0 (thin) to 1."""
         uniform, gauss = self.random.uniform, self.random.gauss
         slant = min(max(gauss(-0.08, 0.2), -0.5), 0.5)
         weight = uniform(0, 1)  # of the strokes, from thin to thick
@@ -199,6 +200,7 @@ class Lines:
         mixed = self.chance(0.5)  # digits of several sources in one line
 
         canvas = np.zeros((ROWS, round(SIZE * (5 + 3 * len(number)))), np.uint8)
+        owners = np.zeros_like(canvas)
         x = SIZE * uniform(0.05, 0.6)
         if self.chance(0.06):
             x = self.letters(canvas, x, slant) + SIZE * uniform(0.05, 0.5)
@@ -239,6 +241,7 @@ class Lines:
                 self.join(canvas, boxes[place - 1], left, top, height, pen)
             part = canvas[top : top + height, left : left + width]
             np.maximum(part, patch, out=part)
+            owners[top : top + height, left : left + width][mask] = place + 1
             boxes[place] = left, top, left + width, top + height
             right = left + width - mask[:, ::-1].argmax(axis=1)
             near[inked] = np.maximum(near[inked], right[inked])
@@ -258,7 +261,7 @@ class Lines:
         if self.chance(0.04):
             x = self.letters(canvas, x + SIZE * uniform(0.1, 0.7), slant)
         width = min(canvas.shape[1], round(x + SIZE * uniform(0.05, 0.6)))
-        return canvas, boxes, width, weight
+        return canvas, owners, boxes, width, weight
 
     def digit(
         self, hand: int, label: int, size: float, weight: float, slant: float, stretch: float

@@ -595,19 +595,6 @@ def five_like_s(h: Hand) -> list[Stroke]:
     ]
 
 
-@variant(5, 0.6)
-def five_like_a_tick(h: Hand) -> list[Stroke]:
-    """A tick or a root: hardly a belly, down, up, and the bar."""
-    width = h.u(0.18, 0.4)
-    start = (-width * h.u(0.6, 1.3), h.u(0.35, 0.6))
-    foot = (width * h.u(-0.6, 0.2), 1 + h.n(0.02))
-    top = (width * h.u(0.1, 0.7), h.u(0, 0.12))
-    bar = (top[0] + h.u(0.35, 0.8), top[1] + h.u(-0.12, 0.06))
-    before = (start[0] + 0.1, start[1] + h.u(-0.08, 0.02))
-    up = h.curve(foot, between(foot, top), top)
-    return [corner(h.curve(start, before, between(before, foot, h.u(0.5, 0.7)), foot), up, h.line(top, bar))]  # fmt: skip
-
-
 @variant(5, 2.5)
 def five_bar_apart(h: Hand) -> list[Stroke]:
     """The body, then the bar from where it began, touching it or not."""
@@ -661,6 +648,16 @@ def five_closed_belly(h: Hand) -> list[Stroke]:
     bow = arc((0, (1 + y) / 2), (width, (1 - y) / 2), h.u(-170, -120), h.u(230, 310), 8)
     bar = h.line((left[0] + h.u(-0.05, 0.08), left[1]), (width * h.u(0.6, 2), h.u(-0.35, 0)))
     return [corner(h.line(left, bow[0]), h.curve(*bow)), bar]
+
+
+@variant(5, 0.7)
+def five_like_root(h: Hand) -> list[Stroke]:
+    """As a root sign or an r: a hook or none, the stem upwards, a long bar."""
+    foot = (h.u(-0.2, 0.1), 1.0)
+    top = (foot[0] + h.u(0, 0.35), h.u(0, 0.12))
+    hook = (foot[0] - h.u(0.02, 0.35), h.u(0.45, 0.95))
+    bar = (top[0] + h.u(0.25, 0.9), top[1] + h.u(-0.15, 0.08))
+    return [corner(h.line(hook, foot, 0.04), h.line(foot, top, 0.04), h.line(top, bar, 0.05))]
 
 
 # 6

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet.data.lines import DIGIT, HEIGHT, Image
-from lenet.engine.fused import Kernels
 
 STRIDE = 3  # columns from window to window
 MARGIN = HEIGHT // 2 - 2  # empty columns before and after a line
@@ -22,6 +21,7 @@ BLANK = 10
 CLASSES = 11
 LEAST = 1e-12  # of a probability
 LIKELY = 1e-3  # probability from which the beam search considers a digit in a window
+PROPOSALS = 3  # numbers that a view proposes
 # How a line is looked at: scale, scale across, slant. Their logarithms of probabilities are
 # averaged: most of what goes wrong by chance is where a digit lies in its window.
 VIEWS = ((1.0, 1.0, 0.0), (0.92, 0.92, -0.15), (1.1, 1.1, 0.0), (1.0, 1.12, -0.1))
@@ -30,23 +30,11 @@ Windows = NDArray[np.uint8]
 Frames = NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Replicated:
-    """A trained network that reads lines.
-
-    Attributes:
-        kernels: of a plan with windows' size and `CLASSES` classes.
-        weights: float32 arrays of `kernels.shapes`.
-    """
-
-    kernels: Kernels
-    weights: Sequence[NDArray[np.float32]]
-
-    def frames(self, line: Image) -> list[Frames]:
-        """Probabilities (windows, 11) in each of the `VIEWS` of a line, uint8 (`HEIGHT`, width)."""
-        images, counts = cut([view(line, *how) for how in VIEWS])
-        probabilities = softmax(self.kernels.scores(images, self.weights))
-        return np.split(probabilities, np.cumsum(counts)[:-1])
+def views(line: Image, scores: Callable[[Windows], NDArray[np.float32]]) -> list[Frames]:
+    """Probabilities (windows, 11) in each of the `VIEWS` of a line, uint8 (`HEIGHT`, width);
+    `scores` are a network's of windows."""
+    images, counts = cut([view(line, *how) for how in VIEWS])
+    return np.split(softmax(scores(images)), np.cumsum(counts)[:-1])
 
 
 def normalised(ink: NDArray[np.float32], digit: float) -> Image:
@@ -155,7 +143,7 @@ def log_probabilities(frames: Sequence[Frames], numbers: Sequence[str]) -> NDArr
     """Logarithms of the probabilities of given numbers (numbers,), means over the views of a line.
 
     Args:
-        frames: what `Replicated.frames` gives.
+        frames: what `views` gives.
         numbers: any strings of digits, the empty one too.
     """
     pairs = [(part, number) for number in numbers for part in frames]
@@ -171,14 +159,22 @@ def read(
     """The likeliest numbers of a line with their logarithms of probabilities, best first.
 
     Args:
-        frames: what `Replicated.frames` gives.
-        beam: how many beginnings of numbers are kept from window to window, and numbers returned.
-        allowed: whether a number may begin so; None for no constraint.
+        frames: what `views` gives.
+        beam, allowed: as `search` has them.
     """
-    candidates = sorted({text for part in frames for text, _ in search(part, beam, allowed)[:3]})
+    candidates = sorted(proposals(frames, beam, allowed))
     logarithms = log_probabilities(frames, candidates)
-    order = np.argsort(-logarithms, kind="stable")[:beam]
+    order = np.argsort(-logarithms, kind="stable")
     return [(candidates[place], float(logarithms[place])) for place in order]
+
+
+def proposals(
+    frames: Sequence[Frames],
+    beam: int = 6,
+    allowed: Callable[[str], bool] | None = None,
+) -> set[str]:
+    """What is likeliest in each view of a line, `PROPOSALS` numbers each."""
+    return {text for part in frames for text, _ in search(part, beam, allowed)[:PROPOSALS]}
 
 
 def search(

@@ -1,0 +1,203 @@
+"""What the segmentation network learns from: the cutter's own segments of synthetic pictures.
+
+Classes 0 to 9 are digits, PART is a part of a digit or more than one, JUNK is what is no digit:
+separators, rests of lines, letters.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from lenet.data import Split
+from lenet.data.paper import OTHER, Sample
+from lenet.engine.fused import Kernels
+from lenet.reading.foreground import find_foreground
+from lenet.reading.lattice import JUNK, PART
+from lenet.reading.lines import Line, find_lines
+from lenet.reading.network import log_softmax, plan
+from lenet.reading.scorer import CLASSES, LEAST
+from lenet.reading.segments import Segments, find_segments
+
+WHOLE, PURE = 0.9, 0.8  # a digit: of its ink, and of the segment's
+PIECE, MIXED, IMPURE = 0.72, 0.35, 0.5  # a part or a union; between these limits neither is sure
+TRACE = 0.12  # less of a digit's ink is none
+
+
+def label_segments(
+    segments: Segments, line: Line, owners: NDArray[np.uint8], number: str
+) -> NDArray[np.int64]:
+    """Class of every segment, or -1 where it is not sure, from each pixel's owner in the picture."""
+    height, width = line.ink.shape
+    flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
+    owner = cv2.warpAffine(owners, line.matrix, (width, height), flags=flags)
+    inked = line.ink > 0.45
+    # Ink just outside its owner's belongs to the nearest.
+    near = cv2.dilate(np.where(owner < OTHER, owner, 0), np.ones((5, 5), np.uint8))
+    owner = np.where((owner == 0) & inked, near, owner)
+    every = np.maximum(1, np.bincount(owner.ravel(), minlength=256))
+    seen = np.maximum(1, np.bincount(owner[inked], minlength=256))
+    regions = segments.regions
+    per_piece = np.zeros((regions.max() + 1, 256), np.int64)
+    chosen = inked & (regions >= 0)
+    np.add.at(per_piece, (regions[chosen], owner[chosen]), 1)
+    total = np.concatenate([np.zeros((1, 256), np.int64), np.cumsum(per_piece, 0)])
+    bounds = segments.bounds
+    if not number:
+        return np.full(len(bounds), JUNK)
+    counts = total[bounds[:, 1]] - total[bounds[:, 0]]
+    ink = np.maximum(1, counts.sum(1))
+    digits = counts[:, 1 : len(number) + 1]
+    shares = digits / seen[1 : len(number) + 1]
+    order = np.argsort(digits, 1)
+    main = order[:, -1]
+    rows = np.arange(len(counts))
+    whole, pure = shares[rows, main], digits[rows, main] / ink
+    visible = (seen / every)[1:][main]
+    shares[rows, main] = 0
+    others = shares.max(1)
+    labels = np.full(len(counts), -1)
+    labels[(whole < PIECE) | (others > MIXED) | (pure < IMPURE)] = PART
+    labels[(digits.sum(1) < TRACE * ink) & (whole < TRACE)] = JUNK
+    right = (whole > WHOLE) & (pure > PURE) & (visible > 0.5) & (others < 0.15)
+    labels[right] = np.array([int(c) for c in number])[main[right]]
+    return labels
+
+
+def make_segments(samples: Iterable[Sample]) -> tuple[Split, NDArray[np.float32]]:
+    """The labelled segments of all lines in the pictures, and their geometry (N, GEOMETRY)."""
+    images, labels, geometry = [], [], []
+    for sample in samples:
+        foreground = find_foreground(sample.picture)
+        if foreground is None:
+            continue
+        for line in find_lines(foreground, sample.picture.shape):
+            segments = find_segments(line)
+            if segments is None:
+                continue
+            classes = label_segments(segments, line, sample.owners, sample.number)
+            sure = classes >= 0
+            images.append(segments.images[sure])
+            labels.append(classes[sure])
+            geometry.append(segments.geometry[sure])
+    split = Split(np.concatenate(images), np.concatenate(labels))
+    return split, np.concatenate(geometry)
+
+
+def train_network(
+    split: Split,
+    epochs: float,
+    seed: int,
+    batch: int = 128,
+    rate: float = 3e-3,
+    smoothing: float = 0.02,
+    report: Callable[[int, float], None] = lambda step, loss: None,
+    start: list[NDArray[np.float32]] | None = None,
+) -> list[NDArray[np.float32]]:
+    """Trains LeNet on segments: AdamW, rate rising and falling linearly, images distorted.
+
+    Returns the weights, in the order of `network.NAMES`: their running mean over the last steps.
+    """
+    generator = np.random.default_rng(seed)
+    kernels = Kernels(dataclasses.replace(plan(CLASSES), label_smoothing=smoothing), 1)
+    shapes = kernels.shapes
+    count = sum(math.prod(shape) for shape in shapes)
+    flat, gradient, average = (np.zeros(count, np.float32) for _ in range(3))
+    weights, gradients, averages = (views(a, shapes) for a in (flat, gradient, average))
+    for n, (weight, shape) in enumerate(zip(weights, shapes, strict=True)):
+        fan = math.prod(shapes[n - n % 2][1:])
+        bound = 1 / math.sqrt(fan)
+        weight[...] = start[n] if start else generator.uniform(-bound, bound, shape)
+    parameters = kernels.parameters(weights, gradients)
+    first, second = np.zeros_like(flat), np.zeros_like(flat)
+    images, labels = split.images, split.labels.astype(np.int64)
+    steps = int(epochs * len(labels)) // batch
+    order = np.empty(0, np.int64)
+    mean = 0.0
+    for step in range(1, steps + 1):
+        if len(order) < batch:
+            order = generator.permutation(len(labels))
+        index, order = order[:batch], order[batch:]
+        loss, _ = kernels.step(images, labels, index, parameters, distort(batch, generator))
+        share = step / steps
+        now = rate * min(share / 0.05, (1 - share) / 0.95)
+        first += 0.1 * (gradient - first)
+        second += 0.01 * (gradient * gradient - second)
+        unbiased = np.sqrt(second / (1 - 0.99**step)) + 1e-8
+        flat -= now * (first / (1 - 0.9**step) / unbiased + 1e-2 * flat)
+        average += max(1 / step, 1e-3) * (flat - average)
+        mean += 0.005 * (loss - mean)
+        if step % 1000 == 0:
+            report(step, mean)
+    return averages
+
+
+def views(
+    flat: NDArray[np.float32], shapes: Sequence[tuple[int, ...]]
+) -> list[NDArray[np.float32]]:
+    """A flat array as arrays of these shapes."""
+    arrays, start = [], 0
+    for shape in shapes:
+        stop = start + math.prod(shape)
+        arrays.append(flat[start:stop].reshape(shape))
+        start = stop
+    return arrays
+
+
+def distort(count: int, generator: np.random.Generator) -> NDArray[np.float32]:
+    """Small random affine maps (count, 2, 3) for the kernels: turn, shear, stretch, shift."""
+    maps = np.zeros((count, 2, 3), np.float32)
+    turn, shear, wide, high = generator.normal(0, (0.07, 0.1, 0.06, 0.06), (count, 4)).T
+    maps[:, 0, 0], maps[:, 1, 1] = np.exp(wide), np.exp(high)
+    maps[:, 0, 1], maps[:, 1, 0] = shear - turn, turn
+    maps[:, :, 2] = generator.normal(0, 0.5, (count, 2))
+    return maps
+
+
+def train_geometry(
+    logs: NDArray[np.float32],
+    geometry: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    seed: int,
+    epochs: int = 20,
+    hidden: int = 48,
+    batch: int = 256,
+    rate: float = 3e-3,
+) -> dict[str, NDArray[np.float32]]:
+    """Fits `lenet.reading.scorer.mix` by Adam to log probabilities that the network gives for
+    segments on which it was not trained."""
+    generator = np.random.default_rng(seed)
+    inputs = np.concatenate([np.maximum(logs, LEAST), geometry], 1)
+    mean, std = inputs.mean(0), inputs.std(0) + 1e-3
+    inputs = (inputs - mean) / std
+    arrays = {
+        "w1": generator.normal(0, 1 / math.sqrt(inputs.shape[1]), (inputs.shape[1], hidden)),
+        "b1": np.zeros(hidden),
+        "w2": np.zeros((hidden, CLASSES)),
+        "b2": np.zeros(CLASSES),
+    }
+    arrays = {name: array.astype(np.float32) for name, array in arrays.items()}
+    moments = {name: (np.zeros_like(a), np.zeros_like(a)) for name, a in arrays.items()}
+    steps = epochs * (len(labels) // batch)
+    order = np.empty(0, np.int64)
+    for step in range(1, steps + 1):
+        if len(order) < batch:
+            order = generator.permutation(len(labels))
+        index, order = order[:batch], order[batch:]
+        x = inputs[index]
+        h = np.tanh(x @ arrays["w1"] + arrays["b1"])
+        error = np.exp(log_softmax(logs[index] + h @ arrays["w2"] + arrays["b2"]))
+        error[np.arange(batch), labels[index]] -= 1
+        error /= batch
+        back = error @ arrays["w2"].T * (1 - h * h)
+        slopes = {"w1": x.T @ back, "b1": back.sum(0), "w2": h.T @ error, "b2": error.sum(0)}
+        for name, slope in slopes.items():
+            m, v = moments[name]
+            m += 0.1 * (slope - m)
+            v += 0.01 * (slope * slope - v)
+            unbiased = np.sqrt(v / (1 - 0.99**step)) + 1e-8
+            arrays[name] -= rate * (1 - step / steps) * m / (1 - 0.9**step) / unbiased
+    return {"mean": mean, "std": std, **arrays}
