@@ -335,8 +335,8 @@ class Lines:
             length, y = uniform(0.25, 1.0) * SIZE, BASELINE - uniform(0.2, 0.65) * SIZE
             if self.chance(0.15):
                 y = BASELINE + uniform(-0.1, 0.1) * SIZE
-            steps = self.random.gauss, SIZE * (0.12 if kind == "~" else 0.04)
-            points = [(x + length * t, y + steps[0](0, steps[1])) for t in (0, 0.33, 0.67, 1)]
+            sway = SIZE * (0.12 if kind == "~" else 0.04)
+            points = [(x + length * t, y + self.random.gauss(0, sway)) for t in (0, 0.33, 0.67, 1)]
             if kind == "=":
                 below = y + uniform(0.14, 0.3) * SIZE
                 again = [(px + uniform(-2, 2), py + below - y) for px, py in points]
