@@ -169,7 +169,7 @@ class Lines:
         canvas, _, boxes, width, weight = self.write(number)
         if self.chance(0.28):
             self.rule(canvas, width)
-        if self.chance(0.25):
+        if self.chance(0.18):
             self.clutter(canvas, width)
         canvas = self.pen(canvas[:, :width], weight)
         if self.chance(0.06):
@@ -231,7 +231,7 @@ class Lines:
                 gap = 0.0
             if place:
                 touching = (near - mask.argmax(axis=1))[inked].max(initial=x - width)
-                left = max(touching + max(gap, -0.2 * SIZE), boxes[place - 1, 0] + 0.2 * SIZE, 0)
+                left = max(touching + max(gap, -0.12 * SIZE), boxes[place - 1, 0] + 0.2 * SIZE, 0)
                 if pitch:
                     left = max(left, start + place * pitch + (pitch - width) / 2)
             else:
@@ -422,8 +422,8 @@ class Lines:
         low, gain = self.random.uniform(0.3 + 0.2 * weight, 0.65), self.random.uniform(1.5, 4)
         canvas = stretched(canvas, low - 0.5 / gain, low + 0.5 / gain)
         change = self.random.random()
-        if change < 0.3 and weight < 0.6:
-            side = 3 if change < 0.26 or weight > 0.3 else 5
+        if change < 0.2 and weight < 0.5:
+            side = 3 if change < 0.18 or weight > 0.25 else 5
             return cv2.dilate(canvas, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)))
         if change > 0.92:
             thin = cv2.erode(canvas, np.ones((2, 2), np.uint8))
@@ -453,17 +453,17 @@ class Lines:
         """Resolution, fading, noise, and the normalisation by a band that is not quite right."""
         uniform, gauss = self.random.uniform, self.random.gauss
         rows, columns = canvas.shape
-        resolution = 1.0 if self.chance(0.55) else uniform(8, 28) / SIZE
+        resolution = 1.0 if self.chance(0.65) else uniform(9, 28) / SIZE
         if resolution < 1:
             small = max(4, round(columns * resolution)), max(4, round(rows * resolution))
             canvas = cv2.resize(canvas, small, interpolation=cv2.INTER_AREA)
-        if self.chance(0.35):
+        if self.chance(0.25):
             canvas = cv2.GaussianBlur(canvas, (0, 0), uniform(0.4, max(0.5, 2 * resolution)))
-        if self.chance(0.1):
+        if self.chance(0.06):
             knots = self.generator.uniform(0.5, 1, (3, 2 + columns // 16)).astype(np.float32)
             ink = cv2.resize(knots, canvas.shape[::-1], interpolation=cv2.INTER_LINEAR)
             canvas = (canvas * ink).astype(np.uint8)
-        if self.chance(0.2):
+        if self.chance(0.12):
             noise = self.generator.standard_normal(canvas.shape, np.float32) * uniform(4, 28)
             canvas = cv2.add(canvas.astype(np.float32), noise, dtype=cv2.CV_8U)
 
