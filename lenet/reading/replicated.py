@@ -24,7 +24,7 @@ LIKELY = 1e-3  # probability from which the beam search considers a digit in a w
 PROPOSALS = 3  # numbers that a view proposes
 # How a line is looked at: scale, scale across, slant. Their logarithms of probabilities are
 # averaged: most of what goes wrong by chance is where a digit lies in its window.
-VIEWS = ((1.0, 1.0, 0.0), (0.92, 0.92, -0.15), (1.1, 1.1, 0.0), (1.0, 1.12, -0.1))
+VIEWS = ((1.0, 1.0, 0.0), (0.92, 0.92, -0.15), (1.1, 1.1, 0.0))
 
 Windows = NDArray[np.uint8]
 Frames = NDArray[np.float32]
