@@ -16,13 +16,12 @@ from lenet.errors import LenetError
 from lenet.reading.confidence import FEATURES, Confidence, fit_confidence
 from lenet.reading.foreground import find_foreground, runs
 from lenet.reading.formats import Expected, luhn
-from lenet.reading.lattice import JUNK, Lattice
-from lenet.reading.lines import find_lines
+from lenet.reading.lattice import CLASSES, JUNK, PART, Lattice
+from lenet.reading.lines import HEIGHT, find_lines
 from lenet.reading.network import Network, log_softmax, plan
 from lenet.reading.reader import EMPTY, REASONS, Reader, separator
-from lenet.reading.scorer import CLASSES, Scorer
-from lenet.reading.segments import GEOMETRY, find_segments
-from lenet.training.segments import PART, label_segments, train_geometry, train_network
+from lenet.reading.segments import find_segments
+from lenet.training.segments import label_segments, train_network
 
 
 def drawn(texts: list[tuple[str, int, int]], shape=(120, 400), paper=230, ink=40):
@@ -103,7 +102,6 @@ def test_segments_are_unions_of_neighbouring_pieces():
     segments = find_segments(line)
     assert segments is not None
     assert segments.images.shape == (len(segments.ends), 28, 28)
-    assert segments.geometry.shape == (len(segments.ends), GEOMETRY)
     for (first, after), bounds, box in zip(
         segments.ends, segments.bounds, segments.boxes, strict=True
     ):
@@ -113,8 +111,8 @@ def test_segments_are_unions_of_neighbouring_pieces():
         if after - first == 1:
             assert box.tolist() == [x.min(), y.min(), x.max() + 1, y.max() + 1]
     # The four digits are apart: they are among the segments.
-    heights = segments.geometry[:, 0]
-    assert (heights > 0.9).sum() >= 4
+    heights = segments.boxes[:, 3] - segments.boxes[:, 1]
+    assert (heights > 0.9 * HEIGHT).sum() >= 4
 
 
 def make_lattice(pieces=4, seed=0):
@@ -246,7 +244,7 @@ def test_labels_follow_the_owners():
     assert segments is not None
     labels = label_segments(segments, line, owners, "48")
     assert {4, 8, PART, JUNK} <= set(labels.tolist())
-    low = segments.geometry[:, 0] < 0.2
+    low = segments.boxes[:, 3] - segments.boxes[:, 1] < 0.2 * HEIGHT
     assert (labels[low] == JUNK).all()
     assert (label_segments(segments, line, owners, "") == JUNK).all()
 
@@ -256,17 +254,6 @@ def test_training_learns(digits):
     weights = train_network(digits, 400, 0, batch=32, report=lambda step, loss: report.append(loss))
     logs = Network(weights).logs(digits.images)
     assert (logs.argmax(1) == digits.labels).mean() > 0.95
-
-
-def test_geometry_helps_where_pictures_do_not():
-    generator = np.random.default_rng(0)
-    geometry = generator.normal(size=(2000, GEOMETRY)).astype(np.float32)
-    labels = (geometry[:, 3] > 0).astype(np.int64)
-    logs = np.full((2000, CLASSES), -np.log(CLASSES), np.float32)
-    from lenet.reading.scorer import mix
-
-    arrays = train_geometry(logs, geometry, labels, 0)
-    assert (mix(logs, geometry, arrays).argmax(1) == labels).mean() > 0.95
 
 
 def test_confidence_is_a_logistic_regression():
@@ -289,15 +276,7 @@ def weights(tmp_path_factory):
         shapes = plan(classes).shapes
         return Network([generator.normal(0, 0.1, s).astype(np.float32) for s in shapes])
 
-    geometry = {
-        "mean": np.zeros(CLASSES + GEOMETRY, np.float32),
-        "std": np.ones(CLASSES + GEOMETRY, np.float32),
-        "w1": np.zeros((CLASSES + GEOMETRY, 4), np.float32),
-        "b1": np.zeros(4, np.float32),
-        "w2": np.zeros((4, CLASSES), np.float32),
-        "b2": np.zeros(CLASSES, np.float32),
-    }
-    Scorer(network(CLASSES), geometry).save(folder / "segments.safetensors")
+    network(CLASSES).save(folder / "segments.safetensors")
     network(11).save(folder / "replicated.safetensors")
     flat = np.zeros(2 * FEATURES + 1, np.float32)
     scale = np.ones(FEATURES, np.float32)

@@ -1,6 +1,7 @@
 """How sure a reading is: the probability that the whole number is right, and whether what was read
 is a number at all."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,13 +43,13 @@ class Evidence:
 def features(evidence: Evidence) -> NDArray[np.float32]:
     """What tells right readings from wrong ones, and numbers from other ink: float32 (FEATURES,)."""
     logs, lattice, path = evidence.logs, evidence.lattice, evidence.path
-    scores, parts, geometry = evidence.scores, evidence.parts, evidence.segments.geometry
+    scores, parts, segments = evidence.scores, evidence.parts, evidence.segments
     count = len(evidence.texts[0])
     digits = [(arc, int(digit)) for arc, digit in path if digit]
     skipped = [arc for arc, digit in path if not digit]
     read = np.array([logs[arc, digit] for arc, digit in digits] or [-12.0])
-    heights = np.array([geometry[arc, 0] for arc, _ in digits] or [0.0])
-    ink = geometry[:, 8]
+    heights = [segments.boxes[arc, 3] - segments.boxes[arc, 1] for arc, _ in digits]
+    ink = segments.strokes
     of_digits, left_out = sum(ink[arc] for arc, _ in digits), sum(ink[arc] for arc in skipped)
     parts_share = [np.exp(logs[arc, PART]) for arc, _ in digits]
     log_shares = scores - np.logaddexp.reduce(scores)
@@ -65,7 +66,7 @@ def features(evidence: Evidence) -> NDArray[np.float32]:
         max(read.mean(), -12.0),
         max(parts_share, default=1.0),
         left_out / max(of_digits + left_out, 1e-6),
-        float(np.log(heights.max() / max(heights.min(), 0.05))) if len(digits) else 3.0,
+        math.log(max(heights) / min(heights)) if digits else 3.0,
         float(np.mean([logs[arc, JUNK] for arc in skipped])) if skipped else 0.0,
         count,
     )

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-PART, JUNK = 10, 11  # classes after the digits
+PART, JUNK = 10, 11  # classes after the digits: part of one or more than one, no digit at all
+CLASSES = 12
 PIECES = 0.5  # an arc over n pieces weighs n to this power, or few long arcs would win
 DIGIT, SKIP = 0.5, -0.5  # added for every digit read and every segment left out
 UNLIKELY = 6.0  # below the best class of its segment a digit is not tried

@@ -38,6 +38,9 @@ class Network:
         self.weights = [np.ascontiguousarray(array) for array in weights]
         self.kernels = Kernels(plan(len(weights[-1])), 1)
 
+    def __reduce__(self) -> tuple[type["Network"], tuple[list[NDArray[np.float32]]]]:
+        return Network, (self.weights,)  # for other processes; the kernels are made anew there
+
     @classmethod
     def load(cls, path: str | Path) -> "Network":
         with safe_open(str(path), "np") as file:

@@ -4,6 +4,7 @@ Two readers read every line: the segmentation graph (`lattice`) and the same net
 the line (`replicated`). Each scores what the other proposes; the best sum wins.
 """
 
+import multiprocessing
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -24,7 +25,6 @@ from lenet.reading.lattice import Lattice
 from lenet.reading.lines import HEIGHT, MARGIN, Line, find_lines
 from lenet.reading.network import Network
 from lenet.reading.replicated import Frames, log_probabilities, normalised, proposals, views
-from lenet.reading.scorer import Scorer
 from lenet.reading.segments import Segments, find_segments
 
 EMPTY = "empty"
@@ -39,7 +39,7 @@ REASONS = {
 }
 BEAM = 8  # strings that each reader proposes ...
 EXPECTED_BEAM = 100  # ... where few of them may be what is expected
-REPLICATED = 0.5  # weight of the replicated network's score in the sum
+REPLICATED = 1.0  # weight of the replicated network's score in the sum
 ALTERNATIVES = 4
 THRESHOLD = 0.6  # of confidence
 WEIGHTS = Path(__file__).parents[1] / "pretrained" / "numbers"
@@ -124,7 +124,7 @@ class Reader:
     ) -> None:
         folder = Path(weights) if weights else WEIGHTS
         self.expected, self.threshold = expected or Expected(), threshold
-        self.scorer = Scorer.load(folder / "segments.safetensors")
+        self.classifier = Network.load(folder / "segments.safetensors")
         self.replicated = Network.load(folder / "replicated.safetensors")
         self.confidence = Confidence.load(folder / "confidence.safetensors")
 
@@ -149,7 +149,9 @@ class Reader:
         if jobs == 1:
             yield from map(self.attempt, pictures)
             return
-        with ProcessPoolExecutor(jobs, initializer=start, initargs=(self,)) as pool:
+        # Not forked: a fork of a process with threads may hang.
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(jobs, context, start, (self,)) as pool:
             waiting = deque()
             for picture in pictures:
                 waiting.append(pool.submit(work, picture))
@@ -169,7 +171,7 @@ class Reader:
         segments = find_segments(line)
         if segments is None:
             return None
-        logs = self.scorer.logs(segments)
+        logs = self.classifier.logs(segments.images).astype(np.float64)
         lattice = Lattice.of(segments.pieces, segments.ends, logs)
         frames = views(normalised(line.ink, HEIGHT), self.replicated.scores)
         texts, scores, parts = self.candidates(lattice, frames)

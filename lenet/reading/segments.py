@@ -21,7 +21,6 @@ MOST_PIECES = 4
 WIDEST = 1.7  # line heights; a wider union is no digit
 SIDE, FIT = 28, 20  # of a segment's picture, and of the digit in it, as in MNIST
 AROUND = 0.3  # of full ink: what lies around a segment in the line
-GEOMETRY = 18  # numbers that say what a segment's picture does not show
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Segments:
         bounds: int (N, 2): the same in regions, of which some are too small for a piece.
         boxes: int (N, 4): left, top, right, bottom in the line.
         images: uint8 (N, 28, 28).
-        geometry: float32 (N, GEOMETRY), in digit heights.
+        strokes: float64 (N,): length of a segment's strokes, in digit heights.
         regions: int (60, width): each pixel's piece; -1 outside ink.
         seams: int (cuts, 60): each cut's column in each row.
     """
@@ -44,7 +43,7 @@ class Segments:
     bounds: NDArray[np.int64]
     boxes: NDArray[np.int64]
     images: NDArray[np.uint8]
-    geometry: NDArray[np.float32]
+    strokes: NDArray[np.float64]
     regions: NDArray[np.int64]
     seams: NDArray[np.int64]
 
@@ -79,9 +78,9 @@ def stroke_thickness(ink: Picture) -> float:
     return 2 * float(ink.sum()) / max(float(cv2.magnitude(x, y).sum()), 1e-6)
 
 
-def choose_cuts(ink: Picture, thickness: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Seams at which to cut, from the left, and the ink that each cuts through: one in each gap,
-    and those of locally least ink."""
+def choose_cuts(ink: Picture, thickness: float) -> NDArray[np.int64]:
+    """Seams (cuts, height) at which to cut, from the left: one in each gap, and those of locally
+    least ink."""
     height, width = ink.shape
     cost, seams = find_seams(ink)
     left = np.concatenate([np.zeros((height, 1)), np.cumsum(ink, 1)], 1)
@@ -116,8 +115,7 @@ def choose_cuts(ink: Picture, thickness: float) -> tuple[NDArray[np.int64], NDAr
         ):
             chosen.append(int(cut))
     order = sorted(chosen, key=lambda cut: means[cut])
-    inked = np.where(free[order], 0.0, cost[order])
-    return np.maximum.accumulate(seams[order].reshape(-1, height), 0), inked
+    return np.maximum.accumulate(seams[order].reshape(-1, height), 0)
 
 
 def find_segments(line: Line) -> Segments | None:
@@ -128,7 +126,7 @@ def find_segments(line: Line) -> Segments | None:
     if mask.sum() < 10:
         return None
     thickness = max(2.0, stroke_thickness(ink))
-    seams, inked = choose_cuts(ink, thickness)
+    seams = choose_cuts(ink, thickness)
     regions = np.zeros((height, width + 1), np.int64)
     np.add.at(regions, (np.arange(height), np.minimum(seams, width)), 1)
     regions = np.cumsum(regions, 1)[:, :width]
@@ -151,12 +149,10 @@ def find_segments(line: Line) -> Segments | None:
         own = order[start:stop]
         limits[n] = x[own].min(), y[own].min(), x[own].max() + 1, y[own].max() + 1
     ends, boxes, totals = unions(limits, sums)
-    before = np.concatenate([[0], inked, [0]])
-    costs = np.stack([before[kept[ends[:, 0]]], before[kept[ends[:, 1] - 1] + 1]], 1)
-    geometry = measure(line, ends, boxes, totals[:, 0], costs, limits, thickness)
     bounds = np.stack([kept[ends[:, 0]], kept[ends[:, 1] - 1] + 1], 1)
     images = draw(ink, regions, bounds, boxes, totals)
-    return Segments(len(kept), ends, bounds, boxes, images, geometry, regions, seams)
+    strokes = totals[:, 0] / thickness / HEIGHT
+    return Segments(len(kept), ends, bounds, boxes, images, strokes, regions, seams)
 
 
 def unions(
@@ -192,46 +188,6 @@ def give_back(regions: NDArray[np.int64], mask: NDArray[np.uint8], count: int) -
             near = others[np.lexsort((-table[n, others], np.abs(others - part)))[0]]
             if table[n, part] < max(6, 0.03 * table[n].sum()) and table[n, near] > table[n, part]:
                 regions[(labels == n) & (regions == part)] = near
-
-
-def measure(line, ends, boxes, area, costs, limits, thickness) -> NDArray[np.float32]:
-    """Size and place of every segment in the line and in the picture, its gaps, cuts and strokes."""
-    left, top, right, bottom = boxes.T
-    pieces = len(limits)
-    reach = np.maximum.accumulate(limits[:, 2])  # right end of the ink up to each piece
-    inner = np.maximum(0, limits[1:, 0] - reach[:-1])  # gap after each piece but the last
-    total = np.concatenate([[0], np.cumsum(inner)])
-    first, last = ends.T
-    gaps = total[last - 1] - total[first]
-    before = np.where(first > 0, left - reach[first - 1], 2 * HEIGHT)
-    after = np.where(last < pieces, limits[np.minimum(last, pieces - 1), 0] - right, 2 * HEIGHT)
-    scale, (height, width) = line.scale, line.picture_size
-    middle = line.matrix[0, 1] * (top + bottom) / 2 + line.matrix[0, 2]
-    from_left, from_right = left / scale + middle, width - right / scale - middle
-    from_top = (top - MARGIN) / scale + line.matrix[1, 2] + MARGIN / scale
-    from_bottom = height - (bottom / scale + line.matrix[1, 2])
-    strokes = area / thickness / HEIGHT
-    columns = [
-        (bottom - top) / HEIGHT,
-        (right - left) / HEIGHT,
-        (top - MARGIN) / HEIGHT,
-        (bottom - MARGIN - HEIGHT) / HEIGHT,
-        gaps / HEIGHT,
-        np.minimum(costs[:, 0] / thickness, 4) / 3,
-        np.minimum(costs[:, 1] / thickness, 4) / 3,
-        last - first == 1,
-        strokes / 3,
-        np.full(len(ends), thickness / HEIGHT * 5),
-        np.clip(before / HEIGHT, -1, 2),
-        np.clip(after / HEIGHT, -1, 2),
-        np.minimum(2, from_left * scale / HEIGHT),
-        np.minimum(2, from_right * scale / HEIGHT),
-        np.minimum(1, from_top * scale / HEIGHT),
-        np.minimum(1, from_bottom * scale / HEIGHT),
-        area / np.maximum(1, (bottom - top) * (right - left)),
-        np.full(len(ends), np.clip(np.log(scale), -1, 2)),
-    ]
-    return np.stack(columns, 1).astype(np.float32)
 
 
 def draw(ink, regions, bounds, boxes, totals) -> NDArray[np.uint8]:

@@ -16,10 +16,9 @@ from lenet.data import Split
 from lenet.data.paper import OTHER, Sample
 from lenet.engine.fused import Kernels
 from lenet.reading.foreground import find_foreground
-from lenet.reading.lattice import JUNK, PART
+from lenet.reading.lattice import CLASSES, JUNK, PART
 from lenet.reading.lines import Line, find_lines
-from lenet.reading.network import log_softmax, plan
-from lenet.reading.scorer import CLASSES, LEAST
+from lenet.reading.network import plan
 from lenet.reading.segments import Segments, find_segments
 
 WHOLE, PURE = 0.9, 0.8  # a digit: of its ink, and of the segment's
@@ -67,9 +66,9 @@ def label_segments(
     return labels
 
 
-def make_segments(samples: Iterable[Sample]) -> tuple[Split, NDArray[np.float32]]:
-    """The labelled segments of all lines in the pictures, and their geometry (N, GEOMETRY)."""
-    images, labels, geometry = [], [], []
+def make_segments(samples: Iterable[Sample]) -> Split:
+    """The labelled segments of all lines in the pictures."""
+    images, labels = [], []
     for sample in samples:
         foreground = find_foreground(sample.picture)
         if foreground is None:
@@ -82,9 +81,7 @@ def make_segments(samples: Iterable[Sample]) -> tuple[Split, NDArray[np.float32]
             sure = classes >= 0
             images.append(segments.images[sure])
             labels.append(classes[sure])
-            geometry.append(segments.geometry[sure])
-    split = Split(np.concatenate(images), np.concatenate(labels))
-    return split, np.concatenate(geometry)
+    return Split(np.concatenate(images), np.concatenate(labels))
 
 
 def train_network(
@@ -155,49 +152,3 @@ def distort(count: int, generator: np.random.Generator) -> NDArray[np.float32]:
     maps[:, 0, 1], maps[:, 1, 0] = shear - turn, turn
     maps[:, :, 2] = generator.normal(0, 0.5, (count, 2))
     return maps
-
-
-def train_geometry(
-    logs: NDArray[np.float32],
-    geometry: NDArray[np.float32],
-    labels: NDArray[np.int64],
-    seed: int,
-    epochs: int = 20,
-    hidden: int = 48,
-    batch: int = 256,
-    rate: float = 3e-3,
-) -> dict[str, NDArray[np.float32]]:
-    """Fits `lenet.reading.scorer.mix` by Adam to log probabilities that the network gives for
-    segments on which it was not trained."""
-    generator = np.random.default_rng(seed)
-    inputs = np.concatenate([np.maximum(logs, LEAST), geometry], 1)
-    mean, std = inputs.mean(0), inputs.std(0) + 1e-3
-    inputs = (inputs - mean) / std
-    arrays = {
-        "w1": generator.normal(0, 1 / math.sqrt(inputs.shape[1]), (inputs.shape[1], hidden)),
-        "b1": np.zeros(hidden),
-        "w2": np.zeros((hidden, CLASSES)),
-        "b2": np.zeros(CLASSES),
-    }
-    arrays = {name: array.astype(np.float32) for name, array in arrays.items()}
-    moments = {name: (np.zeros_like(a), np.zeros_like(a)) for name, a in arrays.items()}
-    steps = epochs * (len(labels) // batch)
-    order = np.empty(0, np.int64)
-    for step in range(1, steps + 1):
-        if len(order) < batch:
-            order = generator.permutation(len(labels))
-        index, order = order[:batch], order[batch:]
-        x = inputs[index]
-        h = np.tanh(x @ arrays["w1"] + arrays["b1"])
-        error = np.exp(log_softmax(logs[index] + h @ arrays["w2"] + arrays["b2"]))
-        error[np.arange(batch), labels[index]] -= 1
-        error /= batch
-        back = error @ arrays["w2"].T * (1 - h * h)
-        slopes = {"w1": x.T @ back, "b1": back.sum(0), "w2": h.T @ error, "b2": error.sum(0)}
-        for name, slope in slopes.items():
-            m, v = moments[name]
-            m += 0.1 * (slope - m)
-            v += 0.01 * (slope * slope - v)
-            unbiased = np.sqrt(v / (1 - 0.99**step)) + 1e-8
-            arrays[name] -= rate * (1 - step / steps) * m / (1 - 0.9**step) / unbiased
-    return {"mean": mean, "std": std, **arrays}
