@@ -11,7 +11,7 @@ from lenet.data.lines import Line, Lines
 from lenet.engine.fused import NOT_INSTALLED, Kernels, unsupported
 from lenet.engine.plans import Plan, Stage
 from lenet.reading.replicated import BLANK, CLASSES, MARGIN, STRIDE, softmax
-from lenet.training.ctc import placed, posteriors, train_lines
+from lenet.training.ctc import again, placed, posteriors, train_lines
 
 
 def test_posteriors_give_the_gradient_of_pytorchs_ctc() -> None:
@@ -93,3 +93,19 @@ def test_training_lowers_the_loss() -> None:
     steps = train_lines(kernels, weights, gradients, stream, adam, 120, 16, placed_steps=60)
     losses = list(steps)
     assert np.mean(losses[-20:]) < 0.6 * np.mean(losses[:5])
+
+
+def test_lines_come_again_a_little_changed() -> None:
+    image = np.zeros((28, 60), np.uint8)
+    image[4:24, 28:32] = 255
+    fresh = (Line(image, str(n), np.zeros((1, 4), np.float32)) for n in range(10_000))
+    drawn = list(itertools.islice(again(fresh, 0.75, 10, 0), 1000))
+    numbers = [int(line.number) for line in drawn]
+    assert numbers[:10] == list(range(10))
+    assert 200 < len(set(numbers)) < 320, "a quarter of them is new"
+    old = [line for line in drawn if line.image is not image]
+    assert len(old) == 1000 - len(set(numbers))
+    for line in old:
+        rows = np.flatnonzero(line.image.max(axis=1) > 127)
+        assert line.image.shape[0] == 28 and abs((rows[0] + rows[-1]) / 2 - 13.5) < 1.6
+        assert 15 < len(rows) < 25

@@ -7,22 +7,15 @@ import pytest
 import torch
 
 from lenet.data.lines import HEIGHT
-from lenet.engine.fused import NOT_INSTALLED, Kernels, unsupported
-from lenet.engine.plans import Plan
 from lenet.reading.replicated import (
     BLANK,
     CLASSES,
     MARGIN,
     STRIDE,
-    VIEWS,
     cut,
     log_probabilities,
-    normalised,
-    read,
-    search,
+    prefix_beam,
     softmax,
-    view,
-    views,
     windows,
 )
 
@@ -66,19 +59,11 @@ def test_log_probabilities_are_those_of_pytorchs_ctc(number: str) -> None:
         blank=BLANK,
         reduction="sum",
     )
-    assert log_probabilities([given], [number])[0] == pytest.approx(-float(loss), abs=1e-4)
-
-
-def test_log_probabilities_are_means_over_the_views() -> None:
-    views = [frames(9, 1), frames(14, 2)]
-    numbers = ["", "2", "01", "1201"]
-    together = log_probabilities(views, numbers)
-    apart = np.mean([log_probabilities([part], numbers) for part in views], axis=0)
-    assert together == pytest.approx(apart)
+    assert log_probabilities(given, [number])[0] == pytest.approx(-float(loss), abs=1e-4)
 
 
 def test_numbers_with_too_few_windows_are_impossible() -> None:
-    assert log_probabilities([frames(2, 0)], ["11", "1"])[0] == -np.inf
+    assert log_probabilities(frames(2, 0), ["11", "1"])[0] == -np.inf
 
 
 def test_the_beam_search_is_exhaustive_search() -> None:
@@ -90,64 +75,20 @@ def test_the_beam_search_is_exhaustive_search() -> None:
             probability = float(np.prod([given[t, c] for t, c in enumerate(path)]))
             spelt[text] = spelt.get(text, 0) + probability
         best = sorted(spelt, key=lambda text: -spelt[text])[:5]
-        answer = search(given, beam=200)[:5]
+        answer = prefix_beam(given, beam=200)[:5]
         assert [text for text, _ in answer] == best
-        assert [p for _, p in answer] == pytest.approx([spelt[text] for text in best], rel=1e-3)
+        assert [p for _, p in answer] == pytest.approx([np.log(spelt[t]) for t in best], abs=1e-3)
 
 
 def test_a_narrow_beam_gives_lower_bounds() -> None:
     given = frames(30, 7)
-    for text, probability in search(given, beam=5):
-        assert np.log(probability) <= log_probabilities([given], [text])[0] + 1e-4
-
-
-def test_read_puts_the_best_of_all_views_first() -> None:
-    parts = [frames(12, 1), frames(13, 5)]
-    answers = read(parts, beam=20)
-    numbers = [text for text, _ in answers]
-    assert {search(part, 20)[0][0] for part in parts} <= set(numbers)
-    logarithms = [logarithm for _, logarithm in answers]
-    assert logarithms == pytest.approx(log_probabilities(parts, numbers))
-    assert logarithms == sorted(logarithms, reverse=True)
+    for text, logarithm in prefix_beam(given, beam=5):
+        assert logarithm <= log_probabilities(given, [text])[0] + 1e-4
 
 
 def test_a_constraint_holds_from_the_first_digit_on() -> None:
-    given = [frames(20, 3)]
-    free = read(given)[0][0]
+    given = frames(20, 3)
+    free = prefix_beam(given)[0][0]
     assert not free.startswith("2") or len(free) > 3, "the constraint would change nothing"
-    answers = read(given, allowed=lambda text: text[0] == "2" and len(text) <= 3)
+    answers = prefix_beam(given, allowed=lambda text: text[0] == "2" and len(text) <= 3)
     assert answers and all(not t or (t[0] == "2" and len(t) <= 3) for t, _ in answers)
-
-
-def test_normalised_keeps_the_middle_and_the_scale() -> None:
-    ink = np.zeros((60, 100), np.float32)
-    ink[10:50, 40:60] = 1  # a digit of 40 rows
-    line = normalised(ink, 40)
-    assert line.shape == (HEIGHT, 50)
-    rows, columns = np.flatnonzero(line.any(1)), np.flatnonzero(line.any(0))
-    assert (rows[0], rows[-1] + 1, columns[0], columns[-1] + 1) == (4, 24, 20, 30)
-    assert line.max() == 255
-
-
-def test_views_turn_about_the_middle_row() -> None:
-    line = np.zeros((HEIGHT, 60), np.uint8)
-    line[4:24, 30] = 255
-    assert np.array_equal(view(line, 1.0, 1.0, 0.0), line)
-    slanted = view(line, 1.0, 1.0, 0.5)
-    top, middle, bottom = (slanted[row].argmax() for row in (5, 14, 23))
-    assert (top, middle, bottom) == pytest.approx((25.5, 30, 34.5), abs=1)
-    assert view(line, 1.0, 1.5, 0.0).shape[1] == 90
-
-
-@pytest.mark.skipif(unsupported(Plan()) == NOT_INSTALLED, reason=NOT_INSTALLED)
-def test_frames_are_the_networks_probabilities_in_every_view() -> None:
-    plan = Plan(classes=CLASSES)
-    generator = np.random.default_rng(0)
-    weights = [generator.normal(0, 0.1, shape).astype(np.float32) for shape in plan.shapes]
-    kernels = Kernels(plan, threads=1)
-    line = generator.integers(0, 256, (HEIGHT, 50), dtype=np.uint8)
-    parts = views(line, lambda images: kernels.scores(images, weights))
-    assert len(parts) == len(VIEWS)
-    assert parts[0] == pytest.approx(softmax(kernels.scores(windows(line), weights)), abs=1e-6)
-    for part in parts:
-        assert part.shape[1] == CLASSES and part.sum(axis=1) == pytest.approx(1, abs=1e-5)

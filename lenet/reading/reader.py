@@ -22,9 +22,15 @@ from lenet.reading.confidence import Confidence, Evidence, features
 from lenet.reading.foreground import find_foreground
 from lenet.reading.formats import Expected
 from lenet.reading.lattice import Lattice
-from lenet.reading.lines import HEIGHT, MARGIN, Line, find_lines
+from lenet.reading.lines import HEIGHT, MARGIN, Line, find_lines, row_of
 from lenet.reading.network import Network
-from lenet.reading.replicated import Frames, log_probabilities, normalised, proposals, views
+from lenet.reading.replicated import (
+    Frames,
+    log_probabilities,
+    prefix_beam,
+    softmax,
+    windows,
+)
 from lenet.reading.segments import Segments, find_segments
 
 EMPTY = "empty"
@@ -173,7 +179,7 @@ class Reader:
             return None
         logs = self.classifier.logs(segments.images).astype(np.float64)
         lattice = Lattice.of(segments.pieces, segments.ends, logs)
-        frames = views(normalised(line.ink, HEIGHT), self.replicated.scores)
+        frames = softmax(self.replicated.scores(windows(row_of(line))))
         texts, scores, parts = self.candidates(lattice, frames)
         path = lattice.path(texts[0]) if texts else []
         return Evidence(line, segments, logs, lattice, texts, scores, parts, path)
@@ -204,14 +210,14 @@ class Reader:
         )
 
     def candidates(
-        self, lattice: Lattice, frames: list[Frames]
+        self, lattice: Lattice, frames: Frames
     ) -> tuple[list[str], NDArray[np.float64], NDArray[np.float64]]:
         """Strings that either reader proposes and that are expected, best first, their scores, and
         the scores (N, 2) of both readers."""
         width = BEAM if self.expected.anything else EXPECTED_BEAM
         begins = None if self.expected.anything else self.expected.begins
         proposed = set(lattice.strings(width, begins))
-        proposed |= proposals(frames, width, begins)
+        proposed |= {text for text, _ in prefix_beam(frames, width, begins)}
         texts = sorted(text for text in proposed if text and self.expected.accepts(text))
         if not texts:
             return [], np.empty(0), np.empty((0, 2))

@@ -6,14 +6,14 @@ here"; a number's probability is the sum over all ways of spelling it, as in con
 classification (CTC; Graves et al. 2006).
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet.data.lines import DIGIT, HEIGHT, Image
+from lenet.data.lines import HEIGHT, Image
 
 STRIDE = 3  # columns from window to window
 MARGIN = HEIGHT // 2 - 2  # empty columns before and after a line
@@ -21,39 +21,9 @@ BLANK = 10
 CLASSES = 11
 LEAST = 1e-12  # of a probability
 LIKELY = 1e-3  # probability from which the beam search considers a digit in a window
-PROPOSALS = 3  # numbers that a view proposes
-# How a line is looked at: scale, scale across, slant. Their logarithms of probabilities are
-# averaged: most of what goes wrong by chance is where a digit lies in its window.
-VIEWS = ((1.0, 1.0, 0.0), (0.92, 0.92, -0.15), (1.1, 1.1, 0.0))
 
 Windows = NDArray[np.uint8]
 Frames = NDArray[np.float32]
-
-
-def views(line: Image, scores: Callable[[Windows], NDArray[np.float32]]) -> list[Frames]:
-    """Probabilities (windows, 11) in each of the `VIEWS` of a line, uint8 (`HEIGHT`, width);
-    `scores` are a network's of windows."""
-    images, counts = cut([view(line, *how) for how in VIEWS])
-    return np.split(softmax(scores(images)), np.cumsum(counts)[:-1])
-
-
-def normalised(ink: NDArray[np.float32], digit: float) -> Image:
-    """A line of `HEIGHT` rows from one whose digits are `digit` pixels high, in the middle of its
-    rows: float32, 0 (paper) to 1 (ink)."""
-    scale = DIGIT / digit
-    size = max(1, round(ink.shape[1] * scale)), max(HEIGHT, round(ink.shape[0] * scale))
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    small = cv2.resize(ink, size, interpolation=method)
-    first = (size[1] - HEIGHT) // 2
-    return cv2.convertScaleAbs(small[first : first + HEIGHT], alpha=255)
-
-
-def view(line: Image, scale: float, across: float, slant: float) -> Image:
-    """A line scaled about its middle row, and slanted: to the left where `slant` is positive."""
-    width = max(HEIGHT, round(line.shape[1] * across))
-    middle = HEIGHT / 2
-    matrix = np.array([[across, slant, -slant * middle], [0, scale, (1 - scale) * middle]])
-    return cv2.warpAffine(line, matrix, (width, HEIGHT), flags=cv2.INTER_LINEAR)
 
 
 def windows(line: Image) -> Windows:
@@ -139,52 +109,20 @@ def paths(frames: Sequence[Frames], numbers: Sequence[str]) -> Paths:
     return Paths(labels, skip, ends, emitted, forward, sums)
 
 
-def log_probabilities(frames: Sequence[Frames], numbers: Sequence[str]) -> NDArray[np.float64]:
-    """Logarithms of the probabilities of given numbers (numbers,), means over the views of a line.
-
-    Args:
-        frames: what `views` gives.
-        numbers: any strings of digits, the empty one too.
-    """
-    pairs = [(part, number) for number in numbers for part in frames]
-    logarithms = paths([part for part, _ in pairs], [number for _, number in pairs])
-    return logarithms.log_probabilities().reshape(len(numbers), len(frames)).mean(axis=1)
+def log_probabilities(frames: Frames, numbers: Sequence[str]) -> NDArray[np.float64]:
+    """Natural logarithms of the probabilities (numbers,) that a line's windows spell each of some
+    numbers; `frames` are (T, 11), probabilities in its windows."""
+    return paths([frames] * len(numbers), numbers).log_probabilities()
 
 
-def read(
-    frames: Sequence[Frames],
-    beam: int = 6,
-    allowed: Callable[[str], bool] | None = None,
+def prefix_beam(
+    frames: Frames, beam: int = 8, allowed: Callable[[str], bool] | None = None
 ) -> list[tuple[str, float]]:
-    """The likeliest numbers of a line with their logarithms of probabilities, best first.
+    """The likeliest numbers, best first, with their logarithms of probabilities by the paths that
+    the search kept, so at most those of `log_probabilities`.
 
     Args:
-        frames: what `views` gives.
-        beam, allowed: as `search` has them.
-    """
-    candidates = sorted(proposals(frames, beam, allowed))
-    logarithms = log_probabilities(frames, candidates)
-    order = np.argsort(-logarithms, kind="stable")
-    return [(candidates[place], float(logarithms[place])) for place in order]
-
-
-def proposals(
-    frames: Sequence[Frames],
-    beam: int = 6,
-    allowed: Callable[[str], bool] | None = None,
-) -> set[str]:
-    """What is likeliest in each view of a line, `PROPOSALS` numbers each."""
-    return {text for part in frames for text, _ in search(part, beam, allowed)[:PROPOSALS]}
-
-
-def search(
-    frames: Frames, beam: int, allowed: Callable[[str], bool] | None = None
-) -> list[tuple[str, float]]:
-    """The likeliest numbers by prefix beam search, best first, with their probabilities by the
-    paths that it kept.
-
-    Args:
-        frames: (T, 11), probabilities in the windows of one view.
+        frames: (T, 11), probabilities in a line's windows.
         beam: how many beginnings of numbers are kept from window to window.
         allowed: whether a number may begin so; None for no constraint.
     """
@@ -205,4 +143,8 @@ def search(
                     following.setdefault(longer, [0.0, 0.0])[1] += before * row[c]
         best = sorted(following.items(), key=lambda entry: -entry[1][0] - entry[1][1])[:beam]
         beams = {text: (blank, digit) for text, (blank, digit) in best}
-    return [(text, blank + digit) for text, (blank, digit) in beams.items()]
+    return [
+        (text, math.log(blank + digit))
+        for text, (blank, digit) in beams.items()
+        if blank + digit > 0
+    ]

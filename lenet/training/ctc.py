@@ -8,11 +8,13 @@ a training step is scores of all windows, posteriors, and a step of distillation
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from math import exp
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet.data.lines import Line
+from lenet.data.lines import Image, Line
 from lenet.engine.fused import Kernels
 from lenet.reading.replicated import (
     BLANK,
@@ -23,7 +25,6 @@ from lenet.reading.replicated import (
     cut,
     paths,
     softmax,
-    view,
 )
 
 NEGLIGIBLE = 0.01  # windows whose probabilities are this near to their posteriors are left out
@@ -90,9 +91,7 @@ def again(lines: Iterator[Line], share: float, memory: int, seed: int) -> Iterat
     while True:
         if len(kept) == memory and generator.random() < share:
             line = kept[generator.integers(memory)]
-            change = generator.normal(0, 1, 3)
-            scale, across = np.exp(0.05 * change[:2])
-            yield replace(line, image=view(line.image, scale, across, 0.06 * change[2]))
+            yield replace(line, image=changed(line.image, *generator.normal(0, 1, 3)))
             continue
         line = next(lines)
         if len(kept) < memory:
@@ -100,6 +99,14 @@ def again(lines: Iterator[Line], share: float, memory: int, seed: int) -> Iterat
         else:
             kept[generator.integers(memory)] = line
         yield line
+
+
+def changed(image: Image, taller: float, wider: float, slant: float) -> Image:
+    """A line scaled about its middle row and slanted a little, by standard normal amounts."""
+    middle, down, across, shear = HEIGHT / 2, exp(0.05 * taller), exp(0.05 * wider), 0.06 * slant
+    matrix = np.array([[across, shear, -shear * middle], [0, down, (1 - down) * middle]])
+    size = (max(HEIGHT, round(image.shape[1] * across)), HEIGHT)
+    return cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR)
 
 
 def train_lines(
