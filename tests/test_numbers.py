@@ -21,7 +21,7 @@ from lenet.reading.lines import HEIGHT, find_lines
 from lenet.reading.network import Network, log_softmax, plan
 from lenet.reading.reader import EMPTY, REASONS, Reader, separator
 from lenet.reading.segments import find_segments
-from lenet.training.segments import label_segments, train_network
+from lenet.training.segments import label_segments, number_in_line, owners_in_line, train_network
 
 
 def drawn(texts: list[tuple[str, int, int]], shape=(120, 400), paper=230, ink=40):
@@ -242,11 +242,13 @@ def test_labels_follow_the_owners():
     (line,) = lines_of(picture)
     segments = find_segments(line)
     assert segments is not None
-    labels = label_segments(segments, line, owners, "48")
+    owner = owners_in_line(line, owners)
+    assert number_in_line(line, owner, "48") == "48"
+    labels = label_segments(segments, line, owner, "48")
     assert {4, 8, PART, JUNK} <= set(labels.tolist())
     low = segments.boxes[:, 3] - segments.boxes[:, 1] < 0.2 * HEIGHT
     assert (labels[low] == JUNK).all()
-    assert (label_segments(segments, line, owners, "") == JUNK).all()
+    assert (label_segments(segments, line, owner, "") == JUNK).all()
 
 
 def test_training_learns(digits):

@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw, ImageFont
 from lenet.data.lines import BASELINE, FONTS, ROWS, SIZE, Lines
 
 OTHER = 255  # owner of ink that is no digit's
-NO_NUMBER = 0.06  # of the pictures show words or scribbles
+NO_NUMBER = 0.12  # of the pictures show words or scribbles
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 

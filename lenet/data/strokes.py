@@ -320,6 +320,20 @@ def two_hardly_a_head(h: Hand) -> list[Stroke]:
     return [corner(stem, base)]
 
 
+@variant(2, 1.2)
+def two_ring_topped(h: Hand) -> list[Stroke]:
+    """The head nearly a ring, the base a small loop, a wave, or short: as taught for fountain pens."""
+    width, height = h.u(0.18, 0.42), h.u(0.17, 0.32)
+    head = arc((0, height), (width, height), h.u(70, 180), h.u(210, 300), 9)
+    foot = (-width * h.u(0.2, 1.2), h.u(0.88, 1.0))
+    neck = between(head[-1], foot, h.u(0.35, 0.6))
+    loop = h.p(0.6) * h.u(0.03, 0.16)
+    middle = (foot[0] + (width - foot[0]) * h.u(0.3, 0.5), foot[1] - h.u(-0.03, 0.06) - loop / 2)
+    end = (width * h.u(0.3, 1.6), h.u(0.86, 1.06))
+    back = (foot[0] + loop * 0.3, foot[1] - loop)
+    return [h.curve(*head, (neck[0] + h.u(0, 0.08), neck[1]), foot, back, middle, end)]
+
+
 # 3
 
 

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from lenet.reading.lattice import JUNK, PART, Lattice
-from lenet.reading.lines import Line
+from lenet.reading.lines import HEIGHT, Line
 from lenet.reading.segments import Segments
 
-FEATURES = 14
+FEATURES = 16
 Arrays = dict[str, NDArray[np.float32]]
 
 
@@ -52,6 +52,7 @@ def features(evidence: Evidence) -> NDArray[np.float32]:
     ink = segments.strokes
     of_digits, left_out = sum(ink[arc] for arc, _ in digits), sum(ink[arc] for arc in skipped)
     parts_share = [np.exp(logs[arc, PART]) for arc, _ in digits]
+    junk_share = [np.exp(logs[arc, JUNK]) for arc, _ in digits]
     log_shares = scores - np.logaddexp.reduce(scores)
     second = scores[0] - scores[1] if len(scores) > 1 else 20.0
     values = (
@@ -65,6 +66,8 @@ def features(evidence: Evidence) -> NDArray[np.float32]:
         np.log1p(-min(np.exp(read.min()), 1 - 1e-4)),
         max(read.mean(), -12.0),
         max(parts_share, default=1.0),
+        max(junk_share, default=1.0),
+        min(segments.thickness / HEIGHT, 1.0),
         left_out / max(of_digits + left_out, 1e-6),
         math.log(max(heights) / min(heights)) if digits else 3.0,
         float(np.mean([logs[arc, JUNK] for arc in skipped])) if skipped else 0.0,

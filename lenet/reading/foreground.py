@@ -22,6 +22,7 @@ PAPER = 40  # pixels: the paper is looked at this small
 WINDOW = 0.3  # of the paper's shorter side: wider than a stroke
 NOISE = 3.0  # standard deviations
 LEAST_INK = 0.0002  # of the picture
+LEAST_CONTRAST = 0.04  # of white; less is noise in the dark
 FAINT = 0.06  # of the way from paper to black; below it there is no ink
 WEAK = 0.72  # of the threshold: what is connected to ink
 LOCAL = 0.5  # of the darkest nearby: ends a blurred stroke
@@ -34,11 +35,13 @@ LINE_INK, LINE_COVER = 0.35, 0.85  # strength of a cell's side, and share of it 
 @dataclass(frozen=True)
 class Foreground:
     """Ink of a picture: `strength`, float32 (height, width), 0 on paper, and the `mask` of what
-    counts as ink. `scale`: their pixels per pixel of the picture."""
+    counts as ink. `scale`: their pixels per pixel of the picture. `rest`: the share of the ink that
+    frames and rules left."""
 
     strength: Picture
     mask: Bits
     scale: float
+    rest: float
 
 
 def find_foreground(picture: Picture) -> Foreground | None:
@@ -50,11 +53,11 @@ def find_foreground(picture: Picture) -> Foreground | None:
         shape = (max(1, round(width * scale)), max(1, round(height * scale)))
         method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
         picture = np.clip(cv2.resize(picture, shape, interpolation=method), 0, 1)
-    strength, mask = separate(picture)
-    if mask is None:
+    strength, ink = separate(picture)
+    if ink is None:
         return None
-    mask = remove_rules(remove_cell(remove_frames(mask), strength))
-    return Foreground(strength, mask, scale)
+    mask = remove_rules(remove_cell(remove_frames(ink), strength))
+    return Foreground(strength, mask, scale, float(mask.sum() / ink.sum()))
 
 
 def separate(picture: Picture) -> tuple[Picture, Bits | None]:
@@ -64,12 +67,14 @@ def separate(picture: Picture) -> tuple[Picture, Bits | None]:
     if is_dark(smooth):
         picture, smooth = 1 - picture, 1 - smooth
     paper = paper_of(picture)
-    ink = (paper - smooth) / np.clip(paper, 0.1, 1)
+    deeper = paper - smooth
+    ink = deeper / np.clip(paper, 0.1, 1)
     below = ink[::2, ::2]
     below = below[below < 0]
     noise = 1.4826 * float(np.median(-below)) if below.size > ink.size / 40 else 0.0
     threshold = max(otsu(ink), NOISE * noise)
-    if np.count_nonzero(ink > max(FAINT, threshold)) < LEAST_INK * ink.size:
+    dark = (ink > max(FAINT, threshold)) & (deeper > LEAST_CONTRAST)
+    if np.count_nonzero(dark) < LEAST_INK * ink.size:
         return ink, None
     # Half way to the darkest nearby: blurred strokes stay thin.
     side = odd(max(5, 0.12 * seen))
@@ -135,9 +140,7 @@ def remove_frames(mask: Bits) -> Bits:
     height, width = mask.shape
     count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
     large = (
-        (stats[:, 2] >= 24)
-        & (stats[:, 3] >= 20)
-        & (stats[:, 4] <= 0.45 * stats[:, 2] * stats[:, 3])
+        (stats[:, 2] >= 24) & (stats[:, 3] >= 20) & (stats[:, 4] <= 0.6 * stats[:, 2] * stats[:, 3])
     )
     large &= (stats[:, 2] >= 0.45 * width) | (stats[:, 3] >= 0.3 * height)
     for n in np.flatnonzero(large[1:]) + 1:

@@ -212,3 +212,11 @@ def find_slant(ink: Picture) -> float:
         gathered *= 1 - 0.08 * abs(slant) - 0.3 * max(0.0, abs(slant) - 0.6)
         best = max(best, (gathered, float(slant)))
     return best[1]
+
+
+def row_of(line: Line) -> NDArray[np.uint8]:
+    """The line as the replicated network has it: half the size, 28 rows."""
+    height, width = line.ink.shape
+    half = cv2.resize(line.ink, (max(28, width // 2), height // 2), interpolation=cv2.INTER_AREA)
+    extra = (height // 2 - 28) // 2
+    return (np.clip(half[extra : extra + 28], 0, 1) * 255).astype(np.uint8)

@@ -47,6 +47,7 @@ BEAM = 8  # strings that each reader proposes ...
 EXPECTED_BEAM = 100  # ... where few of them may be what is expected
 REPLICATED = 1.0  # weight of the replicated network's score in the sum
 ALTERNATIVES = 4
+REST = 0.15  # of the ink: less is left where frames and rules were all there was
 THRESHOLD = 0.6  # of confidence
 WEIGHTS = Path(__file__).parents[1] / "pretrained" / "numbers"
 
@@ -145,6 +146,8 @@ class Reader:
         lines = find_lines(foreground, gray.shape) if foreground else []
         steps = [evidence for line in lines if (evidence := self.evidence(line))]
         numbers = tuple(self.judge(evidence) for evidence in steps)
+        if foreground and foreground.rest < REST and all(n.rejected for n in numbers):
+            numbers = ()  # what is left of a frame
         return Reading(numbers, None if numbers else EMPTY, tuple(steps))
 
     def read_many(

@@ -34,6 +34,7 @@ class Segments:
         boxes: int (N, 4): left, top, right, bottom in the line.
         images: uint8 (N, 28, 28).
         strokes: float64 (N,): length of a segment's strokes, in digit heights.
+        thickness: of the line's strokes, in pixels.
         regions: int (60, width): each pixel's piece; -1 outside ink.
         seams: int (cuts, 60): each cut's column in each row.
     """
@@ -44,6 +45,7 @@ class Segments:
     boxes: NDArray[np.int64]
     images: NDArray[np.uint8]
     strokes: NDArray[np.float64]
+    thickness: float
     regions: NDArray[np.int64]
     seams: NDArray[np.int64]
 
@@ -152,7 +154,9 @@ def find_segments(line: Line) -> Segments | None:
     bounds = np.stack([kept[ends[:, 0]], kept[ends[:, 1] - 1] + 1], 1)
     images = draw(ink, regions, bounds, boxes, totals)
     strokes = totals[:, 0] / thickness / HEIGHT
-    return Segments(len(kept), ends, bounds, boxes, images, strokes, regions, seams)
+    return Segments(
+        *(len(kept), ends, bounds, boxes, images, strokes, thickness, regions, seams),
+    )
 
 
 def unions(

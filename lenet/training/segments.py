@@ -6,7 +6,8 @@ separators, rests of lines, letters.
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -17,42 +18,89 @@ from lenet.data.paper import OTHER, Sample
 from lenet.engine.fused import Kernels
 from lenet.reading.foreground import find_foreground
 from lenet.reading.lattice import CLASSES, JUNK, PART
-from lenet.reading.lines import Line, find_lines
+from lenet.reading.lines import Line, find_lines, row_of
 from lenet.reading.network import plan
 from lenet.reading.segments import Segments, find_segments
 
 WHOLE, PURE = 0.9, 0.8  # a digit: of its ink, and of the segment's
 PIECE, MIXED, IMPURE = 0.72, 0.35, 0.5  # a part or a union; between these limits neither is sure
 TRACE = 0.12  # less of a digit's ink is none
+FOREIGN = 0.15  # of another digit's ink, at most, in a digit
+SEEN = 0.5  # of a digit's pixels that must be ink, for it to be readable
+INK = 0.45  # of a line's pixel
 
 
-def label_segments(
-    segments: Segments, line: Line, owners: NDArray[np.uint8], number: str
-) -> NDArray[np.int64]:
-    """Class of every segment, or -1 where it is not sure, from each pixel's owner in the picture."""
+@dataclass(frozen=True)
+class Example:
+    """A line of a synthetic picture, as the reader found it.
+
+    Attributes:
+        images, labels: its segments, uint8 (N, 28, 28), whose class is sure, int64 (N,).
+        row: the line as the replicated network has it, uint8 (28, width).
+        number: the digits in it; None where some are there in part.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    row: NDArray[np.uint8]
+    number: str | None
+
+
+def make_examples(samples: Iterable[Sample]) -> Iterator[Example]:
+    """What the reader's own foreground, lines and cuts make of pictures."""
+    for sample in samples:
+        foreground = find_foreground(sample.picture)
+        lines = find_lines(foreground, sample.picture.shape) if foreground else []
+        for line in lines:
+            segments = find_segments(line)
+            if segments is None:
+                continue
+            owner = owners_in_line(line, sample.owners)
+            labels = label_segments(segments, line, owner, sample.number)
+            sure = labels >= 0
+            number = number_in_line(line, owner, sample.number)
+            yield Example(segments.images[sure], labels[sure], row_of(line), number)
+
+
+def owners_in_line(line: Line, owners: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The owner of every pixel of a line, given those of the picture's pixels."""
     height, width = line.ink.shape
     flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
     owner = cv2.warpAffine(owners, line.matrix, (width, height), flags=flags)
-    inked = line.ink > 0.45
     # Ink just outside its owner's belongs to the nearest.
     near = cv2.dilate(np.where(owner < OTHER, owner, 0), np.ones((5, 5), np.uint8))
-    owner = np.where((owner == 0) & inked, near, owner)
+    return np.where((owner == 0) & (line.ink > INK), near, owner)
+
+
+def number_in_line(line: Line, owner: NDArray[np.uint8], number: str) -> str | None:
+    """The digits of which at least SEEN is ink in the line; None if some others show a TRACE."""
+    every = np.bincount(owner.ravel(), minlength=256)[1 : len(number) + 1]
+    seen = np.bincount(owner[line.ink > INK], minlength=256)[1 : len(number) + 1]
+    shares = seen / np.maximum(1, every)
+    if ((shares >= TRACE) & (shares < SEEN)).any():
+        return None
+    return "".join(digit for digit, share in zip(number, shares, strict=True) if share >= SEEN)
+
+
+def label_segments(
+    segments: Segments, line: Line, owner: NDArray[np.uint8], number: str
+) -> NDArray[np.int64]:
+    """Class of every segment, or -1 where it is not sure, given the owner of the line's pixels."""
+    if not number:
+        return np.full(len(segments.bounds), JUNK)
+    inked = line.ink > INK
     every = np.maximum(1, np.bincount(owner.ravel(), minlength=256))
     seen = np.maximum(1, np.bincount(owner[inked], minlength=256))
-    regions = segments.regions
+    regions, bounds = segments.regions, segments.bounds
     per_piece = np.zeros((regions.max() + 1, 256), np.int64)
     chosen = inked & (regions >= 0)
     np.add.at(per_piece, (regions[chosen], owner[chosen]), 1)
     total = np.concatenate([np.zeros((1, 256), np.int64), np.cumsum(per_piece, 0)])
-    bounds = segments.bounds
-    if not number:
-        return np.full(len(bounds), JUNK)
     counts = total[bounds[:, 1]] - total[bounds[:, 0]]
     ink = np.maximum(1, counts.sum(1))
     digits = counts[:, 1 : len(number) + 1]
     shares = digits / seen[1 : len(number) + 1]
-    order = np.argsort(digits, 1)
-    main = order[:, -1]
+    main = digits.argmax(1)
     rows = np.arange(len(counts))
     whole, pure = shares[rows, main], digits[rows, main] / ink
     visible = (seen / every)[1:][main]
@@ -61,27 +109,9 @@ def label_segments(
     labels = np.full(len(counts), -1)
     labels[(whole < PIECE) | (others > MIXED) | (pure < IMPURE)] = PART
     labels[(digits.sum(1) < TRACE * ink) & (whole < TRACE)] = JUNK
-    right = (whole > WHOLE) & (pure > PURE) & (visible > 0.5) & (others < 0.15)
+    right = (whole > WHOLE) & (pure > PURE) & (visible > SEEN) & (others < FOREIGN)
     labels[right] = np.array([int(c) for c in number])[main[right]]
     return labels
-
-
-def make_segments(samples: Iterable[Sample]) -> Split:
-    """The labelled segments of all lines in the pictures."""
-    images, labels = [], []
-    for sample in samples:
-        foreground = find_foreground(sample.picture)
-        if foreground is None:
-            continue
-        for line in find_lines(foreground, sample.picture.shape):
-            segments = find_segments(line)
-            if segments is None:
-                continue
-            classes = label_segments(segments, line, sample.owners, sample.number)
-            sure = classes >= 0
-            images.append(segments.images[sure])
-            labels.append(classes[sure])
-    return Split(np.concatenate(images), np.concatenate(labels))
 
 
 def train_network(
