@@ -7,6 +7,7 @@ faces, shapes, empty boxes and cells, blank and black pictures, noise and textur
 """
 
 import argparse
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,8 +30,11 @@ FONTS += [
 ]
 # Letters that are written like digits are left out of what must be told from digits.
 LETTERS = "ABCDEFGHJKLMNPQRTUVWXYacdefhjkmnprtuvwx"
-WORDS = """the quick brown fox jumps over lazy dog amount payee date signed total received with
-thanks paid cash please turn page water evening morning kitchen garden letter market number""".split()
+WORDS = (
+    *("the", "quick", "brown", "fox", "jumps", "over", "lazy", "dog", "amount", "payee", "date"),
+    *("signed", "total", "received", "with", "thanks", "paid", "cash", "please", "turn", "page"),
+    *("water", "evening", "morning", "kitchen", "garden", "letter", "market", "number"),
+)
 
 
 class Maker:
@@ -123,7 +127,7 @@ class Maker:
         count = int(self.random.choice([1, 1, 2, 4, 6]))
         edge, thick = int(self.random.integers(0, 10)), int(self.random.integers(1, 4))
         xs = np.linspace(edge, width - 1 - edge, count + 1).astype(int)
-        for x0, x1 in zip(xs[:-1], xs[1:], strict=True):
+        for x0, x1 in itertools.pairwise(xs):
             cv2.rectangle(mask, (x0, edge), (x1, height - 1 - edge), 255, thick)
         return self.ink(mask)
 

@@ -224,7 +224,7 @@ def test_paper_knows_whose_every_pixel_is(digits):
     paper = Paper(Lines([(digits, 1.0)], 0), Lines([(digits, 1.0)], 1))
     sample = paper.sample("305")
     assert sample.picture.shape == sample.owners.shape
-    assert 0 <= sample.picture.min() and sample.picture.max() <= 1
+    assert sample.picture.min() >= 0 and sample.picture.max() <= 1
     assert set(np.unique(sample.owners)) <= {0, 1, 2, 3, OTHER}
     centres = [np.nonzero(sample.owners == n)[1].mean() for n in (1, 2, 3)]
     assert centres == sorted(centres)

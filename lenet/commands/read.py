@@ -67,7 +67,7 @@ def run(flags: list[str]) -> int:
     sources = (sys.stdin.buffer.read() if path == "-" else path for path in paths)
     table = csv.writer(sys.stdout)
     if arguments.csv:
-        table.writerow("path text confidence rejected reason left top right bottom".split())
+        table.writerow(COLUMNS)
     if arguments.hocr:
         print(HOCR_HEAD)
     failed = 0
@@ -98,6 +98,7 @@ def run(flags: list[str]) -> int:
     return 1 if failed else 0
 
 
+COLUMNS = ("path", "text", "confidence", "rejected", "reason", "left", "top", "right", "bottom")
 HOCR_HEAD = """\
 <!DOCTYPE html>
 <html><head><meta charset="utf-8"><meta name="ocr-system" content="lenet">

@@ -41,7 +41,7 @@ class Evidence:
 
 
 def features(evidence: Evidence) -> NDArray[np.float32]:
-    """What tells right readings from wrong ones, and numbers from other ink: float32 (FEATURES,)."""
+    """What tells right readings from wrong ones, and numbers from other ink: (FEATURES,)."""
     logs, lattice, path = evidence.logs, evidence.lattice, evidence.path
     scores, parts, segments = evidence.scores, evidence.parts, evidence.segments
     count = len(evidence.texts[0])

@@ -138,7 +138,7 @@ def remove_frames(mask: Bits) -> Bits:
     """Removes the lines of components that run along all four sides of their bounding box; what
     touches the lines stays."""
     height, width = mask.shape
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
     large = (
         (stats[:, 2] >= 24) & (stats[:, 3] >= 20) & (stats[:, 4] <= 0.6 * stats[:, 2] * stats[:, 3])
     )

@@ -62,7 +62,7 @@ class Line:
 
 def find_lines(foreground: Foreground, picture_size: tuple[int, int]) -> list[Line]:
     """Lines in reading order: rows from the top, in a row from the left."""
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(foreground.mask, connectivity=8)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(foreground.mask, connectivity=8)
     lines = []
     for top, bottom, members in group(stats[1:], foreground.mask.shape):
         chosen = np.concatenate([[0], members]).astype(np.uint8)[labels]

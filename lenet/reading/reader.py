@@ -24,14 +24,8 @@ from lenet.reading.formats import Expected
 from lenet.reading.lattice import Lattice
 from lenet.reading.lines import HEIGHT, MARGIN, Line, find_lines, row_of
 from lenet.reading.network import Network
-from lenet.reading.replicated import (
-    Frames,
-    log_probabilities,
-    prefix_beam,
-    softmax,
-    windows,
-)
-from lenet.reading.segments import Segments, find_segments
+from lenet.reading.replicated import Frames, log_probabilities, prefix_beam, softmax, windows
+from lenet.reading.segments import find_segments
 
 EMPTY = "empty"
 NOT_A_NUMBER = "not a number"

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet.data.pictures import Picture
-from lenet.reading.lines import HEIGHT, MARGIN, Line
+from lenet.reading.lines import HEIGHT, Line
 
 STEP = 0.03  # cost of a seam's sidestep, in pixels of ink
 FREE = 0.3  # a seam of less ink goes through a gap
