@@ -10,16 +10,17 @@ from lenet.data import Split
 from lenet.data.lines import Line, Lines
 from lenet.engine.fused import NOT_INSTALLED, Kernels, unsupported
 from lenet.engine.plans import Plan, Stage
-from lenet.reading.replicated import BLANK, CLASSES, MARGIN, STRIDE, log_softmax
-from lenet.training.ctc import placed, posteriors, train_lines
+from lenet.reading.replicated import BLANK, CLASSES, MARGIN, STRIDE, softmax
+from lenet.training.ctc import again, placed, posteriors, train_lines
 
 
 def test_posteriors_give_the_gradient_of_pytorchs_ctc() -> None:
     generator = np.random.default_rng(0)
     counts, numbers = np.array([9, 14, 6, 20, 5]), ["1123", "0", "555", "1234567890", "000"]
     scores = generator.normal(size=(counts.sum(), CLASSES)).astype(np.float32) * 2
-    probabilities = np.exp(log_softmax(scores))
-    targets, logarithms = posteriors(probabilities, counts, numbers)
+    probabilities = softmax(scores)
+    frames = np.split(probabilities, np.cumsum(counts)[:-1])
+    targets, logarithms = posteriors(frames, numbers)
     first = 0
     for number, count, logarithm in zip(numbers, counts, logarithms, strict=True):
         part = slice(first, first + count)
@@ -42,7 +43,7 @@ def test_posteriors_give_the_gradient_of_pytorchs_ctc() -> None:
 
 def test_lines_that_cannot_be_spelt_teach_nothing() -> None:
     probabilities = np.full((4, CLASSES), 1 / CLASSES, np.float32)
-    targets, logarithms = posteriors(probabilities, np.array([4]), ["777"])
+    targets, logarithms = posteriors([probabilities], ["777"])
     assert logarithms[0] == -np.inf
     assert targets == pytest.approx(probabilities)
 
@@ -92,3 +93,19 @@ def test_training_lowers_the_loss() -> None:
     steps = train_lines(kernels, weights, gradients, stream, adam, 120, 16, placed_steps=60)
     losses = list(steps)
     assert np.mean(losses[-20:]) < 0.6 * np.mean(losses[:5])
+
+
+def test_lines_come_again_a_little_changed() -> None:
+    image = np.zeros((28, 60), np.uint8)
+    image[4:24, 28:32] = 255
+    fresh = (Line(image, str(n), np.zeros((1, 4), np.float32)) for n in range(10_000))
+    drawn = list(itertools.islice(again(fresh, 0.75, 10, 0), 1000))
+    numbers = [int(line.number) for line in drawn]
+    assert numbers[:10] == list(range(10))
+    assert 200 < len(set(numbers)) < 320, "a quarter of them is new"
+    old = [line for line in drawn if line.image is not image]
+    assert len(old) == 1000 - len(set(numbers))
+    for line in old:
+        rows = np.flatnonzero(line.image.max(axis=1) > 127)
+        assert line.image.shape[0] == 28 and abs((rows[0] + rows[-1]) / 2 - 13.5) < 1.6
+        assert 15 < len(rows) < 25

@@ -116,7 +116,9 @@ class Source:
 
 
 def load(name: str, data_dir: str | Path | None = None) -> Dataset:
-    """Loads "mnist", "fashion-mnist", or a folder of your own.
+    """Loads "mnist", "fashion-mnist", "digits", or a folder of your own.
+
+    "digits" is made here from MNIST, drawn strokes and fonts (`lenet.data.digits`), once.
 
     A folder may hold IDX files under the names of MNIST's four files (also as .gz), or one
     sub-folder of pictures per class, either at once or under `train` and `test`. Without a `test`
@@ -124,7 +126,7 @@ def load(name: str, data_dir: str | Path | None = None) -> Dataset:
     taken as they are; others go through `lenet.reading.preprocess`.
 
     Args:
-        name: "mnist", "fashion-mnist", or the path of a folder.
+        name: "mnist", "fashion-mnist", "digits", or the path of a folder.
         data_dir: where public data sets are kept; else $LENET_DATA; else the user's cache folder.
 
     Raises:
@@ -133,6 +135,10 @@ def load(name: str, data_dir: str | Path | None = None) -> Dataset:
     """
     if name in SOURCES:
         return load_public(name, data_folder(data_dir) / name)
+    if name == "digits":
+        from lenet.data.digits import load_digits  # draws; OpenCV is needed for nothing else here
+
+        return load_digits(data_folder(data_dir))
     folder = Path(name).expanduser()
     if not folder.is_dir():
         raise LenetError(
@@ -393,6 +399,13 @@ def parse_idx(content: NDArray[np.uint8], file: Path) -> NDArray[np.uint8]:
             "get a fresh copy"
         )
     return content[start:].reshape(shape)
+
+
+def write_idx(file: Path, array: NDArray[Any]) -> None:
+    """Writes numbers from 0 to 255 as an IDX file of unsigned bytes."""
+    with file.open("wb") as stream:
+        stream.write(struct.pack(f">4B{array.ndim}I", 0, 0, 8, array.ndim, *array.shape))
+        stream.write(np.ascontiguousarray(array, np.uint8).tobytes())
 
 
 def load_idx_folder(folder: Path) -> Dataset:

@@ -15,6 +15,7 @@ from statistics import median
 
 import cv2
 import numpy as np
+from cv2.typing import MatLike
 from numpy.typing import NDArray
 
 from lenet.data import Split
@@ -54,7 +55,7 @@ FONTS = (
 )
 GREYS = np.arange(256, dtype=np.float32)
 
-Image = NDArray[np.uint8]
+Image = MatLike  # uint8 (height, width)
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Glyphs:
     def __init__(self, digits: Split) -> None:
         ink = digits.images > 20
         self.images = digits.images
-        rows, columns = ink.any(axis=2), ink.any(axis=1)
+        rows, columns = np.asarray(ink.any(axis=2)), np.asarray(ink.any(axis=1))
         side = ink.shape[1]
         self.top, self.left = rows.argmax(axis=1), columns.argmax(axis=1)
         self.bottom = side - rows[:, ::-1].argmax(axis=1)
@@ -111,7 +112,7 @@ def perimeters(ink: NDArray[np.bool_]) -> NDArray[np.int64]:
     return across + (padded[:, 1:] != padded[:, :-1]).sum(axis=(1, 2))
 
 
-def slants(images: Image) -> NDArray[np.float32]:
+def slants(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """How far each digit leans to the right, in columns a row, by its second moments."""
     rows, columns = np.arange(images.shape[1]), np.arange(images.shape[2])
     result = np.zeros(len(images), np.float32)
@@ -166,9 +167,9 @@ class Lines:
     def line(self, number: str) -> Line:
         """Draws a given number."""
         canvas, _, boxes, width, weight = self.write(number)
-        if self.chance(0.2):
+        if self.chance(0.28):
             self.rule(canvas, width)
-        if self.chance(0.25):
+        if self.chance(0.18):
             self.clutter(canvas, width)
         canvas = self.pen(canvas[:, :width], weight)
         if self.chance(0.06):
@@ -184,7 +185,7 @@ class Lines:
         pixel the place of its digit, from 1, or 0, the digits' boxes on it, the width in use, and
         the weight of the strokes, 0 (thin) to 1."""
         uniform, gauss = self.random.uniform, self.random.gauss
-        slant = min(max(gauss(0.0, 0.18), -0.4), 0.6)
+        slant = min(max(gauss(-0.08, 0.2), -0.5), 0.5)
         weight = uniform(0, 1)  # of the strokes, from thin to thick
         stretch = math.exp(gauss(0, 0.14))
         spacing = uniform(0.3, 1.2) if self.chance(0.12) else gauss(0.12, 0.13)
@@ -230,7 +231,7 @@ class Lines:
                 gap = 0.0
             if place:
                 touching = (near - mask.argmax(axis=1))[inked].max(initial=x - width)
-                left = max(touching + max(gap, -0.2 * SIZE), boxes[place - 1, 0] + 0.2 * SIZE, 0)
+                left = max(touching + max(gap, -0.12 * SIZE), boxes[place - 1, 0] + 0.2 * SIZE, 0)
                 if pitch:
                     left = max(left, start + place * pitch + (pitch - width) / 2)
             else:
@@ -268,7 +269,7 @@ class Lines:
         """One digit of a given height, about a given weight and slant, cropped to its ink."""
         glyphs = self.sources[hand]
         members = glyphs.members[label]
-        rank = min(max(weight + self.random.gauss(0, 0.1), 0), 0.9999)
+        rank = min(max(0.92 * weight + self.random.gauss(0, 0.08), 0), 0.95)
         number = members[int(rank * len(members))]
         crop = glyphs.crop(number)
         slant -= 0.8 * float(glyphs.slants[number])
@@ -300,8 +301,8 @@ class Lines:
         y0, y1 = box[1] + uniform(0, 0.3) * SIZE, top + uniform(0, 0.3) * height
         x0, x1 = box[2] - uniform(0, 0.35) * SIZE, left + uniform(0, 0.35) * SIZE
         middle = (x0 + x1) / 2, (y0 + y1) / 2 + uniform(-0.1, 0.15) * SIZE
-        points = np.array([(x0, y0), middle, (x1, y1)]).astype(np.int32)
-        cv2.polylines(canvas, [points], False, 255, max(1, round(pen * 0.8)), cv2.LINE_AA)
+        points = [(x0, y0), middle, (x1, y1)]
+        cv2.polylines(canvas, [pixels(points)], False, 255, max(1, round(pen * 0.8)), cv2.LINE_AA)
 
     def mark(self, canvas: Image, x: float, pen: float, kind: str) -> float:
         """A separator at x; returns its right edge."""
@@ -334,19 +335,19 @@ class Lines:
             length, y = uniform(0.25, 1.0) * SIZE, BASELINE - uniform(0.2, 0.65) * SIZE
             if self.chance(0.15):
                 y = BASELINE + uniform(-0.1, 0.1) * SIZE
-            steps = self.random.gauss, SIZE * (0.12 if kind == "~" else 0.04)
-            points = [(x + length * t, y + steps[0](0, steps[1])) for t in (0, 0.33, 0.67, 1)]
+            sway = SIZE * (0.12 if kind == "~" else 0.04)
+            points = [(x + length * t, y + self.random.gauss(0, sway)) for t in (0, 0.33, 0.67, 1)]
             if kind == "=":
                 below = y + uniform(0.14, 0.3) * SIZE
                 again = [(px + uniform(-2, 2), py + below - y) for px, py in points]
-                cv2.polylines(canvas, [np.int32(again)], False, 255, thick, cv2.LINE_AA)
-        cv2.polylines(canvas, [np.int32(points)], False, 255, thick, cv2.LINE_AA)
+                cv2.polylines(canvas, [pixels(again)], False, 255, thick, cv2.LINE_AA)
+        cv2.polylines(canvas, [pixels(points)], False, 255, thick, cv2.LINE_AA)
         return max(point[0] for point in points) + thick
 
     def letters(self, canvas: Image, x: float, slant: float) -> float:
         """A currency mark or unit at x; returns its right edge."""
         text, font = self.random.choice(LETTERS), self.random.choice(FONTS)
-        scale, thick = SIZE / 22 * self.random.uniform(0.6, 1.3), self.random.randint(2, 5)
+        scale, thick = SIZE / 22 * self.random.uniform(0.6, 1.3), self.random.randint(2, 4)
         (width, height), _ = cv2.getTextSize(text, font, scale, thick)
         if x + width + 4 > canvas.shape[1] or height > BASELINE:
             return x
@@ -359,7 +360,7 @@ class Lines:
         """Ruled lines, sides of frames, and what their removal leaves of them."""
         uniform = self.random.uniform
         thick = self.random.randint(1, 3)
-        if self.chance(0.6):
+        if self.chance(0.55):
             y = BASELINE + uniform(-0.05, 0.4) * SIZE
             if self.chance(0.15):
                 y = BASELINE - SIZE * uniform(1, 1.3)
@@ -373,18 +374,19 @@ class Lines:
             while left < right:
                 end = min(left + step * uniform(0.3, 1), right)
                 a, b = (left, y + rise * left / width), (end, y + rise * end / width)
-                cv2.line(canvas, *np.int32((a, b)).tolist(), 255, thick, cv2.LINE_AA)
+                start, stop = pixels([a, b]).tolist()
+                cv2.line(canvas, start, stop, 255, thick, cv2.LINE_AA)
                 left = end + (0 if step > width / 2 else step * uniform(0.1, 1))
         for side in (0, 1):
-            if self.chance(0.3):
+            if self.chance(0.4):
                 x = uniform(0, 0.25) * SIZE
                 x = width - x if side else x
                 top, bottom = (
                     (0, ROWS) if self.chance(0.5) else sorted((uniform(0, ROWS), uniform(0, ROWS)))
                 )
                 lean = uniform(-0.05, 0.05) * (bottom - top)
-                points = np.int32(((x, top), (x + lean, bottom))).tolist()
-                cv2.line(canvas, *points, 255, thick + self.chance(0.3), cv2.LINE_AA)
+                start, stop = pixels([(x, top), (x + lean, bottom)]).tolist()
+                cv2.line(canvas, start, stop, 255, thick + self.chance(0.3), cv2.LINE_AA)
 
     def clutter(self, canvas: Image, width: int) -> None:
         """Neighbours cut off at the sides, specks, and rests of print."""
@@ -417,11 +419,11 @@ class Lines:
 
     def pen(self, canvas: Image, weight: float) -> Image:
         """The thickness of the strokes, sharp."""
-        low, gain = self.random.uniform(0.3, 0.65), self.random.uniform(1.5, 4)
+        low, gain = self.random.uniform(0.3 + 0.2 * weight, 0.65), self.random.uniform(1.5, 4)
         canvas = stretched(canvas, low - 0.5 / gain, low + 0.5 / gain)
         change = self.random.random()
-        if change < 0.3 and weight < 0.6:
-            side = 3 if change < 0.25 or weight > 0.3 else 5
+        if change < 0.2 and weight < 0.5:
+            side = 3 if change < 0.18 or weight > 0.25 else 5
             return cv2.dilate(canvas, cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)))
         if change > 0.92:
             thin = cv2.erode(canvas, np.ones((2, 2), np.uint8))
@@ -445,29 +447,31 @@ class Lines:
         shift = cv2.resize(knots, (columns, rows), interpolation=cv2.INTER_LINEAR)
         shift[..., 0] += np.arange(columns, dtype=np.float32)
         shift[..., 1] += np.arange(rows, dtype=np.float32)[:, None]
-        return cv2.remap(canvas, shift, None, cv2.INTER_LINEAR)
+        return cv2.remap(canvas, shift[..., 0], shift[..., 1], cv2.INTER_LINEAR)
 
     def develop(self, canvas: Image, number: str, boxes: NDArray[np.float64]) -> Line:
         """Resolution, fading, noise, and the normalisation by a band that is not quite right."""
         uniform, gauss = self.random.uniform, self.random.gauss
         rows, columns = canvas.shape
-        resolution = 1.0 if self.chance(0.55) else uniform(8, 28) / SIZE
+        resolution = 1.0 if self.chance(0.65) else uniform(9, 28) / SIZE
         if resolution < 1:
             small = max(4, round(columns * resolution)), max(4, round(rows * resolution))
             canvas = cv2.resize(canvas, small, interpolation=cv2.INTER_AREA)
-        if self.chance(0.35):
+        if self.chance(0.25):
             canvas = cv2.GaussianBlur(canvas, (0, 0), uniform(0.4, max(0.5, 2 * resolution)))
-        if self.chance(0.15):
-            knots = self.generator.uniform(0.45, 1, (3, 2 + columns // 16)).astype(np.float32)
+        if self.chance(0.06):
+            knots = self.generator.uniform(0.5, 1, (3, 2 + columns // 16)).astype(np.float32)
             ink = cv2.resize(knots, canvas.shape[::-1], interpolation=cv2.INTER_LINEAR)
             canvas = (canvas * ink).astype(np.uint8)
-        if self.chance(0.2):
+        if self.chance(0.12):
             noise = self.generator.standard_normal(canvas.shape, np.float32) * uniform(4, 28)
             canvas = cv2.add(canvas.astype(np.float32), noise, dtype=cv2.CV_8U)
 
         # The band of most digits, which a reader finds with some error.
         top, bottom = median(boxes[:, 1].tolist()), median(boxes[:, 3].tolist())
         scale = DIGIT / max(bottom - top, SIZE / 3) * math.exp(gauss(0, 0.08))
+        if self.chance(0.06):
+            scale *= uniform(0.5, 0.9)  # the sides of a cell were taken for digits
         across = scale * math.exp(gauss(0, 0.05))
         middle = HEIGHT / 2 + gauss(0, 0.9)
         down = middle - scale * (top + bottom) / 2
@@ -492,3 +496,8 @@ def stretched(image: Image, low: float, high: float) -> Image:
     """Grey values so that those up to `low` (of 1) become 0 and those from `high` on 255."""
     values = (GREYS - 255 * low) / (high - low)
     return cv2.LUT(image, cv2.convertScaleAbs(np.maximum(values, 0)))
+
+
+def pixels(points: Sequence[tuple[float, float]]) -> NDArray[np.int32]:
+    """Points (x, y) as OpenCV draws between them."""
+    return np.array(points).astype(np.int32)

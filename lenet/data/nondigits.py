@@ -4,14 +4,14 @@ Everything is drawn, as digits are in `lenet.data.strokes`, fitted into MNIST's 
 A network that learns from them beside the digits can say that a picture shows none.
 """
 
+import itertools
 from collections.abc import Callable
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet.data import Split
-from lenet.data.strokes import BOX, FIELD, Hand, Stroke, Style, centred, corner, draw
+from lenet.data.pen import FIELD, Hand, Stroke, Style, centred, corner, draw, fit_box
 
 # Strokes on a grid, 4 wide and 8 high: places are pairs of digits, x and y. Points of a stroke
 # that starts with ~ are joined smoothly, others by straight lines. Letters that are written like a
@@ -100,7 +100,7 @@ def sign(hand: Hand, name: str, left: float = 0.0) -> list[Stroke]:
         if smooth:
             strokes.append(hand.curve(*places))
         else:
-            pairs = zip(places[:-1], places[1:], strict=True)
+            pairs = itertools.pairwise(places)
             strokes.append(corner(*(hand.line(a, b, 0.015) for a, b in pairs)))
     return strokes
 
@@ -160,19 +160,6 @@ def scribbles(count: int, generator: np.random.Generator) -> NDArray[np.uint8]:
     return np.concatenate([np.empty((0, FIELD, FIELD), np.uint8), *images])
 
 
-def fitted(pictures: list[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """Pictures of any size, what is in them fitted into the box and centred."""
-    boxes = np.zeros((len(pictures), BOX, BOX), np.uint8)
-    for box, picture in zip(boxes, pictures, strict=True):
-        x, y, width, height = cv2.boundingRect(picture)
-        scale = BOX / max(width, height, 1)
-        w, h = max(1, round(width * scale)), max(1, round(height * scale))
-        part = picture[y : y + max(height, 1), x : x + max(width, 1)]
-        top, left = (BOX - h) // 2, (BOX - w) // 2
-        box[top : top + h, left : left + w] = cv2.resize(part, (w, h), interpolation=cv2.INTER_AREA)
-    return centred(boxes)
-
-
 def several(
     count: int, generator: np.random.Generator, digits: NDArray[np.uint8]
 ) -> NDArray[np.uint8]:
@@ -193,8 +180,8 @@ def several(
             place = max(place + part.shape[1] + gap, place + 2)
         # They will be shrunk: a wider pen keeps the strokes as wide as a digit's.
         wider = int(generator.integers(1, len(chosen) + 2))
-        pictures.append(cv2.dilate(field, np.ones((wider, wider), np.uint8)))
-    return fitted(pictures)
+        pictures.append(fit_box(np.asarray(cv2.dilate(field, np.ones((wider, wider))), np.uint8)))
+    return centred(np.stack(pictures))
 
 
 def textures(count: int, generator: np.random.Generator) -> NDArray[np.uint8]:
@@ -215,12 +202,15 @@ def textures(count: int, generator: np.random.Generator) -> NDArray[np.uint8]:
             way = xs * np.cos(angle) + ys * np.sin(angle)
             image[:] = 255 * np.clip(0.5 + generator.uniform(0.5, 3) * np.sin(wave * way), 0, 1)
         elif kind == 4:  # filled shapes and thick bars
-            centre, axes = generator.uniform(10, 18, 2), generator.uniform(2, 11, 2)
+            centre, axes = (
+                generator.uniform(10, 18, 2).tolist(),
+                generator.uniform(4, 22, 2).tolist(),
+            )
             angle = float(generator.uniform(0, 180))
             if generator.random() < 0.5:
-                cv2.ellipse(image, (centre, 2 * axes, angle), 255, -1)
+                cv2.ellipse(image, (centre, axes, angle), 255, -1)
             else:
-                corners = cv2.boxPoints((centre, 2 * axes, angle))
+                corners = cv2.boxPoints((centre, axes, angle))
                 cv2.fillPoly(image, [np.rint(corners).astype(np.int32)], 255)
         elif generator.random() < 0.5:  # empty, or one shade
             image[:] = generator.integers(0, 256) if generator.random() < 0.5 else 0
@@ -251,8 +241,3 @@ def make(count: int, seed: int, digits: NDArray[np.uint8]) -> NDArray[np.uint8]:
         ]
     )
     return images[generator.permutation(count)]
-
-
-def label(images: NDArray[np.uint8], number: int = 10) -> Split:
-    """The pictures as examples of class `number`."""
-    return Split(images, np.full(len(images), number, np.int64))

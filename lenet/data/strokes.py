@@ -1,108 +1,27 @@
 """Digits as the world writes them, drawn from nothing: strokes of a pen, in MNIST's manner.
 
 A variant of a digit (the 7 with a bar, the 1 with a long upstroke) is a function that places the
-control points of a few strokes at random, for a whole batch at once. Splines through the points,
-slant, aspect and tremor make a batch of handwriting of them, and a pen of random width draws it at
-four times MNIST's resolution. `lenet.figures` has a contact sheet of all variants in the docs.
-
-Coordinates are (x, y), x to the right and y down; a digit is about 1 high. Angles are in degrees,
-0 to the right and 90 down.
+control points of a few strokes at random, for a whole batch at once; `lenet.data.pen` has the rest.
+docs/strokes.md shows all variants.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from lenet.data import Split
-
-Number = float | NDArray[np.float64]  # the same for all digits of a batch, or one for each
-Point = tuple[Number, Number]
-Stroke = NDArray[np.float64]  # (N, points, 2); NaN in the digits that lack it
-
-SPAN = 8  # points of a polyline from one control point to the next
-JITTER = 0.02  # standard deviation of a control point, of the digit's height
-FINE = 4  # drawn at so many times the resolution, then averaged
-BOX, FIELD = 20, 28  # MNIST's box for the digit, and its field
-
-_T = np.arange(SPAN)[:, None] / SPAN
-# Catmull-Rom: weights of the four control points around a span, for each of its points
-BASIS = np.concatenate(
-    [
-        -_T / 2 + _T**2 - _T**3 / 2,
-        1 - 2.5 * _T**2 + 1.5 * _T**3,
-        _T / 2 + 2 * _T**2 - 1.5 * _T**3,
-        -(_T**2) / 2 + _T**3 / 2,
-    ],
-    axis=1,
+from lenet.data.pen import (
+    FIELD,
+    Hand,
+    Number,
+    Point,
+    Stroke,
+    Style,
+    arc,
+    between,
+    corner,
+    draw,
 )
-
-
-class Hand:
-    """Random numbers and strokes for a batch of `count` digits."""
-
-    def __init__(self, count: int, generator: np.random.Generator) -> None:
-        self.count, self.generator = count, generator
-
-    def u(self, low: Number, high: Number) -> NDArray[np.float64]:
-        """Uniform numbers, one a digit."""
-        return low + (high - low) * self.generator.random(self.count)
-
-    def n(self, sigma: float) -> NDArray[np.float64]:
-        """Normal numbers about 0, one a digit."""
-        return sigma * self.generator.standard_normal(self.count)
-
-    def p(self, share: float) -> NDArray[np.bool_]:
-        """Which digits of the batch are in a random share of it."""
-        return self.generator.random(self.count) < share
-
-    def curve(self, *points: Point) -> Stroke:
-        """A smooth stroke through points."""
-        knots = np.stack(
-            [np.stack(np.broadcast_arrays(x, y, np.empty(self.count))[:2], -1) for x, y in points],
-            axis=1,
-        )
-        knots = knots + JITTER * self.generator.standard_normal(knots.shape)
-        ends = 2 * knots[:, :1] - knots[:, 1:2], 2 * knots[:, -1:] - knots[:, -2:-1]
-        padded = np.concatenate([ends[0], knots, ends[1]], axis=1)
-        spans = np.stack([padded[:, i : i + 4] for i in range(len(points) - 1)], axis=1)
-        smooth = np.einsum("tk,nskx->nstx", BASIS, spans).reshape(self.count, -1, 2)
-        return np.concatenate([smooth, knots[:, -1:]], axis=1)
-
-    def line(self, start: Point, end: Point, bend: float = 0.03) -> Stroke:
-        """A nearly straight stroke."""
-        middle = tuple((a + b) / 2 + self.n(bend) for a, b in zip(start, end, strict=True))
-        return self.curve(start, (middle[0], middle[1]), end)
-
-    def maybe(self, share: float, stroke: Stroke) -> Stroke:
-        """The stroke, in a share of the digits."""
-        return np.where(self.p(share)[:, None, None], stroke, np.nan)
-
-
-def corner(*strokes: Stroke) -> Stroke:
-    """Strokes written without lifting the pen, with a corner between them."""
-    return np.concatenate(strokes, axis=1)
-
-
-def arc(
-    centre: Point, radii: Point, start: Number, turn: Number, points: int = 9, grow: Number = 1.0
-) -> list[Point]:
-    """Points on an ellipse from the angle `start`, clockwise if `turn` is positive; the radii
-    become `grow` times as large on the way."""
-    steps = np.linspace(0, 1, points)
-    angles = [np.deg2rad(start + step * turn) for step in steps]
-    sizes = [1 + step * (grow - 1) for step in steps]
-    return [
-        (centre[0] + s * radii[0] * np.cos(a), centre[1] + s * radii[1] * np.sin(a))
-        for a, s in zip(angles, sizes, strict=True)
-    ]
-
-
-def between(a: Point, b: Point, share: Number = 0.5) -> Point:
-    return a[0] + share * (b[0] - a[0]), a[1] + share * (b[1] - a[1])
-
 
 Variant = Callable[[Hand], list[Stroke]]
 VARIANTS: tuple[list[tuple[float, Variant]], ...] = tuple([] for _ in range(10))
@@ -244,8 +163,10 @@ def one_hooked(h: Hand) -> list[Stroke]:
     start, top, foot = upstroke(h, h.u(0.25, 0.8), h.u(25, 65))
     hook = (start[0] - h.u(-0.12, 0.12), start[1] - h.u(0.02, 0.14))
     end = (foot[0] + h.u(-0.2, 0.3), 1 - h.u(-0.03, 0.1))
-    return [corner(h.curve(hook, start, between(start, top), top), h.line(top, foot)),
-            h.maybe(0.5, h.line(foot, end))]  # fmt: skip
+    return [
+        corner(h.curve(hook, start, between(start, top), top), h.line(top, foot)),
+        h.maybe(0.5, h.line(foot, end)),
+    ]
 
 
 @variant(1, 0.6)
@@ -275,7 +196,12 @@ def head(h: Hand, width: Number) -> list[Point]:
     """The bow at the top of a 2, from its left end to its right side."""
     start = (-width * h.u(0.6, 1.15), h.u(0.08, 0.38))
     top = (h.n(0.06), h.u(-0.02, 0.04))
-    return [start, (0.6 * start[0], top[1] + h.u(0.02, 0.1)), top, (width * h.u(0.7, 1), h.u(0.18, 0.34))]  # fmt: skip
+    return [
+        start,
+        (0.6 * start[0], top[1] + h.u(0.02, 0.1)),
+        top,
+        (width * h.u(0.7, 1), h.u(0.18, 0.34)),
+    ]
 
 
 @variant(2, 3)
@@ -346,6 +272,30 @@ def two_curled(h: Hand) -> list[Stroke]:
             h.curve(curl, (start[0], start[1] + 0.04), left_of_top, top, right, down, left), base
         )
     ]
+
+
+@variant(2, 1.5)
+def two_ringed(h: Hand) -> list[Stroke]:
+    """The head is a ring, or nearly, as in a 9 whose tail turns into a base."""
+    width = h.u(0.18, 0.42)
+    down = (width * h.u(0.1, 0.6), h.u(0.45, 0.62))
+    start = (width * h.u(-0.3, 0.6), h.u(0.28, 0.48))
+    left = (-width * h.u(0.6, 1.2), h.u(0.85, 1))
+    head = [
+        start,
+        (-width * h.u(0.4, 0.9), start[1] + h.u(-0.05, 0.06)),
+        (-width * h.u(0.8, 1.1), h.u(0.12, 0.26)),
+        (width * h.u(-0.2, 0.3), h.n(0.02)),
+        (width * h.u(0.75, 1), h.u(0.12, 0.28)),
+    ]
+    loop = h.u(-0.05, 0.16)
+    base = h.curve(
+        left,
+        (left[0] + 0.4 * width, left[1] - loop),
+        (width * h.u(0.1, 0.5), 1 + h.u(-0.08, 0.06)),
+        (width * h.u(0.7, 1.8), 1 + h.u(-0.12, 0.08)),
+    )
+    return [corner(h.curve(*head, down, left), base)]
 
 
 @variant(2, 0.8)
@@ -474,7 +424,9 @@ def three_nearly_closed(h: Hand) -> list[Stroke]:
     upper = arc(
         (0, waist[1] / 2), (width * h.u(0.6, 0.95), waist[1] / 2), h.u(-220, -180), h.u(235, 275), 7
     )
-    lower = arc((0, 0.5 + waist[1] / 2), (width, 0.5 - waist[1] / 2), h.u(-70, -40), h.u(220, 265), 7)  # fmt: skip
+    lower = arc(
+        (0, 0.5 + waist[1] / 2), (width, 0.5 - waist[1] / 2), h.u(-70, -40), h.u(220, 265), 7
+    )
     return [corner(h.curve(*upper, waist), h.curve(waist, *lower))]
 
 
@@ -576,12 +528,21 @@ def four_soft_elbow(h: Hand) -> list[Stroke]:
         (width * h.u(-0.6, 0.8), h.u(-0.05, 0.08)),
         (width * h.u(0.7, 1.6), bar + h.u(-0.14, 0.06)),
     )
-    first = h.curve(a, (-width * h.u(0.5, 0.9), bar * 0.6), (-width * 0.9, bar - 0.04), (0, bar + h.u(-0.04, 0.05)), e)  # fmt: skip
+    first = h.curve(
+        a,
+        (-width * h.u(0.5, 0.9), bar * 0.6),
+        (-width * 0.9, bar - 0.04),
+        (0, bar + h.u(-0.04, 0.05)),
+        e,
+    )
     x, foot = width * h.u(0.1, 0.9), h.u(-0.05, 0.12)
     curl = h.p(0.25) * h.u(0.05, 0.25)
     stem = h.curve(
-        (x + h.u(-0.04, 0.12), bar - h.u(0.1, 0.5)), (x - foot / 2, bar + 0.1), (x - foot, 0.98), (x - foot - curl, 1 - curl / 4)
-    )  # fmt: skip
+        (x + h.u(-0.04, 0.12), bar - h.u(0.1, 0.5)),
+        (x - foot / 2, bar + 0.1),
+        (x - foot, 0.98),
+        (x - foot - curl, 1 - curl / 4),
+    )
     return [first, stem]
 
 
@@ -623,7 +584,13 @@ def five(h: Hand) -> list[Stroke]:
     bar, left = (width * h.u(0.4, 1.8), h.u(-0.12, 0.1)), (-width * h.u(0.4, 0.9), h.u(0, 0.06))
     waist = (left[0] + h.u(-0.1, 0.04), h.u(0.34, 0.5))
     low = belly(h, width)
-    return [corner(h.line(bar, left), h.line(left, waist), h.curve(waist, (h.n(0.06), waist[1] - h.u(-0.02, 0.1)), *low))]  # fmt: skip
+    return [
+        corner(
+            h.line(bar, left),
+            h.line(left, waist),
+            h.curve(waist, (h.n(0.06), waist[1] - h.u(-0.02, 0.1)), *low),
+        )
+    ]
 
 
 @variant(5, 1)
@@ -659,7 +626,12 @@ def five_soft_body(h: Hand) -> list[Stroke]:
     """No corner between stem and bow."""
     width = h.u(0.15, 0.5)
     left = (-width * h.u(0.1, 0.9), h.u(0, 0.08))
-    body = h.curve(left, (left[0] - h.u(-0.02, 0.06), h.u(0.25, 0.4)), (width * h.u(-0.2, 0.3), h.u(0.34, 0.5)), *belly(h, width))  # fmt: skip
+    body = h.curve(
+        left,
+        (left[0] - h.u(-0.02, 0.06), h.u(0.25, 0.4)),
+        (width * h.u(-0.2, 0.3), h.u(0.34, 0.5)),
+        *belly(h, width),
+    )
     bar = (left[0] + h.u(-0.25, 0.12), left[1] + h.u(-0.08, 0.05))
     return [body, h.line(bar, (width * h.u(0.5, 1.9), bar[1] + h.u(-0.2, 0.1)))]
 
@@ -670,8 +642,15 @@ def five_small_belly(h: Hand) -> list[Stroke]:
     width = h.u(0.1, 0.4)
     left = (-width * h.u(0.1, 0.9), h.u(0, 0.06))
     waist = (left[0] + h.u(-0.08, 0.05), h.u(0.3, 0.62))
-    low = [(width * h.u(0.3, 1), h.u(0.66, 0.85)), (h.n(0.06), 1), (-width * h.u(0.4, 1.6), 1 - h.u(-0.03, 0.15))]  # fmt: skip
-    bar = h.line((left[0] + h.u(-0.1, 0.1), left[1] + h.u(-0.08, 0.03)), (width * h.u(0.5, 2.2), h.u(-0.16, 0.1)))  # fmt: skip
+    low = [
+        (width * h.u(0.3, 1), h.u(0.66, 0.85)),
+        (h.n(0.06), 1),
+        (-width * h.u(0.4, 1.6), 1 - h.u(-0.03, 0.15)),
+    ]
+    bar = h.line(
+        (left[0] + h.u(-0.1, 0.1), left[1] + h.u(-0.08, 0.03)),
+        (width * h.u(0.5, 2.2), h.u(-0.16, 0.1)),
+    )
     return [corner(h.line(left, waist), h.curve(waist, *low)), bar]
 
 
@@ -787,7 +766,9 @@ def seven_wavy(h: Hand) -> list[Stroke]:
     width = h.u(0.2, 0.5)
     a, b, foot = roof(h, width)
     start = (a[0] + h.u(-0.03, 0.06), a[1] + h.u(0.02, 0.2))
-    wave = h.curve(start, (a[0] + 0.25 * width, a[1] - h.u(0, 0.08)), (0.2 * width, a[1] + h.u(-0.02, 0.12)), b)  # fmt: skip
+    wave = h.curve(
+        start, (a[0] + 0.25 * width, a[1] - h.u(0, 0.08)), (0.2 * width, a[1] + h.u(-0.02, 0.12)), b
+    )
     return [corner(wave, h.line(b, foot, 0.05)), h.maybe(0.6, crossbar(h, b, foot))]
 
 
@@ -798,7 +779,14 @@ def seven_round(h: Hand) -> list[Stroke]:
     a, b, foot = roof(h, width)
     start = (a[0], a[1] + h.u(0, 0.22))
     shoulder = (b[0] - 0.05, b[1] + h.u(-0.03, 0.03))
-    body = h.curve(start, between(a, b, 0.45), shoulder, (b[0] + h.n(0.02), b[1] + h.u(0.06, 0.14)), between(b, foot, 0.55), foot)  # fmt: skip
+    body = h.curve(
+        start,
+        between(a, b, 0.45),
+        shoulder,
+        (b[0] + h.n(0.02), b[1] + h.u(0.06, 0.14)),
+        between(b, foot, 0.55),
+        foot,
+    )
     return [body, h.maybe(0.6, crossbar(h, b, foot))]
 
 
@@ -816,7 +804,12 @@ def seven_without_lifting(h: Hand) -> list[Stroke]:
     a, b, foot = roof(h, h.u(0.2, 0.5))
     y = h.u(0.4, 0.62)
     x = b[0] + y * (foot[0] - b[0])
-    back = h.curve(foot, (x - h.u(0.2, 0.4), y + 0.12), (x - h.u(0.05, 0.2), y), (x + h.u(0.1, 0.4), y + h.n(0.05)))  # fmt: skip
+    back = h.curve(
+        foot,
+        (x - h.u(0.2, 0.4), y + 0.12),
+        (x - h.u(0.05, 0.2), y),
+        (x + h.u(0.1, 0.4), y + h.n(0.05)),
+    )
     return [corner(h.line(a, b), h.line(b, foot, 0.04), back)]
 
 
@@ -851,7 +844,14 @@ def eight_two_rings(h: Hand) -> list[Stroke]:
     upper, lower, waist = h.u(0.12, 0.34), h.u(0.16, 0.42), h.u(0.35, 0.55)
     shift = h.n(0.05)
     a = arc((shift, waist / 2), (upper, waist / 2), h.u(0, 360), -h.u(335, 390), 9, h.u(0.9, 1.1))
-    b = arc((0, 0.5 + waist / 2), (lower, 0.5 - waist / 2), h.u(0, 360), -h.u(335, 390), 9, h.u(0.9, 1.1))  # fmt: skip
+    b = arc(
+        (0, 0.5 + waist / 2),
+        (lower, 0.5 - waist / 2),
+        h.u(0, 360),
+        -h.u(335, 390),
+        9,
+        h.u(0.9, 1.1),
+    )
     return [h.curve(*a), h.curve(*b)]
 
 
@@ -883,7 +883,15 @@ def eight_half_closed(h: Hand) -> list[Stroke]:
     upper, lower, waist = h.u(0.14, 0.34), h.u(0.18, 0.42), h.u(0.38, 0.54)
     top = arc((0, waist / 2), (upper, waist / 2), -h.u(20, 70), -h.u(170, 210), 6)
     low = arc((0, 0.5 + waist / 2), (lower, 0.5 - waist / 2), -40, h.u(200, 240), 7)
-    return [h.curve(*top, (0, waist), *low, (h.n(0.06), waist + h.n(0.04)), (upper * h.u(0.3, 0.9), waist * h.u(0.3, 0.7)))]  # fmt: skip
+    return [
+        h.curve(
+            *top,
+            (0, waist),
+            *low,
+            (h.n(0.06), waist + h.n(0.04)),
+            (upper * h.u(0.3, 0.9), waist * h.u(0.3, 0.7)),
+        )
+    ]
 
 
 @variant(8, 1.2)
@@ -988,9 +996,21 @@ def nine_cup(h: Hand) -> list[Stroke]:
     """The ring is open at the top, as in a y; the tail is curved."""
     width, height = h.u(0.15, 0.36), h.u(0.15, 0.28)
     a, b = (-width * h.u(0.4, 1.1), h.u(-0.05, 0.1)), (width * h.u(0.8, 1.15), h.u(-0.05, 0.12))
-    cup = h.curve(a, (-width, height * 1.1), (-width * 0.3, 2 * height + h.u(-0.03, 0.04)), (width * 0.6, height * 1.5), b)  # fmt: skip
+    cup = h.curve(
+        a,
+        (-width, height * 1.1),
+        (-width * 0.3, 2 * height + h.u(-0.03, 0.04)),
+        (width * 0.6, height * 1.5),
+        b,
+    )
     hook = h.u(0, 0.5)
-    tail = h.curve(b, (width + h.n(0.04), 0.5), (width - h.u(0, 0.14), 0.82), (width - 0.12 - 0.3 * hook, 1), (width - 0.2 - hook, 1 - h.u(-0.02, 0.18) * hook))  # fmt: skip
+    tail = h.curve(
+        b,
+        (width + h.n(0.04), 0.5),
+        (width - h.u(0, 0.14), 0.82),
+        (width - 0.12 - 0.3 * hook, 1),
+        (width - 0.2 - hook, 1 - h.u(-0.02, 0.18) * hook),
+    )
     return [corner(cup, tail)]
 
 
@@ -998,7 +1018,9 @@ def nine_cup(h: Hand) -> list[Stroke]:
 def nine_spiral(h: Hand) -> list[Stroke]:
     """Begun within the ring or at its stem, once round and down."""
     width, height = h.u(0.15, 0.36), h.u(0.13, 0.28)
-    loop = arc((0, height), (0.75 * width, 0.75 * height), h.u(-30, 80), -h.u(340, 420), 10, h.u(1.1, 1.6))  # fmt: skip
+    loop = arc(
+        (0, height), (0.75 * width, 0.75 * height), h.u(-30, 80), -h.u(340, 420), 10, h.u(1.1, 1.6)
+    )
     bow = h.u(0, 0.5)
     return [
         h.curve(
@@ -1013,7 +1035,7 @@ def nine_spiral(h: Hand) -> list[Stroke]:
 
 @variant(9, 0.8)
 def nine_tail_from_left(h: Hand) -> list[Stroke]:
-    """As a rho or a mirrored P: the ring is drawn first, its tail leaves it on the left or below."""
+    """As a rho or a mirrored P: the tail leaves the ring on the left or below."""
     width, height = h.u(0.15, 0.36), h.u(0.13, 0.3)
     start = h.u(60, 190)
     loop = arc((0, height), (width, height), start, np.where(h.p(0.5), 1, -1) * h.u(335, 390), 10)
@@ -1021,9 +1043,12 @@ def nine_tail_from_left(h: Hand) -> list[Stroke]:
     hook = h.p(0.4) * h.u(0.05, 0.35)
     return [
         h.curve(
-            *loop, ((loop[-1][0] + foot[0]) / 2 + h.n(0.05), 0.65), foot, (foot[0] - hook, 1 - hook * h.u(0, 0.5))
+            *loop,
+            ((loop[-1][0] + foot[0]) / 2 + h.n(0.05), 0.65),
+            foot,
+            (foot[0] - hook, 1 - hook * h.u(0, 0.5)),
         )
-    ]  # fmt: skip
+    ]
 
 
 @variant(9, 0.7)
@@ -1034,99 +1059,6 @@ def nine_hardly_closed(h: Hand) -> list[Stroke]:
     foot = (width - h.u(-0.1, 0.4), 1.0)
     loop = arc((0, height), (width, height), h.u(120, 190), h.u(170, 230), 7)
     return [h.curve(start, *loop, ((width + foot[0]) / 2 + h.n(0.05), 0.6), foot)]
-
-
-# From strokes to pictures
-
-
-@dataclass(frozen=True)
-class Style:
-    """How strokes become pictures; standard deviations but for the pen.
-
-    Attributes:
-        aspect: natural logarithm of width over height.
-        slant: slope of the stems.
-        turn: degrees.
-        tremor: of the pen about its way, of the digit's height.
-        pen: mean width of the pen and the standard deviation of its logarithm, pixels of MNIST.
-        blur: largest of the picture, a Gaussian's standard deviation in pixels of MNIST, that one
-            picture in three has.
-    """
-
-    aspect: float = 0.18
-    slant: float = 0.18
-    turn: float = 4.0
-    tremor: float = 0.008
-    pen: tuple[float, float] = (2.5, 0.28)
-    blur: float = 1.0
-
-
-def draw(strokes: Sequence[Stroke], style: Style, hand: Hand) -> NDArray[np.uint8]:
-    """Pictures (N, 28, 28) of a batch's strokes: 20x20 pixels, centre of mass in the middle."""
-    ends = np.cumsum([stroke.shape[1] for stroke in strokes])[:-1]
-    points = shake(np.concatenate(strokes, axis=1), style, hand)
-    pens = np.clip(style.pen[0] * np.exp(hand.n(style.pen[1])), 1.2, 5.5)
-    blurs = np.where(hand.p(1 / 3), hand.u(0, style.blur), 0)
-    return rasterise(np.split(points, ends, axis=1), pens, blurs)
-
-
-def shake(points: Stroke, style: Style, hand: Hand) -> Stroke:
-    """Tremor, then stretched, slanted and turned."""
-    way = np.linspace(0, 1, points.shape[1])[:, None]
-    for waves in (hand.u(2, 5), hand.u(5, 12)):
-        phases = hand.generator.uniform(0, 2 * np.pi, (hand.count, 1, 2))
-        size = np.abs(hand.n(style.tremor * 1.4))[:, None, None]
-        points = points + size * np.sin(2 * np.pi * waves[:, None, None] * way + phases)
-    x = (points[..., 0] + hand.n(style.slant)[:, None] * (0.5 - points[..., 1])) * np.exp(
-        hand.n(style.aspect)
-    )[:, None]
-    y, angle = points[..., 1], np.deg2rad(hand.n(style.turn))[:, None]
-    return np.stack([x * np.cos(angle) - y * np.sin(angle), x * np.sin(angle) + y * np.cos(angle)], -1)  # fmt: skip
-
-
-def rasterise(
-    strokes: Sequence[Stroke], pens: NDArray[np.float64], blurs: NDArray[np.float64]
-) -> NDArray[np.uint8]:
-    """Draws polylines with pens of the given widths, in pixels of MNIST, as MNIST has them."""
-    points = np.concatenate(strokes, axis=1)
-    low, high = np.nanmin(points, axis=1), np.nanmax(points, axis=1)
-    # Ends are round: the pen's width belongs to the box.
-    scale = FINE * (BOX - pens) / np.maximum((high - low).max(1), 1e-3)
-    margin = FINE * pens / 2
-    size = (high - low) * scale[:, None] + 2 * margin[:, None]
-    corner_ = (FINE * BOX - size) / 2 + margin[:, None]  # centred in the box
-    fixed = [
-        np.rint(16 * ((s - low[:, None]) * scale[:, None, None] + corner_[:, None]))
-        for s in strokes
-    ]
-    present = [~np.isnan(s[:, 0, 0]) for s in strokes]
-    fixed = [np.nan_to_num(s).astype(np.int32) for s in fixed]
-    widths = np.maximum(np.rint(FINE * pens), 1).astype(int).tolist()
-    small = np.empty((len(pens), BOX, BOX), np.uint8)
-    for i, width in enumerate(widths):
-        canvas = np.zeros((FINE * BOX, FINE * BOX), np.uint8)
-        lines = [s[i] for s, here in zip(fixed, present, strict=True) if here[i]]
-        cv2.polylines(canvas, lines, False, 255, width, cv2.LINE_8, 4)
-        cv2.resize(canvas, (BOX, BOX), dst=small[i], interpolation=cv2.INTER_AREA)
-        if blurs[i] > 0.3:
-            cv2.GaussianBlur(small[i], (0, 0), blurs[i], dst=small[i])
-    peaks = np.maximum(small.max((1, 2), keepdims=True), 1)
-    return centred(np.rint(small * (255 / peaks)).astype(np.uint8))
-
-
-def centred(boxes: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Boxes (N, 20, 20) in fields (N, 28, 28), centres of mass in the middle."""
-    mass = boxes.sum((1, 2), dtype=np.float64)
-    place = np.arange(BOX)
-    rows = boxes.sum(2, dtype=np.float64) @ place / np.maximum(mass, 1)
-    columns = boxes.sum(1, dtype=np.float64) @ place / np.maximum(mass, 1)
-    images = np.zeros((len(boxes), FIELD, FIELD), np.uint8)
-    down, right = (
-        np.clip(np.rint(FIELD / 2 - c), 0, FIELD - BOX).astype(int) for c in (rows, columns)
-    )
-    for image, box, y, x in zip(images, boxes, down.tolist(), right.tolist(), strict=True):
-        image[y : y + BOX, x : x + BOX] = box
-    return images
 
 
 def variants(digit: int) -> list[Variant]:

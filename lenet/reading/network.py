@@ -49,9 +49,13 @@ class Network:
     def save(self, path: str | Path) -> None:
         save_file(dict(zip(NAMES, self.weights, strict=True)), str(path))
 
+    def scores(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Scores (N, classes) of uint8 images (N, 28, 28)."""
+        return self.kernels.scores(images, self.weights)
+
     def logs(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Log probabilities (N, classes) of uint8 images (N, 28, 28)."""
-        return log_softmax(self.kernels.scores(images, self.weights))
+        return log_softmax(self.scores(images))
 
 
 def log_softmax(scores: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -23,7 +23,7 @@ from lenet.reading.formats import Expected
 from lenet.reading.lattice import Lattice
 from lenet.reading.lines import HEIGHT, MARGIN, Line, locate_lines, row_of
 from lenet.reading.network import Network
-from lenet.reading.replicated import log_probabilities, prefix_beam, windows
+from lenet.reading.replicated import Frames, log_probabilities, prefix_beam, softmax, windows
 from lenet.reading.segments import find_segments
 
 EMPTY = "empty"
@@ -173,7 +173,7 @@ class Reader:
             return None
         logs = self.classifier.logs(segments.images).astype(np.float64)
         lattice = Lattice.of(segments.pieces, segments.ends, logs)
-        frames = self.replicated.logs(windows(row_of(line)))
+        frames = softmax(self.replicated.scores(windows(row_of(line))))
         texts, scores, parts = self.candidates(lattice, frames)
         path = lattice.path(texts[0]) if texts else []
         return Evidence(line, segments, logs, lattice, texts, scores, parts, path)
@@ -204,7 +204,7 @@ class Reader:
         )
 
     def candidates(
-        self, lattice: Lattice, frames: NDArray[np.float32]
+        self, lattice: Lattice, frames: Frames
     ) -> tuple[list[str], NDArray[np.float64], NDArray[np.float64]]:
         """Strings that either reader proposes and that are expected, best first, their scores, and
         the scores (N, 2) of both readers."""

@@ -7,83 +7,64 @@ a training step is scores of all windows, posteriors, and a step of distillation
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from math import exp
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet.data.lines import Line
+from lenet.data.lines import Image, Line
 from lenet.engine.fused import Kernels
-from lenet.reading.replicated import BLANK, CLASSES, HEIGHT, MARGIN, STRIDE, cut, log_softmax
+from lenet.reading.replicated import (
+    BLANK,
+    CLASSES,
+    HEIGHT,
+    MARGIN,
+    STRIDE,
+    cut,
+    paths,
+    softmax,
+)
 
 NEGLIGIBLE = 0.01  # windows whose probabilities are this near to their posteriors are left out
-LEAST = 1e-12  # of a probability
 
 
 def posteriors(
-    probabilities: NDArray[np.floating], counts: NDArray[np.int64], numbers: Sequence[str]
+    frames: Sequence[NDArray[np.float32]], numbers: Sequence[str]
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Probability of each class in each window, given the number that its line spells.
 
     Args:
-        probabilities: (windows, 11), of the windows of several lines one after the other.
-        counts: windows of each line.
+        frames: (T, 11), probabilities in the windows of each line.
         numbers: digits of each line.
 
     Returns:
-        The posteriors, float32 (windows, 11), and the logarithm of the probability of each number,
-        -inf where the windows are too few to spell it; its posteriors are the probabilities then.
+        The posteriors of the windows of all lines one after the other, float32 (windows, 11), and
+        the logarithm of the probability of each number: -inf where the windows are too few to
+        spell it; its posteriors are the probabilities then.
     """
-    lines, longest = len(counts), int(counts.max())
-    inside = np.arange(longest) < counts[:, None]
-    # A line is filled up with windows that are blank for certain, which changes nothing.
-    emissions = np.zeros((lines, longest, CLASSES))
-    emissions[..., BLANK] = 1.0
-    emissions[inside] = np.maximum(probabilities, LEAST)
-
-    states = 2 * max(map(len, numbers)) + 1
-    labels = np.full((lines, states), BLANK)
-    for line, number in enumerate(numbers):
-        labels[line, 1 : 2 * len(number) : 2] = [int(digit) for digit in number]
-    skip = np.zeros((lines, states))  # whether a path may come here from two states before
-    skip[:, 1] = 1.0  # from before the first
-    skip[:, 2:] = (labels[:, 2:] != BLANK) & (labels[:, 2:] != labels[:, :-2])
-    places = np.broadcast_to(labels[:, None], (lines, longest, states))
-    emitted = np.take_along_axis(emissions, places, axis=2).transpose(1, 0, 2).copy()
-
-    # Forward: the paths that end in a state, divided by their sum in each window.
-    forward = np.empty((longest, lines, states))
-    sums = np.empty((longest, lines))
-    alpha = np.zeros((lines, states + 2))  # two states ahead of the first
-    alpha[:, 1] = 1.0
-    for t in range(longest):
-        alpha[:, 2:] += alpha[:, 1:-1] + skip * alpha[:, :-2]
-        alpha[:, 2:] *= emitted[t]
-        alpha[:, :2] = 0.0
-        sums[t] = np.maximum(alpha.sum(axis=1), 1e-300)
-        alpha /= sums[t][:, None]
-        forward[t] = alpha[:, 2:]
-    # Backward: the paths from a state to the end, divided by the same sums.
+    spelt = paths(frames, numbers)
+    longest, lines, states = spelt.emitted.shape
+    places = np.arange(lines)
     backward = np.zeros((lines, states + 2))  # two states after the last
-    ends = 2 * np.array([len(number) for number in numbers])
-    rows = np.arange(lines)
-    backward[rows, ends] = 1.0
-    backward[rows, np.maximum(ends - 1, 0)] = 1.0
-    total = (forward[-1] * backward[:, :states]).sum(axis=1)
-    skip_on = np.zeros((lines, states))
-    skip_on[:, :-2] = skip[:, 2:]
-    for t in range(longest - 1, -1, -1):
-        here = forward[t] * backward[:, :states]
-        backward[:, :states] *= emitted[t] / sums[t][:, None]
-        forward[t] = here
-        backward[:, :states] += backward[:, 1:-1] + skip_on * backward[:, 2:]
-
-    kinds = np.eye(CLASSES)[labels]  # (lines, states, classes)
-    result = np.matmul(forward.transpose(1, 0, 2), kinds)
-    result /= np.maximum(result.sum(axis=2, keepdims=True), 1e-300)
-    possible = total > 0
-    result[~possible] = emissions[~possible]
-    with np.errstate(divide="ignore"):
-        return result[inside].astype(np.float32), np.log(total) + np.log(sums).sum(axis=0)
+    backward[places, spelt.ends] = 1.0
+    backward[places, np.maximum(spelt.ends - 1, 0)] = 1.0
+    skip = np.zeros((lines, states))
+    skip[:, :-2] = spelt.skip[:, 2:]
+    through = np.empty((lines, longest, states))  # of the paths that are in a state in a window
+    for window in range(longest - 1, -1, -1):
+        through[:, window] = spelt.forward[window] * backward[:, :states]
+        backward[:, :states] *= spelt.emitted[window] / spelt.sums[window][:, None]
+        backward[:, :states] += backward[:, 1:-1] + skip * backward[:, 2:]
+    classes = np.matmul(through, np.eye(CLASSES)[spelt.labels])
+    classes /= np.maximum(classes.sum(axis=2, keepdims=True), 1e-300)
+    logarithms = spelt.log_probabilities()
+    parts = [
+        result[: len(own)] if possible else own
+        for result, own, possible in zip(classes, frames, np.isfinite(logarithms), strict=True)
+    ]
+    return np.concatenate(parts).astype(np.float32), logarithms
 
 
 def placed(lines: Sequence[Line], counts: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -102,6 +83,32 @@ def placed(lines: Sequence[Line], counts: NDArray[np.int64]) -> NDArray[np.float
     return targets
 
 
+def again(lines: Iterator[Line], share: float, memory: int, seed: int) -> Iterator[Line]:
+    """The lines, and between them, as a share of all, lines from among the last `memory`, scaled
+    and slanted a little: drawing a line takes longer than a step on it."""
+    generator = np.random.default_rng(seed)
+    kept: list[Line] = []
+    while True:
+        if len(kept) == memory and generator.random() < share:
+            line = kept[generator.integers(memory)]
+            yield replace(line, image=changed(line.image, *generator.normal(0, 1, 3)))
+            continue
+        line = next(lines)
+        if len(kept) < memory:
+            kept.append(line)
+        else:
+            kept[generator.integers(memory)] = line
+        yield line
+
+
+def changed(image: Image, taller: float, wider: float, slant: float) -> Image:
+    """A line scaled about its middle row and slanted a little, by standard normal amounts."""
+    middle, down, across, shear = HEIGHT / 2, exp(0.05 * taller), exp(0.05 * wider), 0.06 * slant
+    matrix = np.array([[across, shear, -shear * middle], [0, down, (1 - down) * middle]])
+    size = (max(HEIGHT, round(image.shape[1] * across)), HEIGHT)
+    return cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR)
+
+
 def train_lines(
     kernels: Kernels,
     weights: Sequence[NDArray[np.float32]],
@@ -117,7 +124,7 @@ def train_lines(
 
     Args:
         kernels: of a plan with 11 classes, distillation 1 and temperature 1.
-        weights, gradients: float32 arrays of `kernels.shapes`; the weights are `update`'s to change.
+        weights, gradients: float32 arrays of `kernels.shapes`; `update` changes the weights.
         lines: an endless stream.
         update: changes the weights by the gradients; is told the number of the step, from 0.
         steps: how many.
@@ -130,9 +137,9 @@ def train_lines(
     for step in range(steps):
         chosen = [next(lines) for _ in range(batch)]
         images, counts = cut([line.image for line in chosen])
-        probabilities = np.exp(log_softmax(kernels.scores(images, weights)))
-        numbers = [line.number for line in chosen]
-        targets, logs = posteriors(probabilities, counts, numbers)
+        probabilities = softmax(kernels.scores(images, weights))
+        frames = np.split(probabilities, np.cumsum(counts)[:-1])
+        targets, logarithms = posteriors(frames, [line.number for line in chosen])
         if step < placed_steps:
             targets = placed(chosen, counts)
         index = np.flatnonzero(np.abs(targets - probabilities).max(axis=1) > NEGLIGIBLE)
@@ -144,5 +151,4 @@ def train_lines(
             for gradient in gradients:
                 gradient *= scale
             update(step)
-        possible = np.isfinite(logs)
-        yield -float(logs[possible].mean())
+        yield -float(logarithms[np.isfinite(logarithms)].mean())
