@@ -56,7 +56,7 @@ class Maker:
         return (paper * (1 - mask / 255 * (1 - dark))).astype(np.uint8)
 
     def text(self, text: str, size: int) -> Picture:
-        font = ImageFont.truetype(str(self.random.choice(FONTS)), size)
+        font = ImageFont.truetype(str(FONTS[self.random.integers(len(FONTS))]), size)
         width = round(font.getlength(text)) + 2 * size
         image = Image.new("L", (width, 2 * size))
         ImageDraw.Draw(image).text((size, 1.5 * size), text, 255, font, anchor="ls")
@@ -67,12 +67,12 @@ class Maker:
         text = " ".join(self.random.choice(WORDS, count))
         cases = (str.upper, str.title, str.lower)
         return self.ink(
-            self.text(cases[self.random.integers(3)](text), self.random.integers(24, 70))
+            self.text(cases[self.random.integers(3)](text), int(self.random.integers(24, 70)))
         )
 
     def letter(self) -> Picture:
         return self.ink(
-            self.text(str(self.random.choice(list(LETTERS))), self.random.integers(30, 120))
+            self.text(str(self.random.choice(list(LETTERS))), int(self.random.integers(30, 120)))
         )
 
     def by_hand(self, make: Callable[..., Picture]) -> Picture:
@@ -90,7 +90,7 @@ class Maker:
     def paragraph(self) -> Picture:
         size = int(self.random.integers(14, 26))
         lines = [" ".join(self.random.choice(WORDS, 6)) for _ in range(self.random.integers(2, 7))]
-        font = ImageFont.truetype(str(self.random.choice(FONTS)), size)
+        font = ImageFont.truetype(str(FONTS[self.random.integers(len(FONTS))]), size)
         image = Image.new("L", (24 * size, (len(lines) + 2) * size * 3 // 2))
         ImageDraw.Draw(image).multiline_text((size, size), "\n".join(lines), 255, font)
         return self.ink(np.array(image))
@@ -192,7 +192,7 @@ def kinds(maker: Maker) -> dict[str, tuple[int, Callable[[], Picture], tuple[str
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--save", type=Path, help="folder for the pictures that were not rejected")

@@ -123,7 +123,7 @@ def measure(folder: Path, reader: Reader, limit: int, watch: Stopwatch) -> tuple
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--limit", type=int, default=10**9)

@@ -191,7 +191,7 @@ class Paper:
                 255,
                 thick,
             )
-            return drawn.astype(np.float32) / 255
+            return drawn.astype(np.float32) / np.float32(255)
         for right in (False, True):
             if not tight and chance(0.18):
                 x = uniform(0, 0.35) * height
@@ -209,7 +209,7 @@ class Paper:
                     reach = uniform(0.1, 1) * height * (-1 if right else 1)
                     y = bottom - uniform(1, 2 + 0.1 * height)
                     rule(x + lean, y, x + lean + reach, y + uniform(-2, 2))
-        return drawn.astype(np.float32) / 255
+        return drawn.astype(np.float32) / np.float32(255)
 
     def texture(self, shape, height: float) -> NDArray[np.float32]:
         """Printed lines, straight, wavy or round, as on cheques: 0..1."""
