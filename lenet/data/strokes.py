@@ -421,7 +421,7 @@ def four_open(h: Hand) -> list[Stroke]:
     return [corner(h.line(a, c), h.line(c, e)), down]
 
 
-@variant(4, 1.5)
+@variant(4, 2.0)
 def four_closed(h: Hand) -> list[Stroke]:
     width, bar = h.u(0.25, 0.55), h.u(0.5, 0.74)
     stem = width * h.u(0, 0.6)
@@ -430,7 +430,7 @@ def four_closed(h: Hand) -> list[Stroke]:
     return [first, h.line((stem + h.u(-0.06, 0.06), h.u(-0.06, 0.1)), (stem + h.n(0.05), 1))]
 
 
-@variant(4, 1.5)
+@variant(4, 1.0)
 def four_cup(h: Hand) -> list[Stroke]:
     """As an h upside down or a y with a straight stem: a cup and a stem to its right."""
     width, bar = h.u(0.2, 0.45), h.u(0.42, 0.7)
@@ -446,7 +446,7 @@ def four_cup(h: Hand) -> list[Stroke]:
     return [cup, h.line((stem + h.u(-0.05, 0.12), h.u(-0.05, 0.3)), (stem - h.u(-0.08, 0.25), 1))]
 
 
-@variant(4, 1.5)
+@variant(4, 0.8)
 def four_lightning(h: Hand) -> list[Stroke]:
     """In one go: down, to the right and up a little, down."""
     width, bar = h.u(0.25, 0.55), h.u(0.42, 0.72)
@@ -455,7 +455,7 @@ def four_lightning(h: Hand) -> list[Stroke]:
     return [corner(h.line(a, c), h.line(c, e), h.line(e, (width * h.u(-0.4, 0.7), 1)))]
 
 
-@variant(4, 1)
+@variant(4, 0.4)
 def four_rounded_lightning(h: Hand) -> list[Stroke]:
     width, bar = h.u(0.2, 0.5), h.u(0.45, 0.7)
     a, e = (width * h.u(0, 1.1), h.u(-0.05, 0.12)), (width * h.u(0.5, 1.1), bar + h.u(-0.25, 0.02))
@@ -519,7 +519,7 @@ def four_narrow_low(h: Hand) -> list[Stroke]:
     return [h.curve(a, between(a, c, 0.6), c, between(c, e), e), stem]
 
 
-@variant(4, 0.7)
+@variant(4, 0.4)
 def four_round(h: Hand) -> list[Stroke]:
     """A bow that closes over the stem, as in a phi or a g."""
     width, bar = h.u(0.25, 0.5), h.u(0.5, 0.72)
@@ -616,7 +616,7 @@ def five_small_belly(h: Hand) -> list[Stroke]:
     return [corner(h.line(left, waist), h.curve(waist, *low)), bar]
 
 
-@variant(5, 0.7)
+@variant(5, 0.3)
 def five_closed_belly(h: Hand) -> list[Stroke]:
     """The bow comes round to the stem; the bar rises steeply."""
     width = h.u(0.2, 0.42)
