@@ -72,13 +72,13 @@ def zero_twice_round(h: Hand) -> list[Stroke]:
     return [h.curve(*ring(h, h.u(430, 720), h.u(0.75, 1.15), 18)[0])]
 
 
-@variant(0, 1.5)
+@variant(0, 2)
 def zero_with_arm(h: Hand) -> list[Stroke]:
-    """As a sigma: the end of the ring runs on to the right."""
-    width, top = h.u(0.25, 0.55), h.u(-0.05, 0.15)
-    points = arc((0, 0.5), (width, 0.5), h.u(-110, -50), -h.u(330, 380), 11, h.u(0.85, 1.05))
-    reach = h.u(0.05, 0.7)
-    return [h.curve(*points, (reach * 0.5, top + h.n(0.03)), (reach + 0.1, top - h.u(-0.08, 0.15)))]
+    """As a sigma: the end of the ring runs on to the right, above it."""
+    width, top, reach = h.u(0.15, 0.55), h.u(-0.05, 0.15), h.u(0.05, 0.9)
+    points = arc((0, 0.5), (width, 0.5), h.u(-110, -40), -h.u(310, 380), 11, h.u(0.85, 1.05))
+    arm = [(reach * 0.5, top + h.n(0.03)), (reach + 0.1, top - h.u(-0.08, 0.15))]
+    return [h.curve(*points, *arm)]
 
 
 @variant(0, 1)
@@ -176,10 +176,10 @@ def one_wave(h: Hand) -> list[Stroke]:
     return [h.curve((-swing, 0.08), (0, 0), (0.02, 0.5), (0, 0.95), (swing, 1 - h.u(0, 0.1)))]
 
 
-@variant(1, 1.2)
+@variant(1, 1.8)
 def one_arch(h: Hand) -> list[Stroke]:
     """The upstroke is an arch as long as the stem, soft or sharp at the top."""
-    start, top, foot = upstroke(h, h.u(0.45, 1.1), h.u(25, 65))
+    start, top, foot = upstroke(h, h.u(0.4, 1.1), h.u(12, 60))
     bulge = h.u(0, 0.12)
     middle = between(start, top)
     way = [start, (middle[0] - bulge, middle[1] - bulge), (top[0] - 0.1, h.u(0, 0.06))]
@@ -846,7 +846,7 @@ def eight_half_closed(h: Hand) -> list[Stroke]:
     ]
 
 
-@variant(8, 1.2)
+@variant(8, 2)
 def eight_flat_top(h: Hand) -> list[Stroke]:
     """The pen starts at the top left and goes to the right; the upper ring is open on the left."""
     upper, lower, waist = h.u(0.12, 0.32), h.u(0.18, 0.4), h.u(0.36, 0.52)
@@ -898,11 +898,11 @@ def nine_hooked(h: Hand) -> list[Stroke]:
     ]
 
 
-@variant(9, 2)
+@variant(9, 2.5)
 def nine_bowed(h: Hand) -> list[Stroke]:
     """The tail swings out to the right and ends in a bow: an Austrian 9."""
     width, height, bow = h.u(0.13, 0.36), h.u(0.12, 0.28), h.u(0.13, 0.42)
-    waist = (width * h.u(0.1, 1.0), 2 * height + h.u(-0.05, 0.06))
+    waist = (width * h.u(-0.6, 1.0), 2 * height + h.u(-0.05, 0.06))
     end = (-bow * h.u(0.4, 1.5), 1 - h.u(-0.03, 0.24))
     curl = h.p(0.25)
     return [
