@@ -135,6 +135,8 @@ def test_mnists_last_images_are_the_last_and_nowhere_else(
     labels = np.fromfile(tmp_path / "one" / "train-labels-idx1-ubyte", np.uint8, offset=8)
     assert np.array_equal(images[-10:], mnist.train.images[-10:])
     assert not set(map(bytes, images[-10:])) & set(map(bytes, images[:-10]))
-    assert sum(bytes(image) == bytes(mnist.train.images[0]) for image in images) == digits.MNIST_COPIES
+    assert (
+        sum(bytes(image) == bytes(mnist.train.images[0]) for image in images) == digits.MNIST_COPIES
+    )
     assert set(labels) == set(range(11))
     assert isinstance(mnist.train, Split)
