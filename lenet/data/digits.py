@@ -29,11 +29,11 @@ NONE = 10
 CLASSES = (*"0123456789", "none")
 # MNIST's last images, which `validation` holds out, must not be anywhere else.
 HELD_OUT = 10_000
-MNIST_COPIES = 4
+MNIST_COPIES = 5
 STROKES = 130_000
 FONT_COPIES = 16
-NONES = 28_000
-NONE_COPIES = 3  # of each letter and word in each font
+NONES = 15_000
+NONE_COPIES = 2  # of each letter and word in each font
 # Letters that are not written like a digit, and signs.
 LETTERS = (*"ABCDEFGHJKLMNPQRTUVWXYacdefhjkmnprtuvwx&@#?!%",)
 WORDS = 12

@@ -72,13 +72,13 @@ def zero_twice_round(h: Hand) -> list[Stroke]:
     return [h.curve(*ring(h, h.u(430, 720), h.u(0.75, 1.15), 18)[0])]
 
 
-@variant(0, 1.5)
+@variant(0, 2)
 def zero_with_arm(h: Hand) -> list[Stroke]:
-    """As a sigma: the end of the ring runs on to the right."""
-    width, top = h.u(0.25, 0.55), h.u(-0.05, 0.15)
-    points = arc((0, 0.5), (width, 0.5), h.u(-110, -50), -h.u(330, 380), 11, h.u(0.85, 1.05))
-    reach = h.u(0.05, 0.7)
-    return [h.curve(*points, (reach * 0.5, top + h.n(0.03)), (reach + 0.1, top - h.u(-0.08, 0.15)))]
+    """As a sigma: the end of the ring runs on to the right, above it."""
+    width, top, reach = h.u(0.15, 0.55), h.u(-0.05, 0.15), h.u(0.05, 0.9)
+    points = arc((0, 0.5), (width, 0.5), h.u(-110, -40), -h.u(310, 380), 11, h.u(0.85, 1.05))
+    arm = [(reach * 0.5, top + h.n(0.03)), (reach + 0.1, top - h.u(-0.08, 0.15))]
+    return [h.curve(*points, *arm)]
 
 
 @variant(0, 1)
@@ -176,10 +176,10 @@ def one_wave(h: Hand) -> list[Stroke]:
     return [h.curve((-swing, 0.08), (0, 0), (0.02, 0.5), (0, 0.95), (swing, 1 - h.u(0, 0.1)))]
 
 
-@variant(1, 1.2)
+@variant(1, 1.8)
 def one_arch(h: Hand) -> list[Stroke]:
     """The upstroke is an arch as long as the stem, soft or sharp at the top."""
-    start, top, foot = upstroke(h, h.u(0.45, 1.1), h.u(25, 65))
+    start, top, foot = upstroke(h, h.u(0.4, 1.1), h.u(12, 60))
     bulge = h.u(0, 0.12)
     middle = between(start, top)
     way = [start, (middle[0] - bulge, middle[1] - bulge), (top[0] - 0.1, h.u(0, 0.06))]
@@ -459,7 +459,7 @@ def four_open(h: Hand) -> list[Stroke]:
     return [corner(h.line(a, c), h.line(c, e)), down]
 
 
-@variant(4, 1.5)
+@variant(4, 2.0)
 def four_closed(h: Hand) -> list[Stroke]:
     width, bar = h.u(0.25, 0.55), h.u(0.5, 0.74)
     stem = width * h.u(0, 0.6)
@@ -468,7 +468,7 @@ def four_closed(h: Hand) -> list[Stroke]:
     return [first, h.line((stem + h.u(-0.06, 0.06), h.u(-0.06, 0.1)), (stem + h.n(0.05), 1))]
 
 
-@variant(4, 1.5)
+@variant(4, 1.0)
 def four_cup(h: Hand) -> list[Stroke]:
     """As an h upside down or a y with a straight stem: a cup and a stem to its right."""
     width, bar = h.u(0.2, 0.45), h.u(0.42, 0.7)
@@ -484,7 +484,7 @@ def four_cup(h: Hand) -> list[Stroke]:
     return [cup, h.line((stem + h.u(-0.05, 0.12), h.u(-0.05, 0.3)), (stem - h.u(-0.08, 0.25), 1))]
 
 
-@variant(4, 1.5)
+@variant(4, 0.8)
 def four_lightning(h: Hand) -> list[Stroke]:
     """In one go: down, to the right and up a little, down."""
     width, bar = h.u(0.25, 0.55), h.u(0.42, 0.72)
@@ -493,7 +493,7 @@ def four_lightning(h: Hand) -> list[Stroke]:
     return [corner(h.line(a, c), h.line(c, e), h.line(e, (width * h.u(-0.4, 0.7), 1)))]
 
 
-@variant(4, 1)
+@variant(4, 0.4)
 def four_rounded_lightning(h: Hand) -> list[Stroke]:
     width, bar = h.u(0.2, 0.5), h.u(0.45, 0.7)
     a, e = (width * h.u(0, 1.1), h.u(-0.05, 0.12)), (width * h.u(0.5, 1.1), bar + h.u(-0.25, 0.02))
@@ -557,7 +557,7 @@ def four_narrow_low(h: Hand) -> list[Stroke]:
     return [h.curve(a, between(a, c, 0.6), c, between(c, e), e), stem]
 
 
-@variant(4, 0.7)
+@variant(4, 0.4)
 def four_round(h: Hand) -> list[Stroke]:
     """A bow that closes over the stem, as in a phi or a g."""
     width, bar = h.u(0.25, 0.5), h.u(0.5, 0.72)
@@ -654,7 +654,7 @@ def five_small_belly(h: Hand) -> list[Stroke]:
     return [corner(h.line(left, waist), h.curve(waist, *low)), bar]
 
 
-@variant(5, 0.7)
+@variant(5, 0.3)
 def five_closed_belly(h: Hand) -> list[Stroke]:
     """The bow comes round to the stem; the bar rises steeply."""
     width = h.u(0.2, 0.42)
@@ -894,7 +894,7 @@ def eight_half_closed(h: Hand) -> list[Stroke]:
     ]
 
 
-@variant(8, 1.2)
+@variant(8, 2)
 def eight_flat_top(h: Hand) -> list[Stroke]:
     """The pen starts at the top left and goes to the right; the upper ring is open on the left."""
     upper, lower, waist = h.u(0.12, 0.32), h.u(0.18, 0.4), h.u(0.36, 0.52)
@@ -946,11 +946,11 @@ def nine_hooked(h: Hand) -> list[Stroke]:
     ]
 
 
-@variant(9, 2)
+@variant(9, 2.5)
 def nine_bowed(h: Hand) -> list[Stroke]:
     """The tail swings out to the right and ends in a bow: an Austrian 9."""
     width, height, bow = h.u(0.13, 0.36), h.u(0.12, 0.28), h.u(0.13, 0.42)
-    waist = (width * h.u(0.1, 1.0), 2 * height + h.u(-0.05, 0.06))
+    waist = (width * h.u(-0.6, 1.0), 2 * height + h.u(-0.05, 0.06))
     end = (-bow * h.u(0.4, 1.5), 1 - h.u(-0.03, 0.24))
     curl = h.p(0.25)
     return [
