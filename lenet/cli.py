@@ -7,7 +7,6 @@ import sys
 
 from lenet import __version__
 from lenet.errors import LenetError
-from lenet.training.recipes import RECIPES
 
 # Modules of lenet.commands.
 COMMANDS = (
@@ -22,7 +21,6 @@ COMMANDS = (
     "export",
     "summary",
     "data",
-    "bench",
 )
 
 HELP = f"""\
@@ -30,7 +28,7 @@ lenet {__version__} - LeNet: train it, look inside it, read digits with it.
 
 usage: lenet COMMAND [arguments]     `lenet COMMAND --help` explains one of them
 
-  train [RECIPE]      train a network: {", ".join(RECIPES)}
+  train [RECIPE]      train a network: mnist, mnist-best, mnist-99, d2l, lenet5-1998 ...
   sweep [RECIPE]      train it many times with other values, find the best, on many machines
   evaluate MODEL      measure a trained network on a test set
   predict IMAGE...    read pictures: files, folders, or - for standard input
@@ -41,7 +39,6 @@ usage: lenet COMMAND [arguments]     `lenet COMMAND --help` explains one of them
   show MODEL [IMAGE]  draw its kernels, feature maps, architecture, saliency, F6
   export MODEL        write it as ONNX, safetensors or C for small devices
   data [NAME]         get a data set and show what is in it
-  bench WHAT          speed beside others', in one run: train, infer, lenet5, recipes, scaling
 
 MODEL is a run folder, a weights file, a network that comes with the package, or latest.
 First steps: `lenet predict photo.jpg`, `lenet evaluate mnist`; then `lenet train` one yourself.

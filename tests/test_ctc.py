@@ -8,8 +8,10 @@ import torch
 
 from lenet.data import Split
 from lenet.data.lines import Line, Lines
-from lenet.engine.fused import NOT_INSTALLED, Kernels, unsupported
-from lenet.engine.plans import Plan, Stage
+from lenet.engine.fused import NOT_INSTALLED, Kernels, flatten, unsupported
+from lenet.engine.objective import Objective
+from lenet.engine.optimizers import AdamW
+from lenet.networks.architecture import LeNet
 from lenet.reading.replicated import BLANK, CLASSES, MARGIN, STRIDE, softmax
 from lenet.training.ctc import again, placed, posteriors, train_lines
 
@@ -59,36 +61,22 @@ def test_placed_targets_are_where_the_boxes_are() -> None:
             assert abs(where * STRIDE - MARGIN + 14 - centre) <= STRIDE / 2
 
 
-@pytest.mark.skipif(unsupported(Plan()) == NOT_INSTALLED, reason=NOT_INSTALLED)
+@pytest.mark.skipif(unsupported(LeNet().architecture()) == NOT_INSTALLED, reason=NOT_INSTALLED)
 def test_training_lowers_the_loss() -> None:
     images = np.zeros((10, 28, 28), np.uint8)
     for label, image in enumerate(images):
         image[4:24, 12:16] = 255
         image[4 + 2 * label : 6 + 2 * label, 8:22] = 255
     lines = Lines([(Split(images, np.arange(10)), 1.0)], 0)
-    plan = Plan(
-        stages=(Stage(4, padding=2, activation="relu"), Stage(8, activation="relu")),
-        hidden=(32,),
-        activation="relu",
-        classes=CLASSES,
-        distillation=1.0,
-    )
-    generator = np.random.default_rng(0)
-    weights = [
-        (generator.normal(size=shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32)
-        for shape in plan.shapes
-    ]
-    gradients = [np.zeros_like(weight) for weight in weights]
-    moments = [(np.zeros_like(weight), np.zeros_like(weight)) for weight in weights]
+    network = LeNet(channels=(4, 8), hidden=(32,), activation="relu").architecture(classes=CLASSES)
+    kernels = Kernels(network, Objective(distillation=1.0), threads=1)
+    weights = flatten(network.initial_weights(0).values())
+    gradients, moments = np.zeros_like(weights), np.zeros((2, len(weights)), np.float32)
+    optimizer = AdamW(0.0, (0.9, 0.99))
 
     def adam(step: int) -> None:
-        for weight, gradient, (mean, square) in zip(weights, gradients, moments, strict=True):
-            mean += 0.1 * (gradient - mean)
-            square += 0.01 * (gradient**2 - square)
-            rate = 3e-3 * np.sqrt(1 - 0.99 ** (step + 1)) / (1 - 0.9 ** (step + 1))
-            weight -= rate * mean / (np.sqrt(square) + 1e-8)
+        optimizer.update(weights, gradients, moments, 3e-3, step + 1)
 
-    kernels = Kernels(plan, threads=1)
     stream = iter(itertools.islice(lines, 10_000))
     steps = train_lines(kernels, weights, gradients, stream, adam, 120, 16, placed_steps=60)
     losses = list(steps)

@@ -18,7 +18,7 @@ from lenet.reading.foreground import find_foreground, runs
 from lenet.reading.formats import Expected, luhn
 from lenet.reading.lattice import CLASSES, JUNK, PART, Lattice
 from lenet.reading.lines import HEIGHT, find_lines
-from lenet.reading.network import Network, log_softmax, plan
+from lenet.reading.network import Network, architecture, log_softmax
 from lenet.reading.reader import EMPTY, REASONS, Reader, separator
 from lenet.reading.segments import find_segments
 from lenet.training.segments import label_segments, number_in_line, owners_in_line, train_network
@@ -275,7 +275,7 @@ def weights(tmp_path_factory):
     generator = np.random.default_rng(0)
 
     def network(classes):
-        shapes = plan(classes).shapes
+        shapes = [parameter.shape for parameter in architecture(classes).parameters]
         return Network([generator.normal(0, 0.1, s).astype(np.float32) for s in shapes])
 
     network(CLASSES).save(folder / "segments.safetensors")

@@ -1,7 +1,6 @@
 """Sweeps: what is drawn, measured and kept, and processes that share a study and die."""
 
 import csv
-import dataclasses
 import glob
 import json
 import os
@@ -22,13 +21,14 @@ import pytest
 from conftest import write_idx
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+import lenet
 from lenet import data
 from lenet.commands import sweep as command_line
 from lenet.errors import LenetError
-from lenet.figures import plots
-from lenet.sweep import knobs, studies, sweep
-from lenet.training import training
-from lenet.training.recipes import Recipe, find
+from lenet.sweep import studies, sweep
+from lenet.sweep.search_space import search_space
+from lenet.training.recipe import Recipe
+from lenet.training.recipes import find
 
 HELD_OUT = 160
 PATIENCE = 900  # seconds after which a process of a test is taken to hang
@@ -38,14 +38,14 @@ ACTIVATION = "activation=relu,tanh"
 
 @pytest.fixture(scope="module")
 def base(quick_recipe: Recipe) -> Recipe:
-    return dataclasses.replace(quick_recipe, epochs=2, validation=HELD_OUT)
+    return quick_recipe.changed(epochs=2, validation=HELD_OUT)
 
 
 @pytest.fixture(autouse=True, scope="module")
 def no_figures() -> Iterator[None]:
-    """Figures take longer than these sweeps; test_plots.py has them."""
+    """Figures take longer than these sweeps; test_figures.py has them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plots, "save", lambda figure, path: None)
+        patch.setattr(sweep.style, "save", lambda figure, path: None)
         yield
 
 
@@ -78,8 +78,8 @@ def test_errors_are_those_of_training(through: sweep.Outcome, base: Recipe, tmp_
     """`lenet train` with the winner's values and the same part held out measures the same error."""
     best = through.results[0]
     assert best.error == min(r.error for r in through.results if r.state == "complete" and r.error)
-    recipe = dataclasses.replace(base, **best.values)
-    run = training.train(recipe, out=tmp_path / "run", threads=1)
+    recipe = base.changed(**best.values)
+    run = lenet.train(recipe, out=tmp_path / "run", threads=1)
     assert run.report.error == best.error
     assert run.report.count == HELD_OUT
 
@@ -87,18 +87,18 @@ def test_errors_are_those_of_training(through: sweep.Outcome, base: Recipe, tmp_
 def test_the_winner_is_a_recipe(through: sweep.Outcome, base: Recipe) -> None:
     best = through.results[0].values
     recipe = find(str(through.folder / sweep.BEST))
-    assert recipe == dataclasses.replace(base, **best, name="quick-swept", validation=0)
+    assert recipe == base.changed(**best, name="quick-swept", validation=0)
 
 
 def test_table(through: sweep.Outcome) -> None:
     with (through.folder / sweep.TRIALS).open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [int(row["trial"]) for row in rows] == [r.number for r in through.results]
-    for row, found in zip(rows, through.results, strict=True):
-        assert float(row["validation_error"]) == found.error
-        assert float(row["lr"]) == found.values["lr"]
-        assert row["activation"] == found.values["activation"]
-        assert (row["state"], int(row["epochs"])) == (found.state, found.epochs)
+    for row, result in zip(rows, through.results, strict=True):
+        assert float(row["validation_error"]) == result.error
+        assert float(row["lr"]) == result.values["lr"]
+        assert row["activation"] == result.values["activation"]
+        assert (row["state"], int(row["epochs"])) == (result.state, result.epochs)
 
 
 def test_pruned_trials_were_worse_than_the_median(through: sweep.Outcome) -> None:
@@ -130,14 +130,14 @@ def test_the_test_set_has_no_say(through: sweep.Outcome, base: Recipe, tmp_path:
     shutil.copytree(base.data, folder)
     write_idx(folder / data.FILES[2], np.zeros((5, 28, 28), np.uint8))
     write_idx(folder / data.FILES[3], np.zeros(5, np.uint8))
-    recipe = dataclasses.replace(base, data=str(folder))
+    recipe = base.changed(data=str(folder))
     again = sweep.sweep(recipe, [LR, ACTIVATION], trials=3, out=tmp_path / "sweep", threads=1)
     assert by_number(again) == by_number(through)[:3]
 
 
 def test_the_last_ten_thousand_are_held_out(base: Recipe) -> None:
     with pytest.raises(LenetError, match="cannot hold out 10000 of 640"):
-        sweep.sweep(dataclasses.replace(base, validation=0), [LR])
+        sweep.sweep(base.changed(validation=0), [LR])
 
 
 # Going on
@@ -151,19 +151,19 @@ def test_stopped_and_gone_on_with(through: sweep.Outcome, base: Recipe, tmp_path
     assert command_line.run(["--resume", str(tmp_path), "--trials", "13", "--threads", "1"]) == 0
     with studies.database(studies.sqlite_url(tmp_path / "study.db"), 10) as database:
         study = optuna.load_study(study_name=through.name, storage=database)
-        turns = knobs.knobs(plan.vary, base)
-        trials = [sweep.result(trial, turns) for trial in study.trials]
-    found = sweep.Outcome(tmp_path, through.name, base, tuple(trials), {})
-    assert by_number(found) == by_number(through)
+        space = search_space(plan.vary, base)
+        trials = [sweep.result(trial, space) for trial in study.trials]
+    outcome = sweep.Outcome(tmp_path, through.name, base, tuple(trials), {})
+    assert by_number(outcome) == by_number(through)
 
 
 def test_another_seed_draws_other_values(
     through: sweep.Outcome, base: Recipe, tmp_path: Path
 ) -> None:
-    other = dataclasses.replace(base, seed=1)
-    found = sweep.sweep(other, [LR, ACTIVATION], trials=2, out=tmp_path, threads=1)
-    assert found.name != through.name
-    rates = {each.values["lr"] for each in found.results}
+    other = base.changed(seed=1)
+    outcome = sweep.sweep(other, [LR, ACTIVATION], trials=2, out=tmp_path, threads=1)
+    assert outcome.name != through.name
+    rates = {each.values["lr"] for each in outcome.results}
     assert not rates & {each.values["lr"] for each in through.results}
 
 
@@ -188,8 +188,8 @@ def test_a_stopped_trial_is_run_again(
     with pytest.raises(KeyboardInterrupt):
         sweep.sweep(base, [LR], trials=3, out=tmp_path, threads=1)
     assert f"lenet sweep --resume {tmp_path}" in capfd.readouterr().err
-    found = sweep.sweep(base, [LR], trials=3, out=tmp_path, threads=1)
-    trials = {each.number: each for each in found.results}
+    outcome = sweep.sweep(base, [LR], trials=3, out=tmp_path, threads=1)
+    trials = {each.number: each for each in outcome.results}
     assert [trials[n].state for n in range(4)] == ["complete", "failed", "complete", "complete"]
     assert trials[1].reason == "stopped by KeyboardInterrupt"
     assert trials[2].values == trials[1].values
@@ -199,16 +199,16 @@ def test_a_stopped_trial_is_run_again(
 
 
 def test_impossible_trials_count_and_say_why(base: Recipe, tmp_path: Path) -> None:
-    found = sweep.sweep(
-        base, ["kernel_sizes=5,31", "lr=1e-3,1e30"], trials=12, out=tmp_path, threads=1
+    outcome = sweep.sweep(
+        base, ["kernel_sizes=5,31", "lr=1e-3,1e6"], trials=12, out=tmp_path, threads=1
     )
-    assert len(found.results) == 12
-    for each in found.results:
+    assert len(outcome.results) == 12
+    for each in outcome.results:
         possible = each.values == {"kernel_sizes": (5,), "lr": 1e-3}
         assert (each.state != "impossible") == possible
         assert bool(each.reason) != possible
-    assert found.best.kernel_sizes == (5,)
-    assert any("scores are not finite" in r.reason or "loss" in r.reason for r in found.results)
+    assert outcome.best.as_dict()["kernel_sizes"] == [5]
+    assert any("scores are not finite" in r.reason or "loss" in r.reason for r in outcome.results)
 
 
 def test_nothing_possible(base: Recipe, tmp_path: Path) -> None:
@@ -338,7 +338,7 @@ sys.exit(cli.main(sys.argv[1:]))
 def test_two_processes_one_killed(server: str, base: Recipe, tmp_path: Path) -> None:
     """No trial is lost or counted twice; that of the killed process is run again."""
     recipe, trials, epochs = tmp_path / "recipe.json", 6, 4
-    recipe.write_text(json.dumps(dataclasses.replace(base, epochs=epochs).as_dict()))
+    recipe.write_text(json.dumps(base.changed(epochs=epochs).as_dict()))
     flags: list[str | Path] = ["sweep", recipe, "--vary", LR, "--vary", "init=torch,lecun-uniform"]
     flags += ["--storage", server, "--out", tmp_path / "out"]
     flags += ["--trials", str(trials), "--heartbeat", "1", "--threads", "1"]

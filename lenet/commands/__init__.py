@@ -3,15 +3,17 @@
 Every module has a dataclass of its flags and `run(flags) -> exit status`; none has logic.
 """
 
-from typing import TYPE_CHECKING, TypeVar
-
-import tyro
-
-from lenet.training.recipes import RECIPES, Recipe, find
+import dataclasses
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from unicodedata import east_asian_width
 
 if TYPE_CHECKING:
     from lenet.evaluation.metrics import Report
-    from lenet.networks.models import Network
+    from lenet.networks.architecture import Options
+    from lenet.networks.checkpoint import Checkpoint
+    from lenet.training.recipe import Recipe
 
 REJECTED_SHARES = (0.01, 0.02, 0.05, 0.1)  # points of the rejection curve in a printed report
 
@@ -19,32 +21,84 @@ Flags = TypeVar("Flags")
 
 
 def parse(kind: type[Flags], usage: str, flags: list[str], default: Flags | None = None) -> Flags:
+    """Flags as a dataclass says, whose parts have flags of their own without a prefix."""
+    if not flags and default is not None:
+        return default
+    import tyro  # takes as long as to train for a quarter of an epoch
+
     return tyro.cli(
         kind,
         prog=f"lenet {usage}",
         args=flags,
         default=tyro.MISSING_NONPROP if default is None else default,
-        config=(tyro.conf.FlagCreatePairsOff,),
+        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
     )
 
 
-def leading_recipe(flags: list[str]) -> tuple[Recipe | None, list[str]]:
-    """The recipe that the flags begin with, if any, and the other flags."""
+def leading_recipe(flags: list[str], default: str) -> "tuple[Recipe, list[str]]":
+    """The recipe that the flags begin with, or else the default one, and the other flags.
+
+    `--model NAME` is looked at here: the other flags of a recipe depend on it. `--hidden none`, as
+    a sweep spells it, becomes `--hidden` with no number.
+    """
+    from lenet.training.recipes import find
+
+    name = default
     if flags and not flags[0].startswith("-"):
-        return find(flags[0]), flags[1:]
-    return None, flags
+        name, *flags = flags
+    recipe = find(name)
+    for number, flag in enumerate(flags):
+        word, _, value = flag.partition("=")
+        if word == "--model":
+            rest = flags[number + 1 :] if value else flags[number + 2 :]
+            value = value or next(iter(flags[number + 1 :]), "")
+            recipe, flags = recipe.changed(model=value), [*flags[:number], *rest]
+            break
+    several = {
+        f"--{name}".replace("_", "-")
+        for name, value in recipe.as_dict().items()
+        if isinstance(value, list)
+    }
+    pairs = pairwise(["", *flags])
+    return recipe, [flag for before, flag in pairs if flag != "none" or before not in several]
 
 
-def find_network(name: str) -> "Network":
-    """A trained network; or, by the name of a class or a recipe, one fresh from its start."""
-    from lenet.networks import checkpoint, models
+def parse_model(kind: type[Any], usage: str, flags: list[str]) -> "tuple[Any, Checkpoint]":
+    """Flags whose first is a model, and the network.
 
-    if name in models.NETWORKS:
-        return models.NETWORKS[name]()
+    The name of a network or of a recipe stands for one that is not trained, whose options are
+    flags too; trained networks go before recipes of the same name.
+    """
+    from lenet.networks import checkpoint
+
+    options = untrained(flags[0]) if flags else None
+    if options is None:
+        arguments = parse(kind, usage, flags)
+        return arguments, checkpoint.read(arguments.model)
+    field = dataclasses.field(default=options)
+    fields = [("options", type(options), field)]
+    about: dict[str, Any] = {"__doc__": kind.__doc__}
+    extended = dataclasses.make_dataclass(
+        kind.__name__, fields, bases=(kind,), frozen=True, namespace=about
+    )
+    arguments = parse(extended, usage, flags)
+    architecture = arguments.options.architecture()
+    card = {"classes": [str(label) for label in range(architecture.classes)]}
+    weights = architecture.initial_weights(seed=0)
+    return arguments, checkpoint.Checkpoint(Path(flags[0]), architecture, card, weights)
+
+
+def untrained(name: str) -> "Options | None":
+    """The options of the network or recipe of that name, if there is one."""
+    from lenet.networks import checkpoint
+    from lenet.networks.architecture import NETWORKS
+    from lenet.training.recipes import RECIPES
+
+    if name in NETWORKS:
+        return NETWORKS[name]()
     if name in RECIPES and name not in checkpoint.pretrained_names():
-        recipe = RECIPES[name]
-        return models.build(recipe.model, recipe.network_options(classes=10))
-    return checkpoint.load(name)
+        return RECIPES[name].network
+    return None
 
 
 def print_report(report: "Report", title: str) -> None:
@@ -66,21 +120,27 @@ def print_report(report: "Report", title: str) -> None:
 
 
 def print_rows(title: str, columns: list[str], rows: list[list[str]], totals: bool = False) -> None:
-    """Prints a table whose columns after the first are aligned to the right."""
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
+    """Prints a table whose columns after the first are aligned to the right.
 
-    headed = any(columns)
-    drawn = Table(box=SIMPLE_HEAD, show_header=headed)
-    for number, column in enumerate(columns):
-        drawn.add_column(column, justify="right" if number else "left", no_wrap=True)
-    for number, row in enumerate(rows):
-        drawn.add_row(*row, end_section=totals and number == len(rows) - 2)
-    console = Console()
-    if not console.is_terminal:  # a file or a pipe has no width to fit
-        console = Console(width=max(console.width, 200))
-    print(title)
-    with console.capture() as text:  # rich's own printing would exit on a closed pipe
-        console.print(drawn)
-    print(text.get(), end="")
+    Args:
+        columns: their heads; empty strings for none.
+        totals: whether the last row has them.
+    """
+    table = [columns, *rows] if any(columns) else rows
+    widths = [max(map(display_width, column)) for column in zip(columns, *rows, strict=True)]
+    lines = []
+    for row in table:
+        spaces = [" " * (w - display_width(cell)) for w, cell in zip(widths, row, strict=True)]
+        cells = [row[0] + spaces[0], *map("".join, zip(spaces[1:], row[1:], strict=True))]
+        lines.append("  " + "  ".join(cells).rstrip())
+    rule = " " + "─" * (sum(widths) + 2 * len(widths))
+    if totals:
+        lines.insert(-1, rule)
+    if any(columns):
+        lines.insert(1, rule)
+    print(title, "", *lines, "", sep="\n")
+
+
+def display_width(text: str) -> int:
+    """Columns that a text takes on a terminal."""
+    return sum(1 + (east_asian_width(character) in "WF") for character in text)

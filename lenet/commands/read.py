@@ -122,7 +122,7 @@ def hocr(path: str, reading, page: int) -> str:
 
 
 def draw(path: str, reading, file: Path) -> None:
-    from lenet.figures import plots
     from lenet.figures.numbers import reading_figure
+    from lenet.figures.style import save
 
-    plots.save(reading_figure(path, reading), file)
+    save(reading_figure(path, reading), file)

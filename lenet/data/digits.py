@@ -11,17 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from lenet.data import (
-    FILES,
-    Dataset,
-    Split,
-    fonts,
-    load,
-    load_idx_folder,
-    nondigits,
-    strokes,
-    write_idx,
-)
+from lenet.data import fonts, nondigits, strokes
+from lenet.data.idx import FILES, load_idx_folder, write_idx
+from lenet.data.sources import load_public
+from lenet.data.splits import Dataset, Split
 from lenet.progress import Progress
 
 SEED = 0
@@ -53,7 +46,7 @@ def load_digits(data_dir: Path) -> Dataset:
     """
     folder = data_dir / "digits"
     if not all((folder / file).exists() for file in FILES):
-        make(folder, load("mnist", data_dir), fonts.fetch(data_dir / "fonts"))
+        make(folder, load_public("mnist", data_dir / "mnist"), fonts.fetch(data_dir / "fonts"))
     made = load_idx_folder(folder)
     return Dataset("digits", made.train, made.test, CLASSES, made.checksums)
 
@@ -86,7 +79,7 @@ def make(folder: Path, mnist: Dataset, font_files: list[Path]) -> None:
     incoming = folder / ".incoming"
     incoming.mkdir(exist_ok=True)
     for file, array in zip(FILES, arrays, strict=True):
-        write_idx(incoming / file, array)
+        write_idx(incoming / file, array.astype(np.uint8))
     for file in FILES:
         (incoming / file).replace(folder / file)
     shutil.rmtree(incoming)

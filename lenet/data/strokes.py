@@ -322,7 +322,7 @@ def two_hardly_a_head(h: Hand) -> list[Stroke]:
 
 @variant(2, 1.2)
 def two_ring_topped(h: Hand) -> list[Stroke]:
-    """The head nearly a ring, the base a small loop, a wave, or short: as taught for fountain pens."""
+    """The head nearly a ring, the base a small loop, a wave, or short, as with fountain pens."""
     width, height = h.u(0.18, 0.42), h.u(0.17, 0.32)
     head = arc((0, height), (width, height), h.u(70, 180), h.u(210, 300), 9)
     foot = (-width * h.u(0.2, 1.2), h.u(0.88, 1.0))

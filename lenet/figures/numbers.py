@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lenet.data.pictures import Source, load_image
+from lenet.data.pictures.decoding import Source, load_picture
 from lenet.reading.confidence import Evidence
 from lenet.reading.reader import Reading
 
@@ -18,13 +18,13 @@ SURE, UNSURE, CUT = "#1a7f37", "#b35900", "#c62828"
 def reading_figure(picture: Source, reading: Reading, title: str = "") -> "Figure":
     """The picture with a box about every number and digit, and every line with its cuts and, over
     it, what each segment of the best path was read as."""
-    from lenet.figures.plots import canvas
+    from lenet.figures.style import canvas
 
     rows = len(reading.steps)
     figure = canvas(8, 3 + 1.5 * rows, title or reading.text or reading.reason or "no number")
     grid = figure.add_gridspec(rows + 1, 1, height_ratios=[2.5] + [1] * rows)
     axes = figure.add_subplot(grid[0])
-    axes.imshow(load_image(picture), cmap="gray", vmin=0, vmax=1)
+    axes.imshow(load_picture(picture).gray, cmap="gray", vmin=0, vmax=255)
     axes.axis("off")
     for number in reading.numbers:
         colour = UNSURE if number.rejected else SURE

@@ -5,13 +5,13 @@ Pictures are float32 (height, width), 0 (black) .. 1 (white); masks are uint8, 0
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet.data.pictures import Picture
-
+Picture = NDArray[Any]  # float32: luminance or ink, 0..1
 Bits = NDArray[np.uint8]
 
 SMALL, LARGE = 80, 1400  # pixels: lower pictures are enlarged, larger ones shrunk

@@ -10,8 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet.data.pictures import Picture
-from lenet.reading.foreground import Bits, Foreground, find_foreground
+from lenet.reading.foreground import Bits, Foreground, Picture, find_foreground
 
 HEIGHT = 40  # pixels of a digit in a normalised line
 MARGIN, SIDE_MARGIN = 10, 8  # above and below, left and right of it

@@ -10,21 +10,18 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from lenet.engine.fused import Kernels
-from lenet.engine.plans import Plan, Stage
+from lenet.engine.fused import Kernels, flatten
+from lenet.networks.architecture import Architecture, LeNet
 
 NAMES = [
     f"{layer}.{kind}" for layer in ("C1", "C3", "C5", "F6", "output") for kind in ("weight", "bias")
 ]
 
 
-def plan(classes: int) -> Plan:
+def architecture(classes: int) -> Architecture:
     """LeNet with 8 and 24 maps: 88,266 parameters for 10 classes."""
-    stages = (
-        Stage(8, padding=2, activation="relu", pooling="max"),
-        Stage(24, activation="relu", pooling="max"),
-    )
-    return Plan(stages=stages, activation="relu", classes=classes)
+    options = LeNet(channels=(8, 24), activation="relu", pooling="max", init="torch")
+    return options.architecture(classes=classes)
 
 
 class Network:
@@ -36,7 +33,8 @@ class Network:
 
     def __init__(self, weights: list[NDArray[np.float32]]) -> None:
         self.weights = [np.ascontiguousarray(array) for array in weights]
-        self.kernels = Kernels(plan(len(weights[-1])), 1)
+        self.kernels = Kernels(architecture(len(weights[-1])), threads=1)
+        self.flat = flatten(self.weights)
 
     def __reduce__(self) -> tuple[type["Network"], tuple[list[NDArray[np.float32]]]]:
         return Network, (self.weights,)  # for other processes; the kernels are made anew there
@@ -51,7 +49,7 @@ class Network:
 
     def scores(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Scores (N, classes) of uint8 images (N, 28, 28)."""
-        return self.kernels.scores(images, self.weights)
+        return self.kernels.scores(images, self.flat)
 
     def logs(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Log probabilities (N, classes) of uint8 images (N, 28, 28)."""

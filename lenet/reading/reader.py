@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet.data.pictures import Source, load_image
+from lenet.data.pictures.decoding import Source, load_picture
 from lenet.errors import LenetError
 from lenet.reading.confidence import Confidence, Evidence, features
 from lenet.reading.formats import Expected
@@ -133,7 +133,7 @@ class Reader:
         Raises:
             LenetError: the picture cannot be read.
         """
-        gray = load_image(picture)
+        gray = load_picture(picture).gray.astype(np.float32) / 255
         lines, are_rests = locate_lines(gray)
         steps = [evidence for line in lines if (evidence := self.evidence(line))]
         numbers = tuple(self.judge(evidence) for evidence in steps)

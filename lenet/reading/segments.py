@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet.data.pictures import Picture
+from lenet.reading.foreground import Picture
 from lenet.reading.lines import HEIGHT, Line
 
 STEP = 0.03  # cost of a seam's sidestep, in pixels of ink

@@ -111,8 +111,8 @@ def changed(image: Image, taller: float, wider: float, slant: float) -> Image:
 
 def train_lines(
     kernels: Kernels,
-    weights: Sequence[NDArray[np.float32]],
-    gradients: Sequence[NDArray[np.float32]],
+    weights: NDArray[np.float32],
+    gradients: NDArray[np.float32],
     lines: Iterator[Line],
     update: Callable[[int], None],
     steps: int,
@@ -123,8 +123,8 @@ def train_lines(
     """Trains on fresh lines; yields each step's mean loss, -log p(number), a line.
 
     Args:
-        kernels: of a plan with 11 classes, distillation 1 and temperature 1.
-        weights, gradients: float32 arrays of `kernels.shapes`; `update` changes the weights.
+        kernels: of a network with 11 classes, an objective with distillation 1 and temperature 1.
+        weights, gradients: float32 (kernels.size,); `update` changes the weights.
         lines: an endless stream.
         update: changes the weights by the gradients; is told the number of the step, from 0.
         steps: how many.
@@ -146,9 +146,7 @@ def train_lines(
         if len(index):
             labels = np.zeros(len(images), np.int64)
             kernels.step(images, labels, index, parameters, targets=targets[index])
-            norm = np.sqrt(sum(float(np.vdot(g, g)) for g in gradients)) * len(index) / batch
-            scale = len(index) / batch * min(1, largest / max(norm, 1e-9))
-            for gradient in gradients:
-                gradient *= scale
+            norm = float(np.linalg.norm(gradients)) * len(index) / batch
+            gradients *= len(index) / batch * min(1, largest / max(norm, 1e-9))
             update(step)
         yield -float(logarithms[np.isfinite(logarithms)].mean())

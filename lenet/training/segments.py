@@ -4,9 +4,7 @@ Classes 0 to 9 are digits, PART is a part of a digit or more than one, JUNK is w
 separators, rests of lines, letters.
 """
 
-import dataclasses
-import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -14,11 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet.data import Split
+from lenet.data.distortion import Warps
 from lenet.data.paper import OTHER, Sample
-from lenet.engine.fused import Kernels
+from lenet.engine.fused import Kernels, flatten, views
+from lenet.engine.objective import Objective
+from lenet.engine.optimizers import AdamW
 from lenet.reading.lattice import CLASSES, JUNK, PART
 from lenet.reading.lines import Line, locate_lines, row_of
-from lenet.reading.network import plan
+from lenet.reading.network import architecture
 from lenet.reading.segments import Segments, find_segments
 
 WHOLE, PURE = 0.9, 0.8  # a digit: of its ink, and of the segment's
@@ -126,17 +127,13 @@ def train_network(
     Returns the weights, in the order of `network.NAMES`: their running mean over the last steps.
     """
     generator = np.random.default_rng(seed)
-    kernels = Kernels(dataclasses.replace(plan(CLASSES), label_smoothing=smoothing), 1)
-    shapes = kernels.shapes
-    count = sum(math.prod(shape) for shape in shapes)
-    flat, gradient, average = (np.zeros(count, np.float32) for _ in range(3))
-    weights, gradients, averages = (views(a, shapes) for a in (flat, gradient, average))
-    for n, (weight, shape) in enumerate(zip(weights, shapes, strict=True)):
-        fan = math.prod(shapes[n - n % 2][1:])
-        bound = 1 / math.sqrt(fan)
-        weight[...] = start[n] if start else generator.uniform(-bound, bound, shape)
-    parameters = kernels.parameters(weights, gradients)
-    first, second = np.zeros_like(flat), np.zeros_like(flat)
+    objective = Objective(label_smoothing=smoothing)
+    kernels = Kernels(architecture(CLASSES), objective, threads=1)
+    flat = flatten(start or architecture(CLASSES).initial_weights(seed).values())
+    gradient, average = np.zeros_like(flat), np.zeros_like(flat)
+    optimizer = AdamW(1e-2, (0.9, 0.99))
+    moments = np.zeros((2, len(flat)), np.float32)
+    parameters = kernels.parameters(flat, gradient, optimizer, moments)
     images, labels = split.images, split.labels.astype(np.int64)
     steps = int(epochs * len(labels)) // batch
     order = np.empty(0, np.int64)
@@ -145,30 +142,15 @@ def train_network(
         if len(order) < batch:
             order = generator.permutation(len(labels))
         index, order = order[:batch], order[batch:]
-        loss, _ = kernels.step(images, labels, index, parameters, distort(batch, generator))
         share = step / steps
-        now = rate * min(share / 0.05, (1 - share) / 0.95)
-        first += 0.1 * (gradient - first)
-        second += 0.01 * (gradient * gradient - second)
-        unbiased = np.sqrt(second / (1 - 0.99**step)) + 1e-8
-        flat -= now * (first / (1 - 0.9**step) / unbiased + 1e-2 * flat)
+        update = optimizer.coefficients(rate * min(share / 0.05, (1 - share) / 0.95), step)
+        warps = Warps(distort(batch, generator))
+        loss, _ = kernels.step(images, labels, index, parameters, warps, update=update)
         average += max(1 / step, 1e-3) * (flat - average)
         mean += 0.005 * (loss - mean)
         if step % 1000 == 0:
             report(step, mean)
-    return averages
-
-
-def views(
-    flat: NDArray[np.float32], shapes: Sequence[tuple[int, ...]]
-) -> list[NDArray[np.float32]]:
-    """A flat array as arrays of these shapes."""
-    arrays, start = [], 0
-    for shape in shapes:
-        stop = start + math.prod(shape)
-        arrays.append(flat[start:stop].reshape(shape))
-        start = stop
-    return arrays
+    return views(average, kernels.shapes)
 
 
 def distort(count: int, generator: np.random.Generator) -> NDArray[np.float32]:
