@@ -12,8 +12,8 @@ from lenet.engine.fused import NOT_INSTALLED, Kernels, flatten, unsupported
 from lenet.engine.objective import Objective
 from lenet.engine.optimizers import AdamW
 from lenet.networks.architecture import LeNet
+from lenet.reading.ctc import again, placed, posteriors, train_lines
 from lenet.reading.replicated import BLANK, CLASSES, MARGIN, STRIDE, softmax
-from lenet.training.ctc import again, placed, posteriors, train_lines
 
 
 def test_posteriors_give_the_gradient_of_pytorchs_ctc() -> None:

@@ -13,6 +13,7 @@ from lenet.data import Split
 from lenet.data.lines import Lines
 from lenet.data.paper import OTHER, Paper
 from lenet.errors import LenetError
+from lenet.reading.candidates import label_segments, number_in_line, owners_in_line, train_network
 from lenet.reading.confidence import FEATURES, Confidence, fit_confidence
 from lenet.reading.foreground import find_foreground, runs
 from lenet.reading.formats import Expected, luhn
@@ -21,7 +22,6 @@ from lenet.reading.lines import HEIGHT, find_lines
 from lenet.reading.network import Network, architecture, log_softmax
 from lenet.reading.reader import EMPTY, REASONS, Reader, separator
 from lenet.reading.segments import find_segments
-from lenet.training.segments import label_segments, number_in_line, owners_in_line, train_network
 
 
 def drawn(texts: list[tuple[str, int, int]], shape=(120, 400), paper=230, ink=40):
