@@ -146,6 +146,7 @@ def without_torch(tmp_path_factory: pytest.TempPathFactory) -> Path:
             if not (site / "lenet" / part / entry.name).exists():
                 (site / "lenet" / part / entry.name).symlink_to(entry)
     for module in (fused._fused, single._single, sequential.native):  # an editable install's lie
+        assert module is not None
         file = Path(str(module.__file__))  # elsewhere
         if not (site / "lenet" / "engine" / file.name).exists():
             (site / "lenet" / "engine" / file.name).symlink_to(file)
