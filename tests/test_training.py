@@ -255,7 +255,7 @@ def test_a_network_at_chance_is_said_to_be_so(
         "tanh": "try a lower lr than 1e-09",
     }
     for activation, words in advice.items():
-        changes = dict(activation=activation, lr=1e-9, epochs=1, threads=1)
+        changes: dict[str, Any] = dict(activation=activation, lr=1e-9, epochs=1, threads=1)
         lenet.train(quick_recipe, out=tmp_path / activation, **changes)
         said = capfd.readouterr().err.splitlines()[-1]
         assert said.startswith("lenet: the network answers no better than chance (")
@@ -779,7 +779,7 @@ def test_threads(quick_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(autograd, "loss_of", loss_and_threads)
     before = torch.get_num_threads()
-    options = dict(epochs=1, engine="autograd", threads=before + 1)
+    options: dict[str, Any] = dict(epochs=1, engine="autograd", threads=before + 1)
     lenet.train(quick_recipe, out=tmp_path / "run", **options)
     assert used == {before + 1}
     assert torch.get_num_threads() == before
@@ -883,7 +883,7 @@ def test_folders_may_be_relative(
 ) -> None:
     """And resuming works from everywhere."""
     monkeypatch.chdir(digit_folder.parent)
-    changes = dict(data=digit_folder.name, data_dir="here", epochs=1, threads=1)
+    changes: dict[str, Any] = dict(data=digit_folder.name, data_dir="here", epochs=1, threads=1)
     run = lenet.train(quick_recipe, out=tmp_path / "run", **changes)
     assert run.recipe.data == str(digit_folder)
     settings, _ = read_environment(tmp_path / "run")
