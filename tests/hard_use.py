@@ -41,51 +41,62 @@ assert sequential.native is native["_sequential"]
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (60, 28, 28), np.uint8)
 LABELS = RANDOM.integers(0, 10, 60)
-ODD: dict[str, Any] = {
+BOOK = {
+    "input_size": 28, "in_channels": 1, "classes": 10, "channels": [6, 16],
+    "kernel_sizes": [5, 5], "padding": [2, 0], "hidden": [120, 84], "activation": "sigmoid",
+    "pooling": "average", "mean": 0.0, "std": 1.0,
+}  # fmt: skip
+ODD = {
     "input_size": 33, "channels": [7, 5, 9], "kernel_sizes": [3, 4, 2], "padding": [1, 2, 1],
     "hidden": [19], "classes": 3, "activation": "silu", "pooling": "max",
 }  # fmt: skip
-NETWORKS = [build("LeNet", {}), build("LeNet", ODD), build("LeNet5", {}), build("LeNet5s", {})]
+NETWORKS: list[tuple[str, dict[str, Any]]] = [
+    ("LeNet", BOOK),
+    ("LeNet", {**BOOK, **ODD}),
+    ("LeNet5", {"subsampling": "average", "head": "rbf"}),
+    ("LeNet5s", {}),
+]
 
 
 def use_batches(isa: str) -> None:
-    for network in NETWORKS:
-        labels = LABELS % network.classes
-        weights = fused.flatten(network.initial_weights(0).values())
-        shared = fused.Kernels(network, threads=3, isa=isa)
+    for network, options in NETWORKS:
+        architecture = build(network, options)
+        labels = LABELS % architecture.classes
+        weights = fused.flatten(architecture.initial_weights(0).values())
+        shared = fused.Kernels(architecture, threads=3, isa=isa)
 
         def work(
-            batch: int, network=network, labels=labels, weights=weights, shared=shared
+            batch: int, of: Any = architecture, labels=labels, weights=weights, kernels=shared
         ) -> None:
-            own = fused.Kernels(network, threads=2, isa=isa)
+            own = fused.Kernels(of, threads=2, isa=isa)
             index = np.arange(batch)
-            warps = Warps(
-                np.tile(np.array([[1, 0.1, 0.5], [0, 1, -3]], np.float32), (batch, 1, 1)),
-                np.ones((batch, 2, 7, 7), np.float32),
-                np.tile(np.array([20, 0.8], np.float32), (batch, 1)),
-                np.tile(np.array([2**32 - 1, 2**30]), (batch, 1)),
-            )
-            for kernels in (shared, own):
+            maps = np.tile(np.array([[1, 0.1, 0.5], [0, 1, -3]], np.float32), (batch, 1, 1))
+            knots = np.ones((batch, 2, 7, 7), np.float32)
+            shades = np.tile(np.array([20, 0.8], np.float32), (batch, 1))
+            noise = np.tile(np.array([2**32 - 1, 2**30]), (batch, 1))
+            warps = Warps(maps, knots, shades, noise)
+            for some in (kernels, own):
                 for optimizer in (SGD(), SGD(momentum=0.9), AdamW()):
                     mine, gradients = weights.copy(), np.empty_like(weights)
                     state = np.zeros((optimizer.states, len(mine)), np.float32)
-                    parameters = kernels.parameters(
+                    parameters = some.parameters(
                         mine, gradients, optimizer, state, weights.copy(), 0.9
                     )
-                    kernels.step(IMAGES, labels, index, parameters, warps)
+                    some.step(IMAGES, labels, index, parameters, warps)
                     update = optimizer.coefficients(0.1, 1)
-                    kernels.step(IMAGES, labels, index, parameters, update=update)
+                    some.step(IMAGES, labels, index, parameters, update=update)
                 kernels.scores(IMAGES[:batch], weights)
-            fused.warp(IMAGES, index, warps, 2)
+                fused.warp(IMAGES, index, warps, 2)
 
         together(work, [1, 7, 17, 33])
-        if network.network == "LeNet5":
+        if network == "LeNet5":
             in_a_child(lambda work=work: work(20))
 
 
 def use_single_images(isa: str) -> None:
-    for network in NETWORKS:
-        kernels = single.SingleImage(network, network.initial_weights(0), isa)
+    for network, options in NETWORKS:
+        architecture = build(network, options)
+        kernels = single.SingleImage(architecture, architecture.initial_weights(0), isa)
 
         def work(number: int, kernels=kernels) -> None:
             for image in IMAGES[number : number + 3]:
@@ -97,13 +108,13 @@ def use_single_images(isa: str) -> None:
 
 
 def use_patterns(isa: str) -> None:
-    network = build("LeNet5", {})
-    start = fused.flatten(network.initial_weights(0).values())
+    architecture = build("LeNet5", {})
 
     def work(number: int) -> None:
-        patterns = sequential.Patterns(network, start.copy(), sequential.Criterion(), isa)
-        order, sizes = np.arange(number, number + 3), np.full_like(start, 1e-4)
-        patterns.train(IMAGES, LABELS, order, sizes)
+        weights = fused.flatten(architecture.initial_weights(0).values())
+        patterns = sequential.Patterns(architecture, weights, sequential.Criterion(), isa)
+        order = np.arange(number, number + 3)
+        patterns.train(IMAGES, LABELS, order, np.full_like(weights, 1e-4))
         patterns.curvature(IMAGES, LABELS, order)
 
     together(work, [0, 20, 40])

@@ -237,7 +237,7 @@ def save_state(file: Path, recipe: Recipe, state: dict[str, Flat], progress: Pro
         "recipe": json.dumps(recipe.as_dict()),
         "progress": json.dumps(asdict(progress)),
     }
-    with replacing(file) as temporary:
+    with replacing(file, durable=progress.epoch > 0) as temporary:
         save_tensors(dict(state), temporary, metadata)
 
 

@@ -53,7 +53,7 @@ def find_digit(marks: Mask) -> Mask:
     if min(marks.shape) >= FRAME_SIDE:
         strokes = cover < FRAME_COVER
         for n in np.flatnonzero(strokes & (area >= SPECK * area.max())):
-            strokes[n] = not is_frame(labels, n + 1, boxes[n])
+            strokes[n] = not is_frame(labels, int(n) + 1, boxes[n])
     if not strokes.any() or area[strokes].max() < SPECK * area.max():
         raise NoDigitError("empty")
     inner = strokes & (cover == 0)

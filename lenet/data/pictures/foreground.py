@@ -136,7 +136,10 @@ def smooth_lighting(gray: Gray) -> Gray:
     prior = np.where(border, np.float32(BORDER_WEIGHT), np.float32(1))
     residual = np.abs(values - np.median(values[border]))
     for _ in range(SURFACE_ROUNDS):
-        surface = weighted_fit(terms, values, prior / np.maximum(residual, 1)) @ terms
+        surface = (
+            weighted_fit(terms, values, (prior / np.maximum(residual, 1)).astype(np.float32))
+            @ terms
+        )
         residual = np.abs(values - surface)
     noise = max(1.4826 * float(np.median(residual)), 1.0)
     within = (residual < 3 * noise).astype(np.float32)

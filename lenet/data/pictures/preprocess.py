@@ -181,7 +181,7 @@ def look_at(gray: Gray, steps: dict[str, NDArray[np.uint8]]) -> Look:
     steps["ink"] = cv2.convertScaleAbs(ink, alpha=255 / ink.max())
     marks = above(ink, found.threshold)
     digit = find_digit(marks)
-    steps["marks"] = digit | marks & 96
+    steps["marks"] = (digit | marks & 96).astype(np.uint8)
     left, top, right, bottom = bounding_box(digit)
     pixel = max(right - left, bottom - top) / FIT  # of the 20x20 box, in pixels of this picture
     margin = round(pixel) + 1
