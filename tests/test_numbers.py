@@ -282,10 +282,9 @@ def weights(tmp_path_factory):
     network(11).save(folder / "replicated.safetensors")
     flat = np.zeros(2 * FEATURES + 1, np.float32)
     scale = np.ones(FEATURES, np.float32)
-    least = np.array([0.4], np.float32)
-    Confidence(
-        {"mean": 0 * scale, "std": scale, "right": flat, "number": flat, "least": least}
-    ).save(folder / "confidence.safetensors")
+    Confidence({"mean": 0 * scale, "std": scale, "right": flat, "number": flat}).save(
+        folder / "confidence.safetensors"
+    )
     return folder
 
 
