@@ -38,10 +38,10 @@ REASONS = {
 }
 BEAM = 8  # strings that each reader proposes ...
 EXPECTED_BEAM = 100  # ... where few of them may be what is expected
-REPLICATED = 1.0  # weight of the replicated network's score in the sum
+REPLICATED = 0.75  # weight of the replicated network's score in the sum
 ALTERNATIVES = 4
 THRESHOLD = 0.6  # of confidence
-HALF = 0.5  # of the probability that ink is a number
+LEAST = 0.3  # probability that ink is a number
 THICKEST = 0.36  # of the digits' height: thicker strokes are no writing
 WEIGHTS = Path(__file__).parents[1] / "pretrained" / "numbers"
 
@@ -190,7 +190,7 @@ class Reader:
         confidence = right * is_number
         digits, separators, written = describe(evidence)
         box = whole(np.array([part.box for part in digits + separators])).tolist()
-        if is_number < HALF or evidence.segments.thickness > THICKEST * HEIGHT:
+        if is_number < LEAST or evidence.segments.thickness > THICKEST * HEIGHT:
             return Number("", "", box, confidence, True, NOT_A_NUMBER)
         shares = np.exp(scores - np.logaddexp.reduce(scores))
         rest = (1 - confidence) / max(1 - shares[0], 1e-9)
