@@ -237,8 +237,10 @@ def describe(evidence: Evidence) -> tuple[tuple[Digit, ...], tuple[Separator, ..
     segments = evidence.segments
     for arc, digit in evidence.path:
         first, after = segments.bounds[arc]
-        y, x = np.nonzero((segments.regions >= first) & (segments.regions < after))
-        box = evidence.line.box_of(x, y)
+        left, top, right, bottom = segments.boxes[arc]
+        part = segments.regions[top:bottom, left:right]
+        y, x = np.nonzero((part >= first) & (part < after))
+        box = evidence.line.box_of(x + left, y + top)
         if digit:
             logs = evidence.logs[arc, :10]
             shares = np.exp(logs - np.logaddexp.reduce(logs))
