@@ -21,7 +21,14 @@ from lenet.reading.lines import HEIGHT, find_lines
 from lenet.reading.network import Network, log_softmax, plan
 from lenet.reading.reader import EMPTY, REASONS, Reader, separator
 from lenet.reading.segments import find_segments
-from lenet.training.segments import label_segments, number_in_line, owners_in_line, train_network
+from lenet.training.segments import (
+    label_segments,
+    make_examples,
+    number_in_line,
+    owners_in_line,
+    train_network,
+    training_split,
+)
 
 
 def drawn(texts: list[tuple[str, int, int]], shape=(120, 400), paper=230, ink=40):
@@ -249,6 +256,19 @@ def test_labels_follow_the_owners():
     low = segments.boxes[:, 3] - segments.boxes[:, 1] < 0.2 * HEIGHT
     assert (labels[low] == JUNK).all()
     assert (label_segments(segments, line, owner, "") == JUNK).all()
+
+
+def test_training_split_has_its_shares(digits):
+    paper = Paper(Lines([(digits, 1.0)], 0), Lines([(digits, 1.0)], 1))
+    junk, several = np.full((5, 28, 28), 7, np.uint8), np.full((5, 28, 28), 9, np.uint8)
+    examples = make_examples(itertools.islice(paper, 12))
+    split = training_split(examples, digits, junk, several, 0)
+    assert split.images.shape == (len(split.labels), 28, 28)
+    flat = split.images.reshape(len(split.labels), -1)
+    of_junk, of_several = (flat == 7).all(1), (flat == 9).all(1)
+    assert (split.labels[of_junk] == JUNK).all() and (split.labels[of_several] == PART).all()
+    assert (of_junk | of_several).mean() == pytest.approx(0.06, abs=0.01)
+    assert {PART, JUNK} < set(split.labels.tolist()) <= set(range(CLASSES))
 
 
 def test_training_learns(digits):
