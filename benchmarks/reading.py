@@ -3,8 +3,8 @@
     python benchmarks/reading.py FOLDER [--weights DIR] [--limit N]
 
 FOLDER, or each folder in it, holds labels.csv (filename, number: its digits) beside the pictures
-and, if it likes, boxes.csv (filename, digit, x, y, w, h). What is read of a picture is the text of
-all its numbers. Intervals are Wilson's, 95%.
+and, if it likes, boxes.csv (filename, digit, x, y, w, h). What counts as read is the
+picture's surest number. Intervals are Wilson's, 95%.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from lenet.reading import reader as module
 from lenet.reading.reader import Reader
 
 STAGES = {
-    "decoding": (module, "load_image"),
+    "decoding": (module, "load_picture"),
     "foreground": (lines, "find_foreground"),
     "lines": (lines, "find_lines"),
     "segments": (module, "find_segments"),
@@ -93,11 +93,11 @@ def measure(folder: Path, reader: Reader, limit: int, watch: Stopwatch) -> tuple
     total = time.process_time() - start
     right, errors, digits, hit, boxed, sure = 0, 0, 0, 0, 0, []
     for row, reading in zip(rows, readings, strict=True):
-        text = "".join(number.text for number in reading.numbers)
+        surest = max(reading.numbers, key=lambda n: n.confidence, default=None)
+        text, confidence = (surest.text, surest.confidence) if surest else ("", 0.0)
         right += text == row["number"]
         errors += edits(text, row["number"])
         digits += len(row["number"])
-        confidence = min((n.confidence for n in reading.numbers if n.text), default=0.0)
         sure.append((confidence, text == row["number"]))
         found = [digit.box for number in reading.numbers for digit in number.digits]
         for box in boxes[row["filename"]]:

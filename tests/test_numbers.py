@@ -13,7 +13,14 @@ from lenet.data import Split
 from lenet.data.lines import Lines
 from lenet.data.paper import OTHER, Paper
 from lenet.errors import LenetError
-from lenet.reading.candidates import label_segments, number_in_line, owners_in_line, train_network
+from lenet.reading.candidates import (
+    label_segments,
+    make_examples,
+    number_in_line,
+    owners_in_line,
+    train_network,
+    training_split,
+)
 from lenet.reading.confidence import FEATURES, Confidence, fit_confidence
 from lenet.reading.foreground import find_foreground, runs
 from lenet.reading.formats import Expected, luhn
@@ -251,6 +258,19 @@ def test_labels_follow_the_owners():
     assert (label_segments(segments, line, owner, "") == JUNK).all()
 
 
+def test_training_split_has_its_shares(digits):
+    paper = Paper(Lines([(digits, 1.0)], 0), Lines([(digits, 1.0)], 1))
+    junk, several = np.full((5, 28, 28), 7, np.uint8), np.full((5, 28, 28), 9, np.uint8)
+    examples = make_examples(itertools.islice(paper, 12))
+    split = training_split(examples, digits, junk, several, 0)
+    assert split.images.shape == (len(split.labels), 28, 28)
+    flat = split.images.reshape(len(split.labels), -1)
+    of_junk, of_several = (flat == 7).all(1), (flat == 9).all(1)
+    assert (split.labels[of_junk] == JUNK).all() and (split.labels[of_several] == PART).all()
+    assert (of_junk | of_several).mean() == pytest.approx(0.06, abs=0.01)
+    assert {PART, JUNK} < set(split.labels.tolist()) <= set(range(CLASSES))
+
+
 def test_training_learns(digits):
     report: list[float] = []
     weights = train_network(digits, 400, 0, batch=32, report=lambda step, loss: report.append(loss))
@@ -282,10 +302,9 @@ def weights(tmp_path_factory):
     network(11).save(folder / "replicated.safetensors")
     flat = np.zeros(2 * FEATURES + 1, np.float32)
     scale = np.ones(FEATURES, np.float32)
-    least = np.array([0.4], np.float32)
-    Confidence(
-        {"mean": 0 * scale, "std": scale, "right": flat, "number": flat, "least": least}
-    ).save(folder / "confidence.safetensors")
+    Confidence({"mean": 0 * scale, "std": scale, "right": flat, "number": flat}).save(
+        folder / "confidence.safetensors"
+    )
     return folder
 
 

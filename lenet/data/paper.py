@@ -101,12 +101,16 @@ class Paper:
     def words(self) -> NDArray[np.uint8]:
         """Letters by hand, printed, or by a plotter's pen, on a canvas of `ROWS` rows."""
         pick, uniform = self.lines.random, self.uniform
+        alone = self.chance(0.35)
         if self.chance(0.4):
-            canvas, _, _, width, _ = self.letters.write(self.letters.number())
+            text = self.letters.number()
+            canvas, _, _, width, _ = self.letters.write(text[:1] if alone else text)
             return canvas[:, :width]
         alphabet = pick.choice((LETTERS.lower(), LETTERS, LETTERS + LETTERS.lower()))
         words = ("".join(pick.choices(alphabet, k=pick.randint(1, 8))) for _ in range(3))
         text = " ".join(list(words)[: pick.choice((1, 1, 2, 3))])
+        if alone:
+            text = text[0]
         if self.chance(0.5):
             font = ImageFont.truetype(str(pick.choice(fonts())), round(SIZE * uniform(0.8, 1.5)))
             image = Image.new("L", (round(font.getlength(text)) + 2 * SIZE, ROWS))

@@ -17,9 +17,11 @@ from lenet.data.paper import OTHER, Sample
 from lenet.engine.fused import Kernels, flatten, views
 from lenet.engine.objective import Objective
 from lenet.engine.optimizers import AdamW
+from lenet.reading.confidence import Confidence, features, fit_confidence
 from lenet.reading.lattice import CLASSES, JUNK, PART
 from lenet.reading.lines import Line, locate_lines, row_of
 from lenet.reading.network import architecture
+from lenet.reading.reader import Reader
 from lenet.reading.segments import Segments, find_segments
 
 WHOLE, PURE = 0.9, 0.8  # a digit: of its ink, and of the segment's
@@ -28,6 +30,8 @@ TRACE = 0.12  # less of a digit's ink is none
 FOREIGN = 0.15  # of another digit's ink, at most, in a digit
 SEEN = 0.5  # of a digit's pixels that must be ink, for it to be readable
 INK = 0.45  # of a line's pixel
+PARTS = 1.3  # parts and unions for each digit or junk; the cutter makes twice as many
+RAW, NONE = 0.18, 0.06  # of the training images: single digits, and what is none, without a line
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,51 @@ def make_examples(samples: Iterable[Sample]) -> Iterator[Example]:
             sure = labels >= 0
             number = number_in_line(line, owner, sample.number)
             yield Example(segments.images[sure], labels[sure], row_of(line), number)
+
+
+def training_split(
+    examples: Iterable[Example],
+    digits: Split,
+    junk: NDArray[np.uint8],
+    several: NDArray[np.uint8],
+    seed: int,
+) -> Split:
+    """What the network learns from: the examples' segments, PARTS of them for each other one that
+    are parts; and beside them pictures of single digits, of what is no digit, and of several
+    digits, uint8 (N, 28, 28), in the shares RAW and NONE of the whole."""
+    generator = np.random.default_rng(seed)
+    chosen = list(examples)
+    images = np.concatenate([example.images for example in chosen])
+    labels = np.concatenate([example.labels for example in chosen])
+    other, part = np.flatnonzero(labels != PART), np.flatnonzero(labels == PART)
+    kept = generator.permutation(part)[: round(PARTS * len(other))]
+    total = (len(other) + len(kept)) / (1 - RAW - NONE)
+    raw = generator.integers(0, len(digits.labels), round(RAW * total))
+    none = np.concatenate([junk, several])
+    classes = np.repeat([JUNK, PART], [len(junk), len(several)])
+    drawn = generator.integers(0, len(none), round(NONE * total))
+    index = np.concatenate([other, kept])
+    return Split(
+        np.concatenate([images[index], digits.images[raw], none[drawn]]),
+        np.concatenate([labels[index], digits.labels[raw], classes[drawn]]),
+    )
+
+
+def learn_confidence(reader: Reader, samples: Iterable[Sample]) -> Confidence:
+    """Fits how sure a reader is on pictures of digits that its networks have not seen, among them
+    some without a number."""
+    values, right, number = [], [], []
+    for sample in samples:
+        for line in locate_lines(sample.picture)[0]:
+            evidence = reader.evidence(line)
+            owner = owners_in_line(line, sample.owners)
+            truth = number_in_line(line, owner, sample.number)
+            if evidence is None or not evidence.texts or truth is None:
+                continue
+            values.append(features(evidence))
+            right.append(evidence.texts[0] == truth)
+            number.append(bool(truth))
+    return fit_confidence(np.array(values), np.array(right), np.array(number))
 
 
 def owners_in_line(line: Line, owners: NDArray[np.uint8]) -> NDArray[np.uint8]:

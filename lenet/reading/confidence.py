@@ -80,8 +80,7 @@ class Confidence:
     """Two logistic regressions on `features` and their squares: right, and a number at all.
 
     Args:
-        arrays: "mean" and "std" (FEATURES,), "right" and "number" (2 FEATURES + 1,), and "least"
-            (1,), the probability below which ink is no number.
+        arrays: "mean" and "std" (FEATURES,), "right" and "number" (2 FEATURES + 1,).
     """
 
     def __init__(self, arrays: Arrays) -> None:
@@ -94,12 +93,12 @@ class Confidence:
     def save(self, path: str | Path) -> None:
         save_file(self.arrays, str(path))
 
-    def __call__(self, values: NDArray[np.float32]) -> tuple[float, bool]:
-        """Probability that the text is right, and whether the ink is a number."""
+    def __call__(self, values: NDArray[np.float32]) -> tuple[float, float]:
+        """Probability that the text is right if the ink is a number, and that it is one."""
         terms = expand(values[None], self.arrays)
         right = sigmoid(terms @ self.arrays["right"])[0]
         number = sigmoid(terms @ self.arrays["number"])[0]
-        return float(right), bool(number >= self.arrays["least"][0])
+        return float(right), float(number)
 
 
 def expand(values: NDArray[np.float32], arrays: Arrays) -> NDArray[np.float32]:
@@ -126,7 +125,6 @@ def fit_confidence(
     terms = expand(values, arrays).astype(np.float64)
     arrays["right"] = newton(terms[number], right[number]).astype(np.float32)
     arrays["number"] = newton(terms, number).astype(np.float32)
-    arrays["least"] = np.array([0.5], np.float32)
     return Confidence(arrays)
 
 

@@ -263,8 +263,9 @@ def find_line(strip: Picture) -> tuple[float, float] | None:
     for lean in np.linspace(-0.06, 0.06, 7) * height:
         matrix = np.array([[1, lean / height, -lean / 2], [0, 1, 0]])
         flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
-        cover = cv2.warpAffine(inked, matrix, (width, height), flags=flags).mean(0)
-        best = max(best, (float(cover.max()), float(np.argmax(cover)), float(lean)))
+        turned = cv2.warpAffine(inked, matrix, (width, height), flags=flags)
+        cover = cv2.reduce(turned, 0, cv2.REDUCE_SUM, dtype=cv2.CV_32S)[0]
+        best = max(best, (float(cover.max()) / height, float(cover.argmax()), float(lean)))
     return best[1:] if best[1] >= 0 else None
 
 

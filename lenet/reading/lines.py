@@ -58,7 +58,7 @@ class Line:
         sides = (x.min() - half, y.min() - half, x.max() + half, y.max() + half)
         limits = (width, height, width, height)
         return [
-            int(np.clip(round(side + 0.5), 0, limit))
+            min(max(round(float(side) + 0.5), 0), limit)
             for side, limit in zip(sides, limits, strict=True)
         ]
 

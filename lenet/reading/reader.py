@@ -38,9 +38,11 @@ REASONS = {
 }
 BEAM = 8  # strings that each reader proposes ...
 EXPECTED_BEAM = 100  # ... where few of them may be what is expected
-REPLICATED = 1.0  # weight of the replicated network's score in the sum
+REPLICATED = 0.75  # weight of the replicated network's score in the sum
 ALTERNATIVES = 4
 THRESHOLD = 0.6  # of confidence
+LEAST = 0.3  # probability that ink is a number
+THICKEST = 0.36  # of the digits' height: thicker strokes are no writing
 WEIGHTS = Path(__file__).parents[1] / "pretrained" / "numbers"
 
 
@@ -137,8 +139,8 @@ class Reader:
         lines, are_rests = locate_lines(gray)
         steps = [evidence for line in lines if (evidence := self.evidence(line))]
         numbers = tuple(self.judge(evidence) for evidence in steps)
-        if are_rests and all(number.rejected for number in numbers):
-            numbers = ()
+        if are_rests and all(number.rejected or set(number.text) == {"1"} for number in numbers):
+            numbers = ()  # what is left of lines looks like ones
         return Reading(numbers, None if numbers else EMPTY, tuple(steps))
 
     def read_many(
@@ -184,10 +186,11 @@ class Reader:
         if not texts:
             box = evidence.line.box(*whole(evidence.segments.boxes))
             return Number("", "", box, 0.0, True, self.no_reason(evidence.lattice))
-        confidence, is_number = self.confidence(features(evidence))
+        right, is_number = self.confidence(features(evidence))
+        confidence = right * is_number
         digits, separators, written = describe(evidence)
         box = whole(np.array([part.box for part in digits + separators])).tolist()
-        if not is_number:
+        if is_number < LEAST or evidence.segments.thickness > THICKEST * HEIGHT:
             return Number("", "", box, confidence, True, NOT_A_NUMBER)
         shares = np.exp(scores - np.logaddexp.reduce(scores))
         rest = (1 - confidence) / max(1 - shares[0], 1e-9)
@@ -234,8 +237,10 @@ def describe(evidence: Evidence) -> tuple[tuple[Digit, ...], tuple[Separator, ..
     segments = evidence.segments
     for arc, digit in evidence.path:
         first, after = segments.bounds[arc]
-        y, x = np.nonzero((segments.regions >= first) & (segments.regions < after))
-        box = evidence.line.box_of(x, y)
+        left, top, right, bottom = segments.boxes[arc]
+        part = segments.regions[top:bottom, left:right]
+        y, x = np.nonzero((part >= first) & (part < after))
+        box = evidence.line.box_of(x + left, y + top)
         if digit:
             logs = evidence.logs[arc, :10]
             shares = np.exp(logs - np.logaddexp.reduce(logs))
