@@ -14,6 +14,7 @@ COMMANDS = (
     "sweep",
     "evaluate",
     "predict",
+    "read",
     "serve",
     "models",
     "show",
@@ -31,6 +32,7 @@ usage: lenet COMMAND [arguments]     `lenet COMMAND --help` explains one of them
   sweep [RECIPE]      train it many times with other values, find the best, on many machines
   evaluate MODEL      measure a trained network on a test set
   predict IMAGE...    read pictures: files, folders, or - for standard input
+  read IMAGE...       read numbers: amounts, codes, cells, fields, with boxes and confidences
   serve [MODEL...]    a page that shows every layer at work, and REST for programs
   models              the trained networks that come with the package
   summary MODEL       what every layer is and costs

@@ -98,7 +98,7 @@ def test_help_needs_no_pytorch() -> None:
     assert done.returncode == 0, done.stderr.decode()
 
 
-def test_help_names_all_commands_and_recipes(answer: Answer) -> None:
+def test_help_names_all_commands_and_some_recipes(answer: Answer) -> None:
     _, out, _ = answer("--help")
     for name in cli.COMMANDS:
         assert f"  {name} " in out

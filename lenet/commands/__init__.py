@@ -54,13 +54,9 @@ def leading_recipe(flags: list[str], default: str) -> "tuple[Recipe, list[str]]"
             value = value or next(iter(flags[number + 1 :]), "")
             recipe, flags = recipe.changed(model=value), [*flags[:number], *rest]
             break
-    several = {
-        f"--{name}".replace("_", "-")
-        for name, value in recipe.as_dict().items()
-        if isinstance(value, list)
-    }
-    pairs = pairwise(["", *flags])
-    return recipe, [flag for before, flag in pairs if flag != "none" or before not in several]
+    several = {name for name, value in recipe.as_dict().items() if isinstance(value, list)}
+    pairs = [(before[2:].replace("-", "_"), flag) for before, flag in pairwise(["", *flags])]
+    return recipe, [flag for field, flag in pairs if flag != "none" or field not in several]
 
 
 def parse_model(kind: type[Any], usage: str, flags: list[str]) -> "tuple[Any, Checkpoint]":

@@ -12,7 +12,7 @@ from lenet.training.recipe import Recipe
 
 @dataclass(frozen=True)
 class TrainFlags:
-    """Trains a network and writes a run folder: weights, metrics, curves, evaluation.
+    """Trains a network and writes a run folder: weights, metrics, evaluation.
 
     RECIPE comes first: a name (default: mnist) or a .json file. Every field of a recipe is a
     flag; `--model NAME` takes another network, and `--model NAME --help` shows its options.

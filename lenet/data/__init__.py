@@ -28,7 +28,9 @@ __all__ = [
 
 
 def load(name: str, data_dir: str | Path | None = None) -> Dataset:
-    """Loads "mnist", "fashion-mnist", or a folder of your own.
+    """Loads "mnist", "fashion-mnist", "digits", or a folder of your own.
+
+    "digits" is made here from MNIST, drawn strokes and fonts (`lenet.data.digits`), once.
 
     A folder may hold IDX files under the names of MNIST's four files (also as .gz), or one
     sub-folder of pictures per class, either at once or under `train` and `test`. Without a `test`
@@ -36,7 +38,7 @@ def load(name: str, data_dir: str | Path | None = None) -> Dataset:
     taken as they are; others go through `lenet.data.pictures.preprocess`.
 
     Args:
-        name: "mnist", "fashion-mnist", or the path of a folder.
+        name: "mnist", "fashion-mnist", "digits", or the path of a folder.
         data_dir: where public data sets are kept; else $LENET_DATA; else the user's cache folder.
 
     Raises:
@@ -45,6 +47,10 @@ def load(name: str, data_dir: str | Path | None = None) -> Dataset:
     """
     if name in SOURCES:
         return load_public(name, data_folder(data_dir) / name)
+    if name == "digits":
+        from lenet.data.digits import load_digits  # draws: minutes, the first time
+
+        return load_digits(data_folder(data_dir))
     folder = Path(name).expanduser()
     if not folder.is_dir():
         raise LenetError(

@@ -83,3 +83,9 @@ def load_idx_folder(folder: Path) -> Dataset:
     count = 1 + max(int(split.labels.max()) for split in splits)
     classes = tuple(str(label) for label in range(max(count, 2)))
     return Dataset(str(folder), splits[0], splits[1], classes, checksums)
+
+
+def write_idx(file: Path, array: NDArray[np.uint8]) -> None:
+    """Writes numbers from 0 to 255 as an IDX file of unsigned bytes."""
+    header = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
+    file.write_bytes(header + np.ascontiguousarray(array, np.uint8).tobytes())

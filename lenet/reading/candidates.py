@@ -1,0 +1,163 @@
+"""What the segmentation network learns from: the cutter's own segments of synthetic pictures.
+
+Classes 0 to 9 are digits, PART is a part of a digit or more than one, JUNK is what is no digit:
+separators, rests of lines, letters.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from lenet.data import Split
+from lenet.data.distortion import Warps
+from lenet.data.paper import OTHER, Sample
+from lenet.engine.fused import Kernels, flatten, views
+from lenet.engine.objective import Objective
+from lenet.engine.optimizers import AdamW
+from lenet.reading.lattice import CLASSES, JUNK, PART
+from lenet.reading.lines import Line, locate_lines, row_of
+from lenet.reading.network import architecture
+from lenet.reading.segments import Segments, find_segments
+
+WHOLE, PURE = 0.9, 0.8  # a digit: of its ink, and of the segment's
+PIECE, MIXED, IMPURE = 0.72, 0.35, 0.5  # a part or a union; between these limits neither is sure
+TRACE = 0.12  # less of a digit's ink is none
+FOREIGN = 0.15  # of another digit's ink, at most, in a digit
+SEEN = 0.5  # of a digit's pixels that must be ink, for it to be readable
+INK = 0.45  # of a line's pixel
+
+
+@dataclass(frozen=True)
+class Example:
+    """A line of a synthetic picture, as the reader found it.
+
+    Attributes:
+        images, labels: its segments, uint8 (N, 28, 28), whose class is sure, int64 (N,).
+        row: the line as the replicated network has it, uint8 (28, width).
+        number: the digits in it; None where some are there in part.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    row: NDArray[np.uint8]
+    number: str | None
+
+
+def make_examples(samples: Iterable[Sample]) -> Iterator[Example]:
+    """What the reader's own foreground, lines and cuts make of pictures."""
+    for sample in samples:
+        for line in locate_lines(sample.picture)[0]:
+            segments = find_segments(line)
+            if segments is None:
+                continue
+            owner = owners_in_line(line, sample.owners)
+            labels = label_segments(segments, line, owner, sample.number)
+            sure = labels >= 0
+            number = number_in_line(line, owner, sample.number)
+            yield Example(segments.images[sure], labels[sure], row_of(line), number)
+
+
+def owners_in_line(line: Line, owners: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The owner of every pixel of a line, given those of the picture's pixels."""
+    height, width = line.ink.shape
+    flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
+    owner = cv2.warpAffine(owners, line.matrix, (width, height), flags=flags)
+    # Ink just outside its owner's belongs to the nearest.
+    near = cv2.dilate(np.where(owner < OTHER, owner, 0), np.ones((5, 5), np.uint8))
+    return np.where((owner == 0) & (line.ink > INK), near, owner)
+
+
+def number_in_line(line: Line, owner: NDArray[np.uint8], number: str) -> str | None:
+    """The digits of which at least SEEN is ink in the line; None if some others show a TRACE."""
+    every = np.bincount(owner.ravel(), minlength=256)[1 : len(number) + 1]
+    seen = np.bincount(owner[line.ink > INK], minlength=256)[1 : len(number) + 1]
+    shares = seen / np.maximum(1, every)
+    if ((shares >= TRACE) & (shares < SEEN)).any():
+        return None
+    return "".join(digit for digit, share in zip(number, shares, strict=True) if share >= SEEN)
+
+
+def label_segments(
+    segments: Segments, line: Line, owner: NDArray[np.uint8], number: str
+) -> NDArray[np.int64]:
+    """Class of every segment, or -1 where it is not sure, given the owner of the line's pixels."""
+    if not number:
+        return np.full(len(segments.bounds), JUNK)
+    inked = line.ink > INK
+    every = np.maximum(1, np.bincount(owner.ravel(), minlength=256))
+    seen = np.maximum(1, np.bincount(owner[inked], minlength=256))
+    regions, bounds = segments.regions, segments.bounds
+    per_piece = np.zeros((regions.max() + 1, 256), np.int64)
+    chosen = inked & (regions >= 0)
+    np.add.at(per_piece, (regions[chosen], owner[chosen]), 1)
+    total = np.concatenate([np.zeros((1, 256), np.int64), np.cumsum(per_piece, 0)])
+    counts = total[bounds[:, 1]] - total[bounds[:, 0]]
+    ink = np.maximum(1, counts.sum(1))
+    digits = counts[:, 1 : len(number) + 1]
+    shares = digits / seen[1 : len(number) + 1]
+    main = digits.argmax(1)
+    rows = np.arange(len(counts))
+    whole, pure = shares[rows, main], digits[rows, main] / ink
+    visible = (seen / every)[1:][main]
+    shares[rows, main] = 0
+    others = shares.max(1)
+    labels = np.full(len(counts), -1)
+    labels[(whole < PIECE) | (others > MIXED) | (pure < IMPURE)] = PART
+    labels[(digits.sum(1) < TRACE * ink) & (whole < TRACE)] = JUNK
+    right = (whole > WHOLE) & (pure > PURE) & (visible > SEEN) & (others < FOREIGN)
+    labels[right] = np.array([int(c) for c in number])[main[right]]
+    return labels
+
+
+def train_network(
+    split: Split,
+    epochs: float,
+    seed: int,
+    batch: int = 128,
+    rate: float = 3e-3,
+    smoothing: float = 0.02,
+    report: Callable[[int, float], None] = lambda step, loss: None,
+    start: list[NDArray[np.float32]] | None = None,
+) -> list[NDArray[np.float32]]:
+    """Trains LeNet on segments: AdamW, rate rising and falling linearly, images distorted.
+
+    Returns the weights, in the order of `network.NAMES`: their running mean over the last steps.
+    """
+    generator = np.random.default_rng(seed)
+    objective = Objective(label_smoothing=smoothing)
+    kernels = Kernels(architecture(CLASSES), objective, threads=1)
+    flat = flatten(start or architecture(CLASSES).initial_weights(seed).values())
+    gradient, average = np.zeros_like(flat), np.zeros_like(flat)
+    optimizer = AdamW(1e-2, (0.9, 0.99))
+    moments = np.zeros((2, len(flat)), np.float32)
+    parameters = kernels.parameters(flat, gradient, optimizer, moments)
+    images, labels = split.images, split.labels.astype(np.int64)
+    steps = int(epochs * len(labels)) // batch
+    order = np.empty(0, np.int64)
+    mean = 0.0
+    for step in range(1, steps + 1):
+        if len(order) < batch:
+            order = generator.permutation(len(labels))
+        index, order = order[:batch], order[batch:]
+        share = step / steps
+        update = optimizer.coefficients(rate * min(share / 0.05, (1 - share) / 0.95), step)
+        warps = Warps(distort(batch, generator))
+        loss, _ = kernels.step(images, labels, index, parameters, warps, update=update)
+        average += max(1 / step, 1e-3) * (flat - average)
+        mean += 0.005 * (loss - mean)
+        if step % 1000 == 0:
+            report(step, mean)
+    return views(average, kernels.shapes)
+
+
+def distort(count: int, generator: np.random.Generator) -> NDArray[np.float32]:
+    """Small random affine maps (count, 2, 3) for the kernels: turn, shear, stretch, shift."""
+    maps = np.zeros((count, 2, 3), np.float32)
+    turn, shear, wide, high = generator.normal(0, (0.07, 0.1, 0.06, 0.06), (count, 4)).T
+    maps[:, 0, 0], maps[:, 1, 1] = np.exp(wide), np.exp(high)
+    maps[:, 0, 1], maps[:, 1, 0] = shear - turn, turn
+    maps[:, :, 2] = generator.normal(0, 0.5, (count, 2))
+    return maps
