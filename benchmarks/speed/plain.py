@@ -22,11 +22,11 @@ def read(folder: Path, part: str) -> tuple[Tensor, Tensor]:
 
 def main(folder: Path, recipe: dict) -> None:
     torch.manual_seed(recipe["seed"])
-    pool = {"max": nn.MaxPool2d, "average": nn.AvgPool2d}[recipe["pooling"]]
+    squash = {"relu": nn.ReLU, "silu": nn.SiLU}[recipe["activation"]]
     network = nn.Sequential(
-        *(nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), pool(2)),
-        *(nn.Conv2d(6, 16, 5), nn.ReLU(), pool(2), nn.Flatten()),
-        *(nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10)),
+        *(nn.Conv2d(1, 6, 5, padding=2), squash(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(6, 16, 5), squash(), nn.MaxPool2d(2), nn.Flatten()),
+        *(nn.Linear(400, 120), squash(), nn.Linear(120, 84), squash(), nn.Linear(84, 10)),
     )
     optimizer = torch.optim.AdamW(
         network.parameters(),
