@@ -1,7 +1,6 @@
 """Checks the fields of a dataclass against its annotations, where values enter the program."""
 
 import dataclasses
-import types
 import typing
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -46,10 +45,9 @@ def typed(kind: Any, value: Any, name: str) -> Any:
         raise LenetError(f"{name} must be one of {', '.join(arguments)}, not {value!r:.100}")
     elif kind is float and type(value) in (int, float) and abs(value) < LARGEST_NUMBER:
         return float(value)
-    elif not isinstance(kind, types.GenericAlias) and isinstance(kind, type):
-        if type(value) is kind or (dataclasses.is_dataclass(kind) and isinstance(value, kind)):
-            return value
-    words = getattr(kind, "__name__", None) if origin is None else str(kind)
+    elif type(value) is kind or (dataclasses.is_dataclass(kind) and isinstance(value, kind)):  # pyright: ignore[reportArgumentType]
+        return value
+    words = str(kind) if origin else kind.__name__
     raise LenetError(f"{name} cannot be {value!r:.100}; it must be {WORDS.get(words, words)}")
 
 

@@ -136,7 +136,7 @@ def use_patterns(isa: str) -> None:
     plan = engine.plan("LeNet5", {"subsampling": "average", "head": "rbf"})
     assert not isinstance(plan, str)
     network = native["_sequential"].Network(
-        codebook.digit_codes(), codebook.c3_table(), 0.25, True, 10.0, False, isa
+        codebook.digit_codes(), codebook.c3_table(), "average", "map", 10.0, False, isa
     )
 
     def work(number: int) -> None:

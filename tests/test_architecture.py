@@ -6,14 +6,12 @@ here are made up.
 
 import json
 import subprocess
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
 import lenet
 from lenet import cli
@@ -84,10 +82,9 @@ NEW = {"LeNet1": LeNet1, "LeNet4": LeNet4}
 
 
 @pytest.fixture(autouse=True)
-def entries(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def entries(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, entry in NEW.items():
         monkeypatch.setitem(NETWORKS, name, entry)
-    yield
 
 
 @pytest.fixture(params=NEW)
@@ -211,7 +208,8 @@ def test_it_is_exported_to_c(architecture: Architecture, file: Path, tmp_path: P
 def test_it_is_exported_to_onnx(architecture: Architecture, file: Path, tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
     target = tmp_path / "network.onnx"
-    assert cli.main(["export", str(file), "--format", "onnx", "--out", str(target)]) == 0
+    line = ["export", str(file), "--format", "onnx", "--input", "uint8"]
+    assert cli.main([*line, "--out", str(target)]) == 0
     session = onnxruntime.InferenceSession(str(target), providers=["CPUExecutionProvider"])
     (value,) = session.run(None, {session.get_inputs()[0].name: IMAGES})[:1]
     wanted = arithmetic.scores(architecture, architecture.initial_weights(3), IMAGES)

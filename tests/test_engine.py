@@ -64,7 +64,7 @@ class Plan:
 def network_and_plan(
     name: str = "LeNet",
     options: dict[str, Any] | None = None,
-    loss: str = "cross-entropy",
+    loss: Any = "cross-entropy",
     **objective: Any,
 ) -> tuple[Network, Plan]:
     architecture = build(name, options or {})
@@ -633,13 +633,14 @@ def test_orders_of_layers_that_have_no_place() -> None:
         assert answer is None if reason is None else reason in (answer or "")
 
 
-def test_names_are_those_of_the_module() -> None:
-    """Activations, poolings and losses are spelled once in Python and once in C++."""
-    assert fused._fused is not None
-    names = fused._fused.names()
-    assert names["activation"] == list(ACTIVATIONS)
-    assert names["pooling"] == ["average", "sum", "max"]
-    assert names["loss"] == list(LOSSES)
+def test_the_kernels_know_every_name() -> None:
+    """In the order of Python's lists, which the module spells a second time."""
+    kernels = fused._fused
+    assert kernels
+    assert list(ACTIVATIONS) == kernels.ACTIVATIONS
+    assert kernels.POOLINGS == ["average", "sum", "max"]
+    assert list(LOSSES) == kernels.LOSSES
+    assert [SGD.name, AdamW.name] == kernels.OPTIMIZERS
 
 
 def test_threads_and_instruction_set_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,12 +59,12 @@ class Pairs(Options):
         c3 = Convolution("C3", s2.output_shape, 5, 4, bounds, groups=groups)
         s4 = Pooling("S4", c3.output_shape, "sum")
         bent = Squashing("S4_tanh", s4.output_shape, "tanh")
-        s5 = Pooling("S5", bent.output_shape, "max", "tanh", 0.7)
+        s5 = Pooling("S5", s4.output_shape, "max", "tanh", 0.7)
         flat = Flatten("flatten", s5.output_shape)
         f6 = FullConnection("F6", flat.output_shape, 9, bounds, "tanh")
         output = FullConnection("output", (9,), classes, bounds, "sigmoid")
         layers = (c1, s2, c3, s4, bent, s5, flat, f6, output)
-        return Architecture(self, Preparation(1, 31, -0.1, 1.0), layers)
+        return Architecture(self, Preparation(1, 31, -1, 1), layers)
 
 
 def network(name: str, seed: int = 0, card=None, **options) -> Checkpoint:
@@ -369,7 +369,8 @@ def test_int8_weights_have_a_scale_for_each_output():
 def test_maps_that_share_kernels_share_their_whole_numbers():
     model = network("LeNet5s")
     whole = quantised.quantise(model.architecture, model.weights, some_images(20))
-    c3 = next(layer for layer in whole.architecture.layers if layer.name == "C3")
+    (c3,) = (layer for layer in whole.architecture.layers if layer.name == "C3")
+    assert isinstance(c3, Convolution)
     assert whole.weights["C3.weight"].shape == (17, 5, 5)  # 3 + 4 + 4 + 6 kernels
     assert len(whole.weights["C3.bias"]) == 4
     filters = c3.filters(whole.weights)
@@ -465,7 +466,7 @@ def test_onnx_answers_as_the_network_in_any_batch(name, pixels, tmp_path):
 
 
 def test_onnx_names_its_operators_after_the_layers():
-    file, _ = onnx.graph(checkpoint.read("lenet5-1998"), pixels=True)
+    file = onnx.graph(checkpoint.read("lenet5-1998"), pixels=True)
     given = {name for node in file.graph.node for name in node.output}
     assert {"input", "C1", "S2", "C3", "S4", "C5", "F6", "scores"} <= given
 

@@ -25,9 +25,9 @@ FLOORS = (
     ("figures",),
     ("sweep", "export", "web", "pretrained"),
     ("commands",),
-    ("cli", "__main__"),
+    ("cli",),
+    ("__main__",),
 )
-NEIGHBOURS = {("pretrained", "export"), ("commands", "cli")}  # none imports its neighbours
 LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}
 TORCH_ROOMS = re.compile(r"networks/torch|training/autograd|training/distributed")
 

@@ -8,8 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from lenet.engine import fused, plans
+from lenet.engine import fused
 from lenet.engine.optimizers import SGD, AdamW, Optimizer, update_average
+from lenet.networks.architecture import LeNet
 
 STEPS, BATCH, AVERAGING = 300, 20, 0.98
 needs_kernels = pytest.mark.skipif(
@@ -91,8 +92,8 @@ def test_steps_of_the_kernels_are_those_of_torch_optim(
     isa: str,
 ) -> None:
     """Real steps; those of NumPy go beside them from the same gradients."""
-    plan = plans.Plan(stages=(plans.Stage(3, 5), plans.Stage(4, 5)), hidden=(7,))
-    kernels = fused.Kernels(plan, threads, isa)
+    small = LeNet(channels=(3, 4), padding=(0,), hidden=(7,)).architecture()
+    kernels = fused.Kernels(small, threads=threads, isa=isa)
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (200, 28, 28), np.uint8)
     labels = random.integers(0, 10, 200)
@@ -123,7 +124,7 @@ def test_steps_of_the_kernels_are_those_of_torch_optim(
 
 @needs_kernels
 def test_a_step_without_update_leaves_all_but_the_gradients() -> None:
-    kernels = fused.Kernels(plans.Plan(), 2)
+    kernels = fused.Kernels(LeNet().architecture(), threads=2)
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (40, 28, 28), np.uint8)
     labels, index = random.integers(0, 10, 40), np.arange(40)
@@ -146,11 +147,10 @@ def test_a_step_without_update_leaves_all_but_the_gradients() -> None:
 @needs_kernels
 @pytest.mark.parametrize("optimizer", [SGD(0.9, 0.01), AdamW()])
 def test_updates_are_repeatable_to_the_bit(optimizer: Optimizer) -> None:
-    plan = plans.Plan()
     images = np.random.default_rng(0).integers(0, 256, (40, 28, 28), np.uint8)
     labels, results = np.arange(40) % 10, []
     for _ in range(2):
-        kernels = fused.Kernels(plan, 2)
+        kernels = fused.Kernels(LeNet().architecture(), threads=2)
         weights = np.random.default_rng(1).uniform(-0.1, 0.1, kernels.size).astype(np.float32)
         state = np.zeros((optimizer.states, kernels.size), np.float32)
         parameters = kernels.parameters(weights, np.empty_like(weights), optimizer, state)

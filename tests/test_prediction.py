@@ -19,13 +19,13 @@ from lenet.data.pictures.preprocess import preprocess, preprocess_plain
 from lenet.errors import LenetError
 from lenet.networks import checkpoint
 from lenet.reading.prediction import AHEAD, Prediction, Predictor
-from lenet.training import runs
+from lenet.training.run import Run
 
 Digits = tuple[NDArray[np.uint8], NDArray[np.uint8]]
 
 
 @pytest.fixture(scope="module")
-def predictor(trained: runs.Run) -> Predictor:
+def predictor(trained: Run) -> Predictor:
     return Predictor(trained.path)
 
 
@@ -43,7 +43,7 @@ def test_reads_most_digits(predictor: Predictor, digits: Digits) -> None:
     assert np.mean(right) > 0.7  # trained for a second on 640 digits that were centred otherwise
 
 
-def test_what_a_prediction_is(predictor: Predictor, trained: runs.Run, digits: Digits) -> None:
+def test_what_a_prediction_is(predictor: Predictor, trained: Run, digits: Digits) -> None:
     source = drawing(digits[0][TRAIN])
     found = predictor.predict(source)
     prepared = preprocess(source)
@@ -79,7 +79,7 @@ def test_same_answer_for_every_kind_of_source(
 
 @pytest.mark.parametrize("threshold", [0.0, 1e9])
 def test_close_scores_are_rejected(
-    threshold: float, trained: runs.Run, digits: Digits, tmp_path: Path
+    threshold: float, trained: Run, digits: Digits, tmp_path: Path
 ) -> None:
     model = lenet.load(trained.path)
     model.card["rejection_threshold"] = threshold
@@ -207,7 +207,7 @@ def test_wrong_number_of_classes(digits: Digits, tmp_path: Path) -> None:
 
 
 @needs_kernels
-def test_pytorch_is_not_imported(trained: runs.Run, digits: Digits, tmp_path: Path) -> None:
+def test_pytorch_is_not_imported(trained: Run, digits: Digits, tmp_path: Path) -> None:
     drawing(digits[0][TRAIN]).save(tmp_path / "x.png")
     script = (
         "import sys, lenet\n"
@@ -223,12 +223,12 @@ def test_pytorch_is_not_imported(trained: runs.Run, digits: Digits, tmp_path: Pa
     assert done.stdout.strip() == Predictor(trained.path).predict(tmp_path / "x.png").label
 
 
-def test_weights_are_those_of_the_file(predictor: Predictor, trained: runs.Run) -> None:
+def test_weights_are_those_of_the_file(predictor: Predictor, trained: Run) -> None:
     assert predictor.checkpoint.path == trained.path / checkpoint.WEIGHTS
 
 
 def test_probabilities_are_those_at_the_card_s_temperature(
-    trained: runs.Run, digits: Digits, tmp_path: Path
+    trained: Run, digits: Digits, tmp_path: Path
 ) -> None:
     picture = drawing(digits[0][TRAIN])
     plain = Predictor(trained.path).predict(picture)
@@ -291,7 +291,7 @@ def test_endless_pictures_are_read_a_few_ahead(predictor: Predictor, digits: Dig
 
 
 def test_a_class_none_is_no_digit(
-    trained: runs.Run, digits: Digits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Run, digits: Digits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = Predictor(trained.path)
     names = [*"01234567", "none", "9"]

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lenet.errors import LenetError
-from lenet.sweep.search_space import Dimension, search_space, parsed, spelled
+from lenet.sweep.search_space import Dimension, parsed, search_space, spelled
 from lenet.training.recipe import Recipe
 from lenet.training.recipes import RECIPES
 

@@ -1,7 +1,6 @@
 """Sweeps: what is drawn, measured and kept, and processes that share a study and die."""
 
 import csv
-import dataclasses
 import glob
 import json
 import os

@@ -728,9 +728,7 @@ def test_a_network_learns_from_its_teacher_alone(
 def test_targets_are_the_mean_scores_of_the_teachers(
     distorted: bool, quick_recipe: Recipe, trained: runs.Run, tmp_path: Path
 ) -> None:
-    other = training.train(
-        quick_recipe.changed(epochs=1), out=tmp_path / "other", threads=1
-    )
+    other = training.train(quick_recipe.changed(epochs=1), out=tmp_path / "other", threads=1)
     teachers = distillation.Teachers(
         [str(trained.path), str(other.path)], trained.model.card["classes"], 3.0
     )

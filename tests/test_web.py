@@ -9,32 +9,34 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 import schemathesis
-import torch
-from conftest import TRAIN, needs_kernels
+from conftest import TRAIN
 from fastapi import FastAPI
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from paired import Paired
 from PIL import Image
-from scipy.signal import correlate2d
 
-import lenet
-from lenet.errors import LenetError
-from lenet.evaluation.evaluate import scorer
-from lenet.networks import checkpoint
 from lenet.data.pictures.preprocess import preprocess
-from lenet.training import runs
-from lenet.web import Limits, anatomy, app
-from lenet.web.schemas import Layer
+from lenet.engine.scores import scorer
+from lenet.errors import LenetError
+from lenet.networks import checkpoint
+from lenet.networks import torch as networks
+from lenet.networks.architecture import LeNet, LeNet5, LeNet5s, Options
+from lenet.reading.prediction import Predictor
+from lenet.web import Limits, app
+from lenet.web.layers import Layer, input_of, layers_of
 from lenet.web.work import Batcher
 
 Digits = tuple[NDArray[np.uint8], NDArray[np.uint8]]
@@ -70,8 +72,8 @@ def asking(application: FastAPI) -> Ask:
 
 
 @pytest.fixture(scope="module")
-def service(trained: runs.Run) -> FastAPI:
-    return app([trained.path])
+def service(reader: Path) -> FastAPI:
+    return app([reader])
 
 
 @pytest.fixture(scope="module")
@@ -114,23 +116,25 @@ def problem(answer: httpx.Response, status: int) -> str:
 
 @pytest.mark.parametrize("way", ["multipart", "json"])
 def test_predict_answers_as_the_predictor_does(
-    way: str, ask: Ask, trained: runs.Run, digits: Digits
+    way: str, ask: Ask, reader: Path, digits: Digits
 ) -> None:
     files = [picture(digit) for digit in digits[0][TRAIN : TRAIN + 7]]
     sent = {"files": parts(*files)} if way == "multipart" else {"json": in_json(*files)}
     answer = ask("POST", "/v1/predict", **sent)
     assert answer.status_code == 200
     assert answer.headers.keys() >= SECURITY
-    assert answer.json()["model"] == trained.path.name
-    predictor = lenet.Predictor(trained.path)
+    assert answer.json()["model"] == reader.name
+    predictor = Predictor(reader)
     for found, file in zip(answer.json()["answers"], files, strict=True):
         expected = predictor.predict(file)
         assert found["label"] == expected.label
         assert found["rejected"] == expected.rejected
+        assert found["reason"] == expected.reason
+        assert tuple(found["box"]) == expected.box
         assert found["probabilities"] == pytest.approx(expected.probabilities, abs=2e-5)
 
 
-def test_a_picture_without_a_digit_is_an_answer(ask: Ask) -> None:
+def test_a_picture_without_a_digit_is_an_answer(ask: Ask, reader: Path) -> None:
     blank = io.BytesIO()
     Image.new("L", (60, 60), 255).save(blank, "PNG")
     [found] = ask("POST", "/v1/predict", files=parts(blank.getvalue())).json()["answers"]
@@ -157,18 +161,18 @@ def test_preprocessing_can_be_chosen(manner: str, ask: Ask, digits: Digits) -> N
     np.testing.assert_array_equal(seen, expected)
 
 
-def test_trace_is_every_layer(ask: Ask, trained: runs.Run, digits: Digits) -> None:
+def test_trace_is_every_layer(ask: Ask, reader: Path, digits: Digits) -> None:
     file = picture(digits[0][TRAIN])
     answer = ask("POST", "/v1/trace", files=parts(file)).json()
     image = preprocess(file).image
     assert image is not None
-    x = trained.model.prepare(image[None])
-    with torch.no_grad():
-        expected = {"input": x, **lenet.trace(trained.model, x)}
+    model = networks.load(reader)
+    x = model.prepare(image[None])
+    expected = {"input": x, **networks.trace(model, x)}
     assert [layer["name"] for layer in answer["layers"]] == list(expected)
     for layer in answer["layers"]:
         found = numbers(layer)
-        np.testing.assert_allclose(found, expected[layer["name"]][0], rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(found, expected[layer["name"]][0].detach(), rtol=1e-4, atol=1e-4)
     [predicted] = ask("POST", "/v1/predict", files=parts(file)).json()["answers"]
     assert answer["answer"]["label"] == predicted["label"]
     assert [step["name"] for step in answer["steps"]][-1] == "28x28"
@@ -194,98 +198,108 @@ def test_placement_says_where_the_digit_was(ask: Ask) -> None:
 
 # What the page explains
 
-SQUASH: dict[str | None, Callable[[NDArray], NDArray]] = {
-    None: lambda a: a,
-    "sigmoid": lambda a: 1 / (1 + np.exp(-a)),
-    "tanh": np.tanh,
-    "scaled-tanh": lambda a: 1.7159 * np.tanh(2 / 3 * a),
-    "relu": lambda a: np.maximum(a, 0),
-    "gelu": lambda a: a / (1 + np.exp(-1.702 * a)),
-}
-
 
 def layer_by_description(layer: Layer, x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What the layer gives for the answers of the one before, from its description alone."""
+    """What the layer gives for the maps of the one before, from its description alone."""
 
     def array(part: Any) -> NDArray[np.float32]:
         return numbers(part.model_dump())
 
-    if layer.kind == "distances":
-        return -np.square(x.ravel() - array(layer.weights)).sum(1)
-    if layer.kind == "full connection":
-        sums = array(layer.weights) @ x.ravel() + array(layer.biases)
-    elif layer.kind == "convolution":
-        x = np.pad(x, ((0, 0), *[(layer.padding, layer.padding)] * 2))
-        kernels = iter(array(layer.weights))
-        maps = [
-            sum(correlate2d(x[source], next(kernels), "valid") for source in inputs)
-            for inputs in layer.connections
-        ]
-        sums = np.stack(maps) + array(layer.biases)[:, None, None]
-    else:
-        height, width = layer.shape[1:]
-        blocks = x[:, : 2 * height, : 2 * width].reshape(-1, height, 2, width, 2)
-        if layer.kind == "maximum":
-            return blocks.max((2, 4))
-        sums = blocks.sum((2, 4)) * layer.scale
-        if layer.kind == "subsampling":
-            sums = sums * array(layer.weights)[:, None, None] + array(layer.biases)[:, None, None]
-    return SQUASH[layer.squash](sums)
+    maps, k = layer.shape[0], layer.window
+    height, width = (*layer.shape, 1, 1)[1:3]
+    every = [[(i, o * len(x) + i) for i in range(len(x))] for o in range(maps)]
+    x = np.pad(x, ((0, 0), *[(layer.padding, layer.padding)] * 2))
+    kernels = None if layer.kernels is None else array(layer.kernels).astype(float)
+    sums = np.zeros((maps, height, width))
+    for o, reads in enumerate(layer.connections or every):
+        for i, number in reads:
+            kernel = np.ones((k, k)) if kernels is None else kernels[number]
+            for row, column in np.ndindex(height, width):
+                y, x0 = row * layer.stride, column * layer.stride
+                seen = x[i, y : y + k, x0 : x0 + k]
+                match layer.operation:
+                    case "sum":
+                        sums[o, row, column] += (seen * kernel).sum()
+                    case "maximum":
+                        sums[o, row, column] += kernel[0, 0] * seen.max()
+                    case "distances":
+                        sums[o, row, column] -= np.square(seen - kernel).sum()
+    if layer.biases is not None:
+        sums += array(layer.biases)[:, None, None]
+    squash: dict[str | None, Callable[[NDArray], NDArray]] = {
+        None: lambda a: a,
+        "sigmoid": lambda a: 1 / (1 + np.exp(-a)),
+        "tanh": np.tanh,
+        "scaled-tanh": lambda a: 1.7159 * np.tanh(2 / 3 * a),
+        "relu": lambda a: np.maximum(a, 0),
+        "gelu": lambda a: a / (1 + np.exp(-1.702 * a)),
+    }
+    return squash[layer.squash](sums)
 
 
 @pytest.mark.parametrize(
-    "model",
+    "options",
     [
-        lenet.LeNet(),
-        lenet.LeNet(activation="gelu", pooling="max", padding=0, input_size=32, init="torch"),
-        lenet.LeNet(activation="relu", channels=(4,), hidden=(), init="torch"),
-        lenet.LeNet(activation="tanh", channels=(), hidden=(20, 30), init="torch"),
-        lenet.LeNet(channels=(3, 5, 7), kernel_sizes=3, hidden=(11,), input_size=24, init="torch"),
-        lenet.LeNet5(),
-        lenet.LeNet5(subsampling="sum", head="softmax"),
-        lenet.LeNet5s(),
+        LeNet(),
+        LeNet(activation="gelu", pooling="max", padding=(0,), input_size=32, init="torch"),
+        LeNet(activation="relu", channels=(4,), hidden=(), init="torch"),
+        LeNet(activation="tanh", channels=(), kernel_sizes=(), padding=(), hidden=(20, 30)),
+        LeNet(channels=(3, 5, 7), kernel_sizes=(3,), hidden=(11,), input_size=24, init="torch"),
+        LeNet5(),
+        LeNet5(subsampling="sum", head="softmax"),
+        LeNet5s(),
+        Paired(),
     ],
-    ids=["d2l", "gelu", "one", "none", "three", "LeNet5", "softmax", "LeNet5s"],
+    ids=["d2l", "gelu", "one", "none", "three", "LeNet5", "softmax", "LeNet5s", "paired"],
 )
-def test_the_description_gives_the_networks_own_answers(
-    model: Any, digits: Digits, tmp_path: Any
-) -> None:
-    lenet.save(model, tmp_path / "x.safetensors")
-    read = checkpoint.read(tmp_path / "x.safetensors")
-    layers = anatomy.layers_of(read)
-    with torch.no_grad():
-        x = model.prepare(digits[0][:1])
-        expected = {"input": x, **lenet.trace(model, x)}
-    assert anatomy.input_of(read).shape == list(x.shape[1:])
-    assert layers[-1].answers == "output"
+def test_the_description_gives_the_networks_own_answers(options: Options, digits: Digits) -> None:
+    architecture = options.architecture()
+    weights = architecture.initial_weights(0)
+    layers = layers_of(architecture, weights)
+    model = networks.from_architecture(architecture, weights)
+    x = model.prepare(digits[0][:1])
+    expected = {"input": x, **networks.trace(model, x)}
+    assert list(input_of(architecture.preparation).shape) == list(x.shape[1:])
+    assert layers[-1].answers == list(expected)[-1]
     answers = x[0].double().numpy()
     for layer in layers:
         answers = layer_by_description(layer, answers)
-        trained_answers = expected[layer.answers][0].numpy()
-        assert list(answers.shape) == layer.shape
+        theirs = expected[layer.answers][0].detach().numpy()
+        assert list(theirs.shape) == layer.shape
         np.testing.assert_allclose(
-            answers.ravel(), trained_answers.ravel(), rtol=1e-4, atol=1e-4, err_msg=layer.name
+            answers.ravel(), theirs.ravel(), rtol=1e-4, atol=1e-4, err_msg=layer.name
         )
 
 
-@pytest.mark.parametrize("model", [lenet.LeNet(), lenet.LeNet(input_size=20), lenet.LeNet5s()])
-def test_the_input_lies_where_the_description_says(model: Any, tmp_path: Any) -> None:
-    lenet.save(model, tmp_path / "x.safetensors")
-    field = anatomy.input_of(checkpoint.read(tmp_path / "x.safetensors"))
+def test_more_channels_than_pictures_have(tmp_path: Path) -> None:
+    colour = LeNet().architecture(in_channels=3)
+    checkpoint.write(tmp_path / "x.safetensors", colour, colour.initial_weights(0), {})
+    with pytest.raises(LenetError, match="reads 3 channels"):
+        app([tmp_path / "x.safetensors"])
+
+
+@pytest.mark.parametrize("options", [LeNet(), LeNet(input_size=20), LeNet5(), LeNet5s()])
+def test_the_input_lies_where_the_description_says(options: Options) -> None:
+    architecture = options.architecture()
+    field = input_of(architecture.preparation)
     image = np.zeros((1, 28, 28), np.uint8)
     image[0, 8:12, 15:19] = 255
-    prepared = model.prepare(image)[0, 0].numpy()
+    prepared = (
+        networks.from_architecture(architecture, architecture.initial_weights(0))
+        .prepare(image)[0, 0]
+        .numpy()
+    )
     ink = prepared - prepared.min()
     centre = (ink.sum(0) @ np.arange(len(ink)) + 0.5 * ink.sum()) / ink.sum()
     assert centre == pytest.approx(field.offset + field.scale * 17, abs=0.1)
 
 
-def test_models(ask: Ask, trained: runs.Run) -> None:
+def test_models(ask: Ask, reader: Path) -> None:
     [found] = ask("GET", "/v1/models").json()["models"]
-    assert found["name"] == trained.path.name
+    assert found["name"] == reader.name
     assert found["parameters"] == 61_706
     assert found["classes"] == list("0123456789")
-    whole = ask("GET", f"/v1/models/{trained.path.name}").json()
+    whole = ask("GET", f"/v1/models/{reader.name}").json()
     assert {name: whole[name] for name in found} == found
     assert [layer["name"] for layer in whole["layers"]] == [
         "C1",
@@ -304,7 +318,7 @@ def test_pretrained_networks_are_the_default() -> None:
     assert sorted(model["name"] for model in found) == checkpoint.pretrained_names()
 
 
-def test_examples(ask: Ask, trained: runs.Run, digits: Digits) -> None:
+def test_examples(ask: Ask, reader: Path, digits: Digits) -> None:
     images, labels = digits
     example = ask("GET", "/v1/examples/random").json()
     index = TRAIN + example["index"]
@@ -312,9 +326,7 @@ def test_examples(ask: Ask, trained: runs.Run, digits: Digits) -> None:
     assert example["label"] == str(labels[index])
 
     found = ask("GET", "/v1/examples/mistakes").json()
-    with torch.no_grad():
-        scores = trained.model(trained.model.prepare(images[TRAIN:])).numpy()
-    answers = scores.argmax(1)
+    answers = networks.scores(networks.load(reader), images[TRAIN:]).argmax(1)
     assert found["errors"] == (answers != labels[TRAIN:]).sum()
     assert found["images"] == len(images) - TRAIN
     margins = [mistake["margin"] for mistake in found["mistakes"]]
@@ -330,9 +342,9 @@ def test_examples_need_the_test_set(monkeypatch: pytest.MonkeyPatch, tmp_path: A
     assert not list(tmp_path.iterdir())
 
 
-def test_two_models_of_one_name(trained: runs.Run) -> None:
+def test_two_models_of_one_name(reader: Path) -> None:
     with pytest.raises(LenetError, match="two models are called"):
-        app([trained.path, trained.path])
+        app([reader, reader])
 
 
 # Errors
@@ -354,6 +366,7 @@ def test_two_models_of_one_name(trained: runs.Run) -> None:
         ("POST", "/v1/predict", {"files": [("photo", b"junk")]}, 422, "'photo'"),
         ("POST", "/v1/predict", {"files": parts(*[b"x"] * 65)}, 400, "Maximum number of files"),
         ("POST", "/v1/predict", {"json": in_json(*[b"x"] * 65)}, 422, "1 to 64"),
+        ("POST", "/v1/predict", {"files": []}, 415, "multipart"),
         ("POST", "/v1/trace", {"json": in_json(b"x", b"x")}, 422, "1 to 1"),
         ("POST", "/v1/predict?model=nope", {"files": parts(b"x")}, 404, "no model 'nope'"),
         ("POST", "/v1/predict?preprocessing=x", {"files": parts(b"x")}, 422, "preprocessing"),
@@ -367,6 +380,29 @@ def test_errors_have_one_format(
     method: str, path: str, sent: dict[str, Any], status: int, words: str, ask: Ask
 ) -> None:
     assert words in problem(ask(method, path, **sent), status)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"images": [' + b"0," * 8_000_000 + b"0]}",
+        b'{"images": ' + b"[" * 10_000_000,
+        b'{"images": [' + b"{}," * 5_000_000 + b"0]}",
+        b'{"images": [' + b"0," * 900 + b"0]}",
+        b'{"' + b"x" * 10_000_000 + b'": 0}',
+        b'{"images": [' + b"9" * 10_000_000 + b"]}",
+    ],
+    ids=["numbers", "brackets", "objects", "fewer", "key", "number"],
+)
+def test_json_that_would_be_costly(body: bytes, ask: Ask) -> None:
+    """Neither is it built up, nor is every fault in it told."""
+    headers = {"content-type": "application/json"}
+    tracemalloc.start()
+    answer = ask("POST", "/v1/predict", content=body, headers=headers)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(problem(answer, 422)) < 700
+    assert peak < 5 * len(body) + 1_000_000
 
 
 def test_a_malformed_form(ask: Ask) -> None:
@@ -385,15 +421,15 @@ def test_the_picture_at_fault_is_named(ask: Ask, digits: Digits) -> None:
 
 
 def test_an_unforeseen_failure_says_nothing_of_its_inside(
-    trained: runs.Run, digits: Digits, monkeypatch: pytest.MonkeyPatch
+    reader: Path, digits: Digits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lenet.reading.prediction.Predictor.answer", lambda *_: 1 / 0)
-    answer = asking(app([trained.path]))("POST", "/v1/predict", files=parts(picture(digits[0][0])))
+    answer = asking(app([reader]))("POST", "/v1/predict", files=parts(picture(digits[0][0])))
     assert "division" not in problem(answer, 500)
 
 
-def test_hosts_and_origins(trained: runs.Run) -> None:
-    guarded = asking(app([trained.path], hosts={"localhost", "[::1]"}))
+def test_hosts_and_origins(reader: Path) -> None:
+    guarded = asking(app([reader], hosts={"localhost", "[::1]"}))
     assert guarded("GET", "/healthz", host="localhost:8028").json() == {"status": "ok"}
     assert guarded("GET", "/healthz", host="[::1]:8028").status_code == 200
     assert "evil.example" in problem(guarded("GET", "/healthz", host="evil.example"), 421)
@@ -421,8 +457,8 @@ def test_the_page_runs_nothing_from_elsewhere(ask: Ask) -> None:
 # Limits
 
 
-def test_limits_of_size(trained: runs.Run, digits: Digits) -> None:
-    limited = asking(app([trained.path], Limits(body_bytes=20_000, pixels=10_000)))
+def test_limits_of_size(reader: Path, digits: Digits) -> None:
+    limited = asking(app([reader], Limits(body_bytes=20_000, pixels=10_000)))
     small = picture(digits[0][0], side=90)
     assert limited("POST", "/v1/predict", files=parts(small)).status_code == 200
     large = limited("POST", "/v1/predict", files=parts(picture(digits[0][0], side=140)))
@@ -453,7 +489,7 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
         opened.wait(20)
         return preprocess(*arguments)
 
-    monkeypatch.setattr("lenet.web.reader.MANNERS", {"digit": waiting, "none": preprocess})
+    monkeypatch.setattr("lenet.web.model.MANNERS", {"digit": waiting, "none": preprocess})
     return opened
 
 
@@ -462,9 +498,9 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     [(Limits(workers=1, waiting=2), 3), (Limits(requests=4), 4)],
 )
 def test_too_many_at_one_time(
-    limits: Limits, answered: int, gate: threading.Event, trained: runs.Run, digits: Digits
+    limits: Limits, answered: int, gate: threading.Event, reader: Path, digits: Digits
 ) -> None:
-    service = app([trained.path], limits)
+    service = app([reader], limits)
     file = picture(digits[0][0])
 
     async def flood() -> list[httpx.Response]:
@@ -487,19 +523,17 @@ def test_too_many_at_one_time(
     assert again.status_code == 200
 
 
-def test_an_answer_that_takes_too_long(
-    gate: threading.Event, trained: runs.Run, digits: Digits
-) -> None:
-    impatient = asking(app([trained.path], Limits(seconds=0.2)))
+def test_an_answer_that_takes_too_long(gate: threading.Event, reader: Path, digits: Digits) -> None:
+    impatient = asking(app([reader], Limits(seconds=0.2)))
     answer = impatient("POST", "/v1/predict", files=parts(picture(digits[0][0])))
     gate.set()
     assert "longer than 0.2 s" in problem(answer, 503)
 
 
 def test_large_pictures_do_not_hold_up_small_ones(
-    gate: threading.Event, trained: runs.Run, digits: Digits
+    gate: threading.Event, reader: Path, digits: Digits
 ) -> None:
-    service = app([trained.path], Limits(large_pixels=10_000))
+    service = app([reader], Limits(large_pixels=10_000))
     large, small = picture(digits[0][0], side=140), picture(digits[0][0], side=90)
 
     async def mixed() -> None:
@@ -551,7 +585,7 @@ def test_what_waits_is_one_call() -> None:
 
 
 def test_concurrent_requests_share_engine_calls(
-    trained: runs.Run, digits: Digits, monkeypatch: pytest.MonkeyPatch
+    reader: Path, digits: Digits, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sizes = []
 
@@ -565,25 +599,24 @@ def test_concurrent_requests_share_engine_calls(
 
         return slowly
 
-    monkeypatch.setattr("lenet.web.reader.scorer", slow_scorer)
-    service = app([trained.path])
+    monkeypatch.setattr("lenet.reading.prediction.scorer", slow_scorer)
+    service = app([reader])
     files = [picture(digit, side=90) for digit in digits[0][:12]]
     requests = [request("POST", "/v1/predict", files=parts(file)) for file in files]
     answers = asyncio.run(gather(service, *requests))
     assert sum(sizes) == 12
     assert len(sizes) < 12
-    predictor = lenet.Predictor(trained.path)
+    predictor = Predictor(reader)
     for answer, file in zip(answers, files, strict=True):
         assert answer.json()["answers"][0]["label"] == predictor.predict(file).label
 
 
-@needs_kernels
-def test_torch_is_not_imported(trained: runs.Run) -> None:
+def test_torch_is_not_imported(reader: Path) -> None:
     program = f"""
 import asyncio, httpx, io, sys
 from PIL import Image, ImageDraw
 from lenet.web import app
-service = app([{str(trained.path)!r}, "lenet5-1998", "mnist"])
+service = app([{str(reader)!r}, "lenet5-1998", "mnist"])
 page = Image.new("L", (100, 100), 255)
 ImageDraw.Draw(page).line([(30, 20), (70, 20), (45, 80)], fill=0, width=9)
 file = io.BytesIO()
@@ -591,7 +624,7 @@ page.save(file, "PNG")
 async def ask():
     transport = httpx.ASGITransport(service)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-        for model in ({trained.path.name!r}, "lenet5-1998", "mnist"):
+        for model in ({reader.name!r}, "lenet5-1998", "mnist"):
             for path in ("predict", "trace"):
                 files = [("images", file.getvalue())]
                 answer = await client.post(f"/v1/{{path}}?model={{model}}", files=files)

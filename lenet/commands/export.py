@@ -51,22 +51,24 @@ def run(flags: list[str]) -> int:
         raise LenetError("--numbers is for --format c")
 
     from lenet import data
-    from lenet.export import agreement, c, onnx, tensors
+    from lenet.export import c, onnx, tensors
+    from lenet.export.agreement import trial
     from lenet.networks import checkpoint
 
     model = checkpoint.read(arguments.model)
-    name = model.path.parent.name if model.path.name == checkpoint.WEIGHTS else model.path.stem
-    data_name, data_dir = arguments.data or agreement.data_of(model), arguments.data_dir
+    data_name, data_dir = arguments.data or model.data, arguments.data_dir
     match arguments.format:
         case "safetensors":
-            result = tensors.export(model, arguments.out or Path(f"{name}-export.safetensors"))
+            result = tensors.export(
+                model, arguments.out or Path(f"{model.name}-export.safetensors")
+            )
         case "onnx":
-            out, pixels = arguments.out or Path(f"{name}.onnx"), arguments.input == "uint8"
-            result = onnx.export(model, out, pixels, agreement.trial(model, data_name, data_dir))
+            out, pixels = arguments.out or Path(f"{model.name}.onnx"), arguments.input == "uint8"
+            result = onnx.export(model, out, pixels, trial(model, data_name, data_dir))
         case "c":
-            out = arguments.out or Path(f"{name}-{arguments.numbers}")
+            out = arguments.out or Path(f"{model.name}-{arguments.numbers}")
             dataset = data.load(data_name, data_dir) if arguments.numbers == "int8" else None
-            result = c.export(model, out, dataset, agreement.trial(model, data_name, data_dir))
+            result = c.export(model, out, dataset, trial(model, data_name, data_dir))
     if arguments.json:
         print(json.dumps({"model": str(model.path), **result.as_dict()}))
         return 0

@@ -73,9 +73,9 @@ def run(flags: list[str]) -> int:
     if not find_world().first:
         return 0
     if arguments.figures:
-        from lenet.figures import draw_run
+        from lenet.figures.files import draw_run
 
-        draw_run(run.path)
+        draw_run(run.path, arguments.data_dir)
     if arguments.json:
         summary = {"accuracy": run.report.accuracy, "error": run.report.error}
         rate = run.examples_per_second
@@ -85,5 +85,6 @@ def run(flags: list[str]) -> int:
     print(f"{run.examples_per_second:.1f} examples/sec on {run.device}")
     part = "validation" if run.recipe.validation else "test"
     print_report(run.report, f"{run.recipe.name} on the {part} set of {run.recipe.data}")
-    print(f"All of it is in {run.path}; figures: lenet evaluate {run.path} --out {run.path}")
+    more = "" if arguments.figures else "; lenet evaluate latest --out figures/ draws it"
+    print(f"All of it is in {run.path}{more}")
     return 0

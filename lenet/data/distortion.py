@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +15,10 @@ SPLINE_VARIANCE = (151 / 315) ** 2
 CORRUPTED = 4  # one image in so many has other shades and noise
 CERTAIN = 2**31  # the chance of noise that is 1
 LARGEST_SHIFT = 100.0  # pixels; more moves every image out of sight
+
+
+Floats = NDArray[np.float32]
+Arrays = tuple[Floats, Floats | None, Floats | None, NDArray[np.int64] | None]
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ class Warps:
     noise: NDArray[np.int64] | None = None
 
     @property
-    def arrays(self) -> tuple[NDArray[Any] | None, ...]:
+    def arrays(self) -> Arrays:
         """All four, as the kernels take them."""
         return self.maps, self.knots, self.shades, self.noise
 
@@ -67,9 +70,9 @@ class Distortion:
     flip: bool = False
     """Mirror half of the images left to right."""
     elastic: float = 0.0
-    """Bend smoothly: the standard deviation in pixels of each pixel's shift along each axis (Simard,
-    Steinkraus and Platt, "Best practices for convolutional neural networks", 2003). As smooth as
-    noise under a Gaussian of 4.04 pixels."""
+    """Bend smoothly: the standard deviation in pixels of each pixel's shift along each axis
+    (Simard, Steinkraus and Platt, "Best practices for convolutional neural networks", 2003). As
+    smooth as noise under a Gaussian of 4.04 pixels."""
     paper: float = 0.0
     """In one image of four, make the paper darker, by up to this share of full ink."""
     fade: float = 0.0

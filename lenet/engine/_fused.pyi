@@ -4,6 +4,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+ACTIVATIONS: list[str]
+POOLINGS: list[str]
+LOSSES: list[str]
+OPTIMIZERS: list[str]
+
 def instruction_sets() -> list[str]: ...
 def warp(
     images: NDArray[np.uint8],

@@ -110,7 +110,10 @@ class Kernels:
         Raises:
             LenetError: an array has another dtype, shape or layout, or cannot be written.
         """
-        arrays = {"weights": (weights, (self.size,)), "gradients": (gradients, (self.size,))}
+        arrays: dict[str, tuple[Any, tuple[int, ...]]] = {
+            "weights": (weights, (self.size,)),
+            "gradients": (gradients, (self.size,)),
+        }
         if optimizer and optimizer.states:
             arrays["state"] = state, (optimizer.states, self.size)
         else:
@@ -156,7 +159,7 @@ class Kernels:
         Raises:
             LenetError: an array has another dtype, shape or layout, or a value is out of range.
         """
-        distortions = (None,) * 4 if warps is None else warps.arrays
+        distortions = (None, None, None, None) if warps is None else warps.arrays
         try:
             return self._kernels.step(
                 images, labels, index, parameters, *distortions, targets, update

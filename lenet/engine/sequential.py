@@ -85,8 +85,8 @@ class Patterns:
         self.network = native.Network(
             codes=codes.codes,
             table=table,
-            pooling_scale=pooling.share,
-            competitive=criterion.competitive,
+            pooling=pooling.method,
+            loss="map" if criterion.competitive else "penalty",
             j=criterion.j,
             exact=criterion.exact,
             instruction_set=instruction_set(native.instruction_sets(), isa),

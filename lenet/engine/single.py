@@ -174,14 +174,14 @@ class SingleImage:
     def _pool(self, layer: Pooling, border: int, weights: Weights) -> None:
         sources = list(layer.sources or ())
         if layer.method == "max" and not layer.squash:
-            self._kernels.pool_largest(border)
+            self._kernels.pool_largest(border, sources)
             return
         maps = layer.output_shape[0]
         coefficient, bias = np.ones(maps, np.float32), np.zeros(maps, np.float32)
         if layer.squash:
             coefficient, bias = (contiguous(weights[p.name]) for p in layer.parameters)
         self._kernels.pool_sum(
-            (np.float32(layer.share) * coefficient).astype(np.float32), bias, border
+            (np.float32(layer.share) * coefficient).astype(np.float32), bias, border, sources
         )
 
     def _name(self, name: str, shape: tuple[int, ...]) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lenet.errors import LenetError
+from lenet.networks.checkpoint import TEMPERATURES
 
 TARGETS = (0.005, 0.001)  # errors of the rest for which to reject; 0.5% is figure 10 of the paper
 CURVE_POINTS = 400  # of the rejection curve that a report keeps, besides those of its targets

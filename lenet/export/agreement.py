@@ -59,7 +59,7 @@ class Trial:
 def trial(model: Checkpoint, data_name: str | None, data_dir: str | Path | None) -> Trial:
     """A thousand test images of the network's data set where that is on this disk, or else
     generated ones."""
-    name, channels = data_name or data_of(model), model.architecture.preparation.channels
+    name, channels = data_name or model.data, model.architecture.preparation.channels
     images, words = generated(channels), f"{TRIALS:,} generated images"
     if channels != 1:
         words += f" of {channels} channels"
@@ -73,11 +73,6 @@ def trial(model: Checkpoint, data_name: str | None, data_dir: str | Path | None)
         except LenetError as error:
             words += f" ({error})"
     return Trial(images, words, scorer(model)(images))
-
-
-def data_of(model: Checkpoint) -> str:
-    """The data set that a network was trained on; MNIST if it does not say."""
-    return (model.card.get("data") or {}).get("name", "mnist")
 
 
 def generated(channels: int) -> NDArray[np.uint8]:

@@ -7,7 +7,7 @@ has the shape of its layer, which is what people and tools for hardware like to 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
-from itertools import pairwise
+from itertools import zip_longest
 from math import ceil, prod
 from textwrap import indent, wrap
 from typing import Any
@@ -39,25 +39,6 @@ SQUASHES = {  # activation -> C of a `total`
     "relu": "total > 0.0f ? total : 0.0f",
     "gelu": "total / (1.0f + expf(-1.702f * total))",
     "silu": "total / (1.0f + expf(-total))",
-}
-HELPERS = {  # of int8: name -> C
-    "rescaled": """\
-/* total * multiplier / 2^shift, rounded. */
-static int64_t rescaled(int32_t total, int32_t multiplier, int shift)
-{
-    return ((int64_t)total * multiplier + ((int64_t)1 << (shift - 1))) >> shift;
-}
-
-/* C99 leaves open what >> does to negative numbers. Here it has to keep their sign: if the
-   compiler does otherwise, this array has a negative size. */
-typedef char shifts_keep_signs[(-1 >> 1) == -1 ? 1 : -1];
-""",
-    "clamped": """\
-static int clamped(int64_t value, int most)
-{
-    return (int)(value < 0 ? 0 : value > most ? most : value);
-}
-""",
 }
 
 
@@ -102,7 +83,7 @@ class Float32:
         """An element x of a layer's input, as its sums take it."""
         return x
 
-    def squashed(self, layer: Layer, constants: "Constants") -> str:
+    def squashed(self, layer: Layer, writer: "Writer") -> str:
         """What output m of a layer passes on for its `total`."""
         squash: str | None = getattr(layer, "squash", None)
         if squash and squash not in SQUASHES:
@@ -131,52 +112,19 @@ class Int8:
     def value(self, layer: Layer, x: str) -> str:
         return f"({plus(f'(int32_t){x}', -self.network.zeros[layer.name])})"
 
-    def squashed(self, layer: Layer, constants: "Constants") -> str:
+    def squashed(self, layer: Layer, writer: "Writer") -> str:
         name, rescaling = layer.name, self.network.rescalings[layer.name]
-        constants.add("int32_t", f"{name}_multiplier", rescaling.multiplier)
-        constants.add("uint8_t", f"{name}_shift", rescaling.shift)
+        writer.constant("int32_t", f"{name}_multiplier", rescaling.multiplier)
+        writer.constant("uint8_t", f"{name}_shift", rescaling.shift)
         r = f"rescaled(total, {name}_multiplier[m], {name}_shift[m])"
         is_last = layer is self.architecture.layers[-1]
         if is_last and not getattr(layer, "squash", None):
             return f"(int32_t){r}"
         byte = f"(uint8_t)clamped({plus(r, rescaling.offset)}, 255)"
         if rescaling.table is not None:
-            table = constants.table(f"{name}_table", rescaling.table)
+            table = writer.table(f"{name}_table", rescaling.table)
             byte = f"{table}[clamped({plus(r, rescaling.offset)}, {TABLE - 1})]"
         return plus(byte, -self.network.zeros["scores"]) if is_last else byte
-
-
-class Constants:
-    """Constant arrays of one C file.
-
-    Attributes:
-        size: of all of them, in bytes.
-    """
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-        self.tables: dict[bytes, str] = {}
-        self.size = 0
-
-    def add(self, kind: str, name: str, values: Any) -> None:
-        """Writes an array down."""
-        array = np.asarray(values)
-        self.size += SIZES[kind] * array.size
-        declared = f"static const {kind} {name}{extent(array.shape)}"
-        self.texts.append(f"{declared} = {braces(kind, array)};\n")
-
-    def table(self, name: str, values: NDArray[np.uint8]) -> str:
-        """Writes a table down unless it is there, and returns the name that it has."""
-        key = values.tobytes()
-        if key not in self.tables:
-            self.add("uint8_t", name, values)
-            self.tables[key] = name
-        return self.tables[key]
-
-    def take(self) -> str:
-        """What was written down since the last call, and an empty line."""
-        text, self.texts = "\n".join([*self.texts, ""]), []
-        return text
 
 
 class Writer:
@@ -187,21 +135,28 @@ class Writer:
         calls: the calls of them.
         members: `lenet_memory`: name -> shape of what a layer leaves there.
         one_map: convolutions of which only one map is kept at a time: name -> (height, width).
+        size: of all constant arrays, in bytes.
     """
 
     def __init__(self, numbers: Float32 | Int8) -> None:
-        self.numbers, self.constants = numbers, Constants()
+        self.numbers = numbers
+        self.constants: list[str] = []
+        self.tables: dict[bytes, str] = {}
+        self.size = 0
         how = numbers.architecture.preparation
         self.members: dict[str, tuple[int, ...]] = {"input": (how.channels, how.size, how.size)}
         self.one_map: dict[str, tuple[int, ...]] = {}
-        self.functions, self.calls = [self.preparation()], ["prepare(image, memory);"]
+        self.functions: list[str] = []
+        self.calls = ["prepare(image, memory);"]
+        self.preparation()
         pooled = None
-        for layer, following in pairwise([*numbers.architecture.layers, None]):
-            if layer is None or layer is pooled:
+        for layer, following in zip_longest(layers := numbers.architecture.layers, layers[1:]):
+            if layer is pooled:
                 continue
-            is_pooled = isinstance(layer, Convolution) and isinstance(following, Pooling)
-            # Maps that are pooled twice, or not in their order, are all kept.
-            pooled = following if is_pooled and following.sources is None else None
+            pooled = None
+            if isinstance(layer, Convolution) and isinstance(following, Pooling):
+                # Maps that are pooled twice, or not in their order, are all kept.
+                pooled = following if following.sources is None else None
             self.function(layer, pooled)
 
     def function(self, layer: Layer, pooled: Pooling | None) -> None:
@@ -222,7 +177,7 @@ class Writer:
             case Pooling():
                 plane = f"{source}[m]"
                 if layer.sources is not None:
-                    self.constants.add("uint16_t", f"{name}_from", layer.sources)
+                    self.constant("uint16_t", f"{name}_from", layer.sources)
                     plane = f"{source}[{name}_from[m]]"
                 code = self.pooling(layer, plane)
             case Squashing():
@@ -239,12 +194,11 @@ class Writer:
         words = [description(layer, shape)]
         if pooled:
             words.append(description(pooled, pooled.input_shape))
-        body = loops({"m": ends.output_shape[0]}, code)
-        self.functions.append(comment(words) + self.constants.take() + function(signature, body))
+        self.add(words, signature, loops({"m": ends.output_shape[0]}, code))
         self.calls.append(f"{name}({call});")
 
-    def preparation(self) -> str:
-        """The function that makes the network's input of an image."""
+    def preparation(self) -> None:
+        """Writes the function that makes the network's input of an image."""
         numbers, how = self.numbers, self.numbers.architecture.preparation
         place = f"image[({IMAGE_SIDE} * n + y) * {IMAGE_SIDE} + x]"
         if (margin := how.margin(IMAGE_SIDE)) is not None:
@@ -257,20 +211,41 @@ class Writer:
             taps = max(int(np.ptp(np.flatnonzero(row))) + 1 for row in rows)
             first = [min(int(np.flatnonzero(row)[0]), IMAGE_SIDE - taps) for row in rows]
             weights = [row[start : start + taps] for row, start in zip(rows, first, strict=True)]
-            self.constants.add("uint8_t", "input_first", first)
-            self.constants.add(numbers.resizing, "input_weight", weights)
+            self.constant("uint8_t", "input_first", first)
+            self.constant(numbers.resizing, "input_weight", weights)
             code = f"{numbers.total} total = 0;\n" + loops(
                 {"u": taps, "v": taps},
                 "int y = input_first[i] + u;\nint x = input_first[j] + v;\n"
                 f"total += input_weight[i][u] * input_weight[j][v] * {place};\n",
             )
         code += f"memory->input[n][i][j] = {numbers.prepared(pixel)};\n"
-        code = loops(dict(zip("nij", self.members["input"], strict=True)), code)
-        return (
-            comment([f"Input: {shape_words(self.members['input'])}: {words}."])
-            + self.constants.take()
-            + function("prepare(const uint8_t image[LENET_PIXELS], lenet_memory *memory)", code)
+        self.add(
+            [f"Input: {shape_words(self.members['input'])}: {words}."],
+            "prepare(const uint8_t image[LENET_PIXELS], lenet_memory *memory)",
+            loops(dict(zip("nij", self.members["input"], strict=True)), code),
         )
+
+    def constant(self, kind: str, name: str, values: Any) -> None:
+        """Writes an array down, for the function that comes next."""
+        array = np.asarray(values)
+        self.size += SIZES[kind] * array.size
+        declared = f"static const {kind} {name}{extent(array.shape)}"
+        self.constants.append(f"{declared} = {braces(kind, array)};\n")
+
+    def table(self, name: str, values: NDArray[np.uint8]) -> str:
+        """Writes a table down unless it is there, and returns the name that it has."""
+        key = values.tobytes()
+        if key not in self.tables:
+            self.constant("uint8_t", name, values)
+            self.tables[key] = name
+        return self.tables[key]
+
+    def add(self, words: Sequence[str], signature: str, body: str) -> None:
+        """Adds a function, with the constants that its body needs before it."""
+        lines = [comment(words), *self.constants, ""]
+        self.constants = []
+        text = f"static void {signature}\n{{\n{indent(body, '    ')}}}\n"
+        self.functions.append("\n".join(lines).replace("*/\n\n", "*/\n", 1) + text)
 
     # Code for map or unit m of a layer
 
@@ -284,8 +259,8 @@ class Writer:
         else:
             kernel, over_inputs = self.wires(layer)
             n = f"int n = {name}_from[w];\n"
-        self.constants.add(numbers.weight, f"{name}_kernel", kernels)
-        self.constants.add(numbers.bias, f"{name}_bias", layer.biases(numbers.weights))
+        self.constant(numbers.weight, f"{name}_kernel", kernels)
+        self.constant(numbers.bias, f"{name}_bias", layer.biases(numbers.weights))
         add = f"total += {kernel}[u][v] * {numbers.value(layer, f'{source}[n][y][x]')};\n"
         if layer.padding:
             add = block(f"if (y >= 0 && y < {height} && x >= 0 && x < {width})", add)
@@ -294,20 +269,20 @@ class Writer:
         return loops(
             dict(zip("ij", layer.output_shape[1:], strict=True)),
             f"{numbers.total} total = {name}_bias[m];\n{block(over_inputs, window)}"
-            f"{result}[i][j] = {numbers.squashed(layer, self.constants)};\n",
+            f"{result}[i][j] = {numbers.squashed(layer, self)};\n",
         )
 
     def wires(self, layer: Convolution) -> tuple[str, str]:
         """Arrays of the connections of maps; the kernel of wire w, and the loop over a map's
         wires."""
         name, pairs = layer.name, [pair for pairs in layer.wiring for pair in pairs]
-        kind = "uint8_t" if len(pairs) < 256 else "uint16_t"
-        self.constants.add(kind, f"{name}_first", np.cumsum([0, *map(len, layer.wiring)]))
-        self.constants.add(kind, f"{name}_from", [source for source, _ in pairs])
+        kind = "uint8_t" if max(len(pairs), layer.input_shape[0]) < 256 else "uint16_t"
+        self.constant(kind, f"{name}_first", np.cumsum([0, *map(len, layer.wiring)]))
+        self.constant(kind, f"{name}_from", [source for source, _ in pairs])
         kernels = [kernel for _, kernel in pairs]
         kernel = f"{name}_kernel[w]"
         if kernels != list(range(len(kernels))):  # maps share kernels
-            self.constants.add(kind, f"{name}_with", kernels)
+            self.constant(kind, f"{name}_with", kernels)
             kernel = f"{name}_kernel[{name}_with[w]]"
         return kernel, f"for (int w = {name}_first[m]; w < {name}_first[m + 1]; w++)"
 
@@ -326,10 +301,10 @@ class Writer:
         if layer.squash:
             coefficient, bias = (numbers.weights[p.name] for p in layer.parameters)
             share = 1.0 if layer.method == "max" else layer.share
-            self.constants.add(numbers.weight, f"{name}_weight", share * coefficient)
-            self.constants.add(numbers.bias, f"{name}_bias", bias)
+            self.constant(numbers.weight, f"{name}_weight", share * coefficient)
+            self.constant(numbers.bias, f"{name}_bias", bias)
             code += f"total = {name}_weight[m] * total + {name}_bias[m];\n"
-            result = numbers.squashed(layer, self.constants)
+            result = numbers.squashed(layer, self)
         elif numbers.element != numbers.total:
             result = f"({numbers.element})({result})"
         code += f"memory->{name}[m][i][j] = {result};\n"
@@ -338,7 +313,7 @@ class Writer:
     def squashing(self, layer: Squashing, source: str, shape: tuple[int, ...], result: str) -> str:
         axes, at = indices("ij", shape[1:])
         x = self.numbers.value(layer, f"{source}[m]{at}")
-        squashed = self.numbers.squashed(layer, self.constants)
+        squashed = self.numbers.squashed(layer, self)
         return loops(axes, f"{self.numbers.total} total = {x};\n{result}{at} = {squashed};\n")
 
     def connection(
@@ -346,17 +321,17 @@ class Writer:
     ) -> str:
         name, numbers, (axes, at) = layer.name, self.numbers, indices("nij", shape)
         weight, bias = (numbers.weights[p.name] for p in layer.parameters)
-        self.constants.add(numbers.weight, f"{name}_weight", weight.reshape(-1, *shape))
-        self.constants.add(numbers.bias, f"{name}_bias", bias)
+        self.constant(numbers.weight, f"{name}_weight", weight.reshape(-1, *shape))
+        self.constant(numbers.bias, f"{name}_bias", bias)
         add = f"total += {name}_weight[m]{at} * {numbers.value(layer, source + at)};\n"
         return (
             f"{numbers.total} total = {name}_bias[m];\n{loops(axes, add)}"
-            f"{result} = {numbers.squashed(layer, self.constants)};\n"
+            f"{result} = {numbers.squashed(layer, self)};\n"
         )
 
     def distances(self, layer: Distances, source: str, shape: tuple[int, ...], result: str) -> str:
         name, numbers, (axes, at) = layer.name, self.numbers, indices("nij", shape)
-        self.constants.add(numbers.weight, f"{name}_code", layer.codes.reshape(-1, *shape))
+        self.constant(numbers.weight, f"{name}_code", layer.codes.reshape(-1, *shape))
         difference = f"{numbers.value(layer, source + at)} - {name}_code[m]{at}"
         add = f"{numbers.total} d = {difference};\ntotal += d * d;\n"
         return f"{numbers.total} total = 0;\n{loops(axes, add)}{result} = -total;\n"
@@ -389,20 +364,6 @@ def program(numbers: Float32 | Int8, model: Checkpoint, about: Sequence[str]) ->
         LenetError: a layer or an activation has no form in C.
     """
     writer = Writer(numbers)
-    about = [*about, f"Numbers: {numbers.name}."]
-    names = ",\n".join(f"    {quoted(name)}" for name in model.classes)
-    functions = "\n".join(writer.functions)
-    helpers = [text for name, text in HELPERS.items() if f"{name}(" in functions]
-    source = "\n".join(
-        [
-            comment([*about, "Compile it with: cc -std=c99 -O2 -c lenet.c"]),
-            '#include "lenet.h"\n',
-            *(["#include <math.h>\n"] if numbers.name == "float32" else helpers),
-            f"const char *const lenet_class[LENET_CLASSES] = {{\n{names}\n}};\n",
-            functions,
-            ANSWER.replace("@calls@", indent("\n".join(writer.calls), "    ")),
-        ]
-    )
     members, memory_bytes = writer.memory()
     margin = model.card.get("rejection_threshold")
     if margin is not None and numbers.name == "int8":
@@ -415,38 +376,26 @@ def program(numbers: Float32 | Int8, model: Checkpoint, about: Sequence[str]) ->
         "temperature": repr(model.temperature / numbers.unit),
         "threshold": "/* unknown */" if margin is None else f"#define LENET_THRESHOLD {margin!r}",
         "memory": members,
-        "about": comment(about),
+        "helpers": own_text("int8.c") if numbers.name == "int8" else "#include <math.h>\n",
+        "functions": "\n".join(writer.functions),
+        "calls": indent("\n".join(writer.calls), "    "),
+        "names": ",\n".join(f"    {quoted(name)}" for name in model.classes),
+        "about": comment([*about, f"Numbers: {numbers.name}."]),
     }
-    own = resources.files("lenet.export")
-    header = own.joinpath("lenet.h.in").read_text(encoding="utf-8")
-    for name, part in parts.items():
-        header = header.replace(f"@{name}@", str(part))
-    main = own.joinpath("main.c").read_text(encoding="utf-8")
-    files = {"lenet.h": header, "lenet.c": source, "main.c": main}
-    return Program(files, writer.constants.size, memory_bytes)
+    files = {"main.c": own_text("main.c")}
+    for name in ("lenet.h", "lenet.c"):
+        # At once: the words of one part are no place for another.
+        pieces = own_text(f"{name}.in").split("@")
+        files[name] = "".join(str(parts[p]) if i % 2 else p for i, p in enumerate(pieces))
+    return Program(files, writer.size, memory_bytes)
 
 
-ANSWER = """\
-int lenet_answer(const uint8_t image[LENET_PIXELS], lenet_score scores[LENET_CLASSES],
-                 lenet_memory *memory)
-{
-@calls@
-    int best = 0;
-    for (int m = 1; m < LENET_CLASSES; m++) {
-        if (scores[m] > scores[best]) {
-            best = m;
-        }
-    }
-    return best;
-}
-"""
+def own_text(name: str) -> str:
+    """A file of this folder."""
+    return resources.files("lenet.export").joinpath(name).read_text(encoding="utf-8")
 
 
 # Words and their order in C
-
-
-def function(signature: str, body: str) -> str:
-    return f"static void {signature}\n{{\n{indent(body, '    ')}}}\n"
 
 
 def loop(index: str, count: int) -> str:

@@ -26,14 +26,13 @@ def lower(architecture: Architecture) -> Architecture:
     """
     layers: list[Layer] = []
     for layer in architecture.layers:
-        last = layers[-1] if layers else None
-        if isinstance(layer, Flatten):
-            continue
-        sums = isinstance(last, Convolution | FullConnection) and last.squash is None
-        if isinstance(layer, Squashing) and sums:
-            layers[-1] = replace(last, squash=layer.squash)
-        else:
-            layers.append(layer)
+        match layer, layers[-1:]:
+            case Flatten(), _:
+                pass
+            case Squashing(), [(Convolution() | FullConnection()) as last] if not last.squash:
+                layers[-1] = replace(last, squash=layer.squash)
+            case _:
+                layers.append(layer)
     last = layers[-1]
     if not isinstance(last, FullConnection | Distances):
         raise LenetError(f"{last.name}: scores that come from {last.kind} cannot be written as C")

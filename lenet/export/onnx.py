@@ -1,12 +1,10 @@
 """ONNX in one file, for any batch size, with the preparation of images inside if wished."""
 
 import json
-from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lenet import __version__
 from lenet.errors import LenetError, extra
@@ -31,7 +29,6 @@ if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto, TensorProto
 
 OPSET, IR_VERSION = 18, 10  # ONNX Runtime reads these since 1.18 (2024)
-BATCHES = (1, 7, 250)  # sizes that the file is tried with, in turn
 # Activation f(a) -> operators, each with its second input: a number, a itself, or none.
 SQUASHES: dict[str, list[tuple[str, *tuple[float | Literal["a"], ...]]]] = {
     "sigmoid": [("Sigmoid",)],
@@ -57,19 +54,24 @@ def export(model: Checkpoint, path: Path, pixels: bool, trial: Trial) -> Export:
     with extra("onnx"):
         import onnx
         import onnxruntime
-    file, words = graph(model, pixels)
+    file = graph(model, pixels)
     with replacing(path) as temporary:
         onnx.checker.check_model(file, full_check=True)
         onnx.save_model(file, temporary)
         session = onnxruntime.InferenceSession(temporary, providers=["CPUExecutionProvider"])
         images = trial.images if pixels else model.architecture.preparation(trial.images)
-        check = trial.require(answers(session, images), "the ONNX file")
+        name = session.get_inputs()[0].name
+        batches = [batch for batch in np.split(images, [1, 8]) if len(batch)]
+        parts = [np.asarray(session.run(None, {name: batch})[0]) for batch in batches]
+        check = trial.require(np.concatenate(parts), "the ONNX file")
         size = temporary.stat().st_size
-    return Export("onnx", {path: size}, {"input": words, "opset": OPSET, "check": check})
+    words = next(entry.value for entry in file.metadata_props if entry.key == "input")
+    facts = {"input": words, "opset": OPSET, "check": check}
+    return Export("onnx", {path: size}, facts)
 
 
-def graph(model: Checkpoint, pixels: bool) -> "tuple[ModelProto, str]":
-    """A network as ONNX, and what its input is.
+def graph(model: Checkpoint, pixels: bool) -> "ModelProto":
+    """A network as ONNX; `export` says of what form.
 
     Raises:
         LenetError: a layer or an activation has no form in ONNX.
@@ -78,19 +80,20 @@ def graph(model: Checkpoint, pixels: bool) -> "tuple[ModelProto, str]":
 
     architecture = model.architecture
     how = architecture.preparation
-    nodes = Nodes("images" if pixels else "x")
     if pixels:
-        shape = (IMAGE_SIDE,) * 2 if how.channels == 1 else (how.channels, *(IMAGE_SIDE,) * 2)
+        name, kind = "images", TensorProto.UINT8
+        shape = [*([how.channels] if how.channels > 1 else []), IMAGE_SIDE, IMAGE_SIDE]
         words = f"uint8 (N, {', '.join(map(str, shape))}), 0 is paper and 255 is ink"
-        given = helper.make_tensor_value_info("images", TensorProto.UINT8, ["N", *shape])
-        nodes.preparation(how)
     else:
-        words = f"float32 (N, {', '.join(map(str, architecture.input_shape))}), prepared"
-        shape = ["N", *architecture.input_shape]
-        given = helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)
+        name, kind, shape = "x", TensorProto.FLOAT, architecture.input_shape
+        words = f"float32 (N, {', '.join(map(str, shape))}), prepared"
+    nodes = Nodes(name)
+    if pixels:
+        nodes.preparation(how)
     for layer in architecture.layers:
         nodes.layer(layer, model.weights)
     nodes.rename("scores")
+    given = helper.make_tensor_value_info(name, kind, ["N", *shape])
     scores = helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", architecture.classes])
     file = helper.make_model(
         helper.make_graph(nodes.nodes, model.architecture.network, [given], [scores], nodes.arrays),
@@ -98,7 +101,7 @@ def graph(model: Checkpoint, pixels: bool) -> "tuple[ModelProto, str]":
         ir_version=IR_VERSION,
         producer_name="lenet",
         producer_version=__version__,
-        doc_string=f"{architecture.network}. Input {given.name}: {words}. Output scores: the "
+        doc_string=f"{architecture.network}. Input {name}: {words}. Output scores: the "
         "largest answers.",
     )
     metadata = {
@@ -109,7 +112,7 @@ def graph(model: Checkpoint, pixels: bool) -> "tuple[ModelProto, str]":
         "input": words,
     }
     helper.set_model_props(file, metadata)
-    return file, words
+    return file
 
 
 class Nodes:
@@ -125,18 +128,18 @@ class Nodes:
         self.last = first
 
     def add(self, operator: str, *inputs: Any, **attributes: Any) -> None:
-        """Adds an operator; its inputs after the first are names, or arrays, which become float32
-        constants unless they are whole numbers."""
+        """Adds an operator; its inputs after the first are names, numbers, or arrays; all but
+        arrays of whole numbers become float32."""
         from onnx import helper, numpy_helper
 
         name = f"{operator}_{len(self.nodes)}"
         names = [self.last]
         for number, values in enumerate(inputs):
             if not isinstance(values, str):
-                array = np.asarray(values)
-                kind = np.int64 if array.dtype == np.int64 else np.float32
+                is_whole = isinstance(values, np.ndarray) and values.dtype == np.int64
+                array = np.asarray(values, np.int64 if is_whole else np.float32)
                 values = f"{name}_{number}"
-                self.arrays.append(numpy_helper.from_array(array.astype(kind), values))
+                self.arrays.append(numpy_helper.from_array(array, values))
             names.append(values)
         self.nodes.append(helper.make_node(operator, names, [name], name, **attributes))
         self.last = name
@@ -173,12 +176,10 @@ class Nodes:
             case Flatten():
                 self.add("Flatten")
             case FullConnection():
-                if len(layer.input_shape) > 1:
-                    self.add("Flatten")
+                self.add("Flatten")
                 self.add("Gemm", *(weights[p.name] for p in layer.parameters), transB=1)
             case Distances():
-                if len(layer.input_shape) > 1:
-                    self.add("Flatten")
+                self.add("Flatten")
                 self.add("Unsqueeze", np.array([1]))
                 self.add("Sub", layer.codes)
                 self.add("ReduceSumSquare", np.array([2]), keepdims=0)
@@ -205,14 +206,3 @@ class Nodes:
         a = self.last
         for operator, *inputs in SQUASHES[name]:
             self.add(operator, *(a if i == "a" else i for i in inputs))
-
-
-def answers(session: Any, images: NDArray[Any]) -> NDArray[np.float32]:
-    """Scores of a session, in batches of several sizes."""
-    name, parts, start = session.get_inputs()[0].name, [], 0
-    for size in cycle(BATCHES):
-        if start >= len(images):
-            return np.concatenate(parts)
-        parts.append(session.run(["scores"], {name: images[start : start + size]})[0])
-        start += size
-    raise AssertionError

@@ -118,7 +118,7 @@ class Quantised:
         x = pixels(self.architecture.preparation, images)
         for layer in layers:
             if layer.name not in self.rescalings:  # pooling that leaves bytes as they are
-                x = np.floor(arithmetic.pooled(layer, x) + 0.5)
+                x = np.floor(arithmetic.forward(layer, x, self.weights) + 0.5)
             else:
                 x = self.rescalings[layer.name].bytes(self.sums(layer, x))
         sums = self.sums(last, x)
@@ -161,7 +161,13 @@ def quantise(architecture: Architecture, weights: Weights, images: NDArray[np.ui
             continue
         match layer:
             case Distances() if layer is last:
-                layers.append(replace(layer, codes=whole_codes(layer, scale)))
+                codes = (layer.codes / scale.size).round()
+                if abs(codes).max() > 127:
+                    raise LenetError(
+                        f"{layer.name}: its codes are so far beyond what is squashed before them "
+                        "that they leave 8 bits: export it in float32"
+                    )
+                layers.append(replace(layer, codes=codes))
                 unit = scale.size**2
                 continue
             case Squashing():
@@ -211,7 +217,7 @@ def whole_sums(
     largest = np.maximum.reduceat(abs(inputs).max(1), starts)
     sizes = np.maximum(np.maximum(largest / 127, abs(bias) / (2**30 * scale.size)), 2.0**-60)
     units = sizes * scale.size
-    inputs = (inputs / sizes.repeat(np.diff([*starts, len(inputs)]))[:, None]).round()
+    inputs = (inputs / sizes.repeat(np.diff(starts, append=len(inputs)))[:, None]).round()
     bias = (bias / units).round()
     reach = max(abs(zero), abs(255 - zero)) * np.add.reduceat(abs(inputs).sum(1), starts)
     if (reach + abs(bias)).max() >= 2**31:
@@ -223,21 +229,6 @@ def whole_sums(
         inputs = inputs[:, :1]
     whole = {first.name: inputs.reshape(first.shape), second.name: bias}
     return layer, units[list(layer.owners)] if isinstance(layer, Convolution) else units, whole
-
-
-def whole_codes(layer: Distances, scale: Scale) -> Floats:
-    """The codes in what the bytes of the input stand for.
-
-    Raises:
-        LenetError: they leave 8 bits.
-    """
-    codes = (layer.codes / scale.size).round()
-    if abs(codes).max() > 127:
-        raise LenetError(
-            f"{layer.name}: the units before it are squashed so much below its codes that these "
-            "leave 8 bits: export it in float32"
-        )
-    return codes
 
 
 def bend(squash: str | None, units: Floats, totals: Floats) -> tuple[Rescaling, Scale]:

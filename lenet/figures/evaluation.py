@@ -87,7 +87,7 @@ def rejection_curve(report: Report) -> "Figure":
             end = rejected[~shown][0]
             axes.axvline(end, color=LINE, linewidth=1)
             words, place = f"no mistakes from {end:.1f}% on  ", axes.get_xaxis_transform()
-            axes.text(end, 0.5, words, color=GREY, ha="right", transform=place)
+            axes.text(end, 0.4, words, color=GREY, ha="right", transform=place)
     for point in report.rejections:
         axes.axhline(100 * point.target, color=GREY, linewidth=0.8, linestyle=DASHES)
         if point.rejected is None or point.error is None:
@@ -217,9 +217,10 @@ def mistakes(
     pictures[: len(shown), CAPTION:, MARGIN:-MARGIN] = images[shown]
     sheet = mosaic(pictures.reshape(rows, columns, height, width))
     pixel = max(1.05, CHARACTER * (max(map(len, classes)) + 9)) / width
-    size, words = pixel * np.array(sheet.shape[::-1]), "true class → answer (probability)"
+    across, down = sheet.shape[1] * pixel, sheet.shape[0] * pixel
     margins = {"left": 0.15, "right": 0.15, "below": 0.15, "above": 0.6}
-    figure = canvas(*size, f"{title}\n{words}", **margins)
+    title += "\ntrue class → answer (probability)"
+    figure = canvas(across, down, title, **margins)
     axes = figure.subplots()
     bare(axes)
     axes.imshow(sheet, vmin=0, vmax=255)

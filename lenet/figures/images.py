@@ -88,7 +88,9 @@ def preprocessing_steps(
     width, pictures, chart = max(1.25 * len(steps), 4.5), 1.25, 0.24 * len(answer)
     left = max(room([*answer]), 0.25)
     below = 0.35 if answer else 0.1
-    figure = canvas(width, pictures + 0.2 + chart, title, left=left, below=below, above=0.65)
+    figure = canvas(
+        width, pictures + 0.2 + chart, title, left=left, right=0.5, below=below, above=0.65
+    )
     if answer:
         ratios = [pictures, chart]
         places = figure.add_gridspec(2, 1, height_ratios=ratios, hspace=0.2)
@@ -103,8 +105,8 @@ def preprocessing_steps(
         axes.set(xlim=(0, 1), ylim=(len(answer) - 0.5, -0.5), xlabel="probability")
     else:
         upper = figure.add_gridspec(1, len(steps), wspace=0.08)
-    for place, (name, step) in zip(upper, steps.items(), strict=True):
-        axes = figure.add_subplot(place, anchor="N")
+    for number, (name, step) in enumerate(steps.items()):
+        axes = figure.add_subplot(upper[number], anchor="N")
         bare(axes)
         axes.imshow(step, cmap="gray", vmin=0, vmax=255 if step.dtype == np.uint8 else 1)
         axes.set_title(name)

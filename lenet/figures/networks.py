@@ -155,10 +155,10 @@ def kernels(model: Checkpoint, title: str, only: Sequence[str] = ()) -> "Figure"
                 values = np.where(there, layer.filters(model.weights), np.nan)
             case Pooling() if layer.parameters:
                 values = np.stack([model.weights[p.name] for p in layer.parameters])
-                name = f"{name}\n" + ", ".join(p.name.split(".")[-1] for p in layer.parameters)
+                name = "\n".join([name, *(p.name.split(".")[-1] for p in layer.parameters)])
             case FullConnection():
                 values = shaped(model.weights[layer.parameters[0].name], maps)
-                maps = ()  # the next ones see units
+                maps = (0, 0, 0)  # the next ones see units
             case Distances():
                 values = shaped(layer.codes, GLYPH)
         if values is None or (only and layer.name not in only):
@@ -178,8 +178,9 @@ def kernels(model: Checkpoint, title: str, only: Sequence[str] = ()) -> "Figure"
 
 
 def shaped(values: Floats, shape: tuple[int, ...]) -> Floats:
-    """(N, D) as (N, *shape) where D fits; otherwise as it is."""
-    return values.reshape(-1, *shape) if values.shape[1] == np.prod(shape) else values
+    """(N, D) as (N, *shape) where that is maps of D values; otherwise as it is."""
+    fits = values.shape[1] == np.prod(shape) and shape[-1] > 1
+    return values.reshape(-1, *shape) if fits else values
 
 
 def beside(kernels: Floats, most: int) -> NDArray[np.float64]:
@@ -293,7 +294,7 @@ def saliency(model: Checkpoint, activations: Mapping[str, Floats]) -> "Figure":
         f"occlusion: red, the score of {name} falls\n{where}": occlusion(*about, label, SQUARE),
     }
     title = f"What the score of {name} depends on"
-    figure = canvas(9.2, 2.6, title, left=0.2, right=0.5, below=0.15, above=0.9)
+    figure = canvas(9.2, 2.6, title, left=0.2, right=0.7, below=0.15, above=0.9)
     grid = figure.subplots(1, 3, gridspec_kw={"wspace": 0.35})
     for axes, (words, values) in zip(grid, panels.items(), strict=True):
         bare(axes)
@@ -338,7 +339,8 @@ def feature_plane(model: Checkpoint, split: data.Split, name: str) -> "Figure":
         if len(own):
             style: dict[str, Any] = {"size": 11, "weight": "bold", "ha": "center", "zorder": 5}
             over = [withStroke(linewidth=3, foreground="white")]
-            axes.text(*np.median(own, axis=0), name, path_effects=over, **style)
+            x, y = np.median(own, axis=0)
+            axes.text(x, y, name, path_effects=over, **style)
     wrong = labels != answers
     rings = [colors[answer] for answer in answers[wrong]]
     axes.scatter(*points[wrong].T, s=26, facecolors="none", edgecolors=rings, linewidths=1)

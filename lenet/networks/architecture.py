@@ -7,7 +7,6 @@ Layers are named as in the paper of 1998: C1, S2, C3, S4, C5, F6, output.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from math import isfinite, prod, sqrt
 from typing import Any, ClassVar, Literal
 
@@ -141,7 +140,7 @@ class Convolution(Layer):
         grown = 2 * self.padding - self.kernel + 1
         return self.outputs, height + grown, width + grown
 
-    @cached_property
+    @property
     def parameters(self) -> tuple[Parameter, ...]:
         weight, bias = self.bounds
         side = self.kernel
@@ -156,14 +155,14 @@ class Convolution(Layer):
             parameters = []
             for number, (part, group) in enumerate(zip(self.parts, self.groups, strict=True)):
                 name, shape = f"{self.name}.{part}", (1, len(group[0]), side, side)
-                own = [b if isinstance(b, float) else b[number] for b in self.bounds]
+                own = [b[number] if isinstance(b, tuple) else b for b in self.bounds]
                 parameters.append(Parameter(f"{name}.weight", shape, own[0]))
                 parameters.append(Parameter(f"{name}.bias", (1,), own[1]))
             return tuple(parameters)
         names = f"{self.name}.weight", f"{self.name}.bias"
         return Parameter(names[0], shapes[0], weight), Parameter(names[1], shapes[1], bias)
 
-    @cached_property
+    @property
     def wiring(self) -> tuple[tuple[tuple[int, int], ...], ...]:
         """For each map, the (input map, number of the kernel) that it adds up."""
         if self.groups is None:
@@ -177,7 +176,7 @@ class Convolution(Layer):
             first += len(group[0])
         return tuple(wires)
 
-    @cached_property
+    @property
     def owners(self) -> tuple[int, ...]:
         """For each map, the number of its bias."""
         if self.groups is None:
@@ -261,7 +260,7 @@ class Pooling(Layer):
         maps, height, width = self.input_shape
         return maps if self.sources is None else len(self.sources), height // 2, width // 2
 
-    @cached_property
+    @property
     def parameters(self) -> tuple[Parameter, ...]:
         if not self.squash:
             return ()
@@ -329,7 +328,7 @@ class FullConnection(Layer):
     def output_shape(self) -> tuple[int]:
         return (self.outputs,)
 
-    @cached_property
+    @property
     def parameters(self) -> tuple[Parameter, ...]:
         weight, bias = self.bounds
         return (
@@ -489,7 +488,7 @@ class Architecture:
     def classes(self) -> int:
         return self.layers[-1].output_shape[0]
 
-    @cached_property
+    @property
     def parameters(self) -> tuple[Parameter, ...]:
         """All trainable arrays, in the order of their layers."""
         return tuple(p for layer in self.layers for p in layer.parameters)
@@ -636,7 +635,7 @@ def start(init: Initial, fan_in: int, fan_out: int) -> tuple[float, float]:
 
 
 def per_layer(
-    name: str, values: Sequence[int], count: int, filler: Sequence[int]
+    name: str, values: tuple[int, ...], count: int, filler: tuple[int, ...]
 ) -> tuple[int, ...]:
     """One value for each of `count` layers; missing ones are the filler."""
     if count and not 0 < len(values) <= count:

@@ -19,16 +19,11 @@ import tyro
 from numpy.typing import NDArray
 
 from lenet import data
-from lenet.errors import LenetError
-<<<<<<< HEAD:lenet/pretrained/publish.py
 from lenet.engine.scores import scorer
+from lenet.errors import LenetError
 from lenet.evaluation import metrics
-from lenet.figures import plots
-=======
-from lenet.evaluation import evaluation, metrics
 from lenet.figures import style
 from lenet.figures.evaluation import reliability_diagram
->>>>>>> figures:lenet/pretrained/shipping.py
 from lenet.files import write_text
 from lenet.networks import checkpoint
 from lenet.networks.checkpoint import PRETRAINED, Checkpoint
@@ -67,13 +62,8 @@ def publish(
     write_text(README, f"{before}{TABLE}{table(cards)}\n\n{after}")
     reliabilities = {name: metrics.Reliability(**c["reliability"]) for name, c in cards.items()}
     title = "Probabilities of the networks that come with the package, on their test sets"
-<<<<<<< HEAD:lenet/pretrained/publish.py
-    plots.save(plots.reliability_diagram(reliabilities, title), FIGURE)
-    print(json.dumps({"name": name, **card}, indent=1))
-=======
     style.save(reliability_diagram(reliabilities, title), FIGURE)
-    print(json.dumps({"name": name, **model.card}, indent=1))
->>>>>>> figures:lenet/pretrained/shipping.py
+    print(json.dumps({"name": name, **card}, indent=1))
 
 
 def median(runs: list[Checkpoint]) -> tuple[Checkpoint, dict[str, float]]:
@@ -164,9 +154,8 @@ def model_card(
 def applied(
     point: metrics.Rejection, scores: NDArray[np.float32], labels: NDArray[np.int64]
 ) -> dict[str, float | None]:
-    """A threshold, and what it does on other images: share rejected and error of
-    the rest."""
-    measured = {"target": point.target, "threshold": point.threshold, "rejected": None, "error": None}
+    """A threshold, and what it does on other images: share rejected and error of the rest."""
+    measured = dict(target=point.target, threshold=point.threshold, rejected=None, error=None)
     if point.threshold is not None:
         kept = metrics.confidence(scores) >= point.threshold
         wrong = scores.argmax(1)[kept] != labels[kept]

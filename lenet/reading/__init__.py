@@ -1,4 +1,5 @@
-"""Reading pictures with trained networks: `prediction` has the `Predictor`, for one digit.
+"""Reading: what a trained network makes of pictures.
 
-Imports data, networks, engine and evaluation; never PyTorch, figures or a surface.
+prediction: one digit in a picture. Imports data, networks, engine and evaluation; neither figures
+nor PyTorch.
 """

@@ -117,7 +117,8 @@ def sweep(
     Args:
         recipe: what is varied; its `validation` images, or 10,000, are held out.
         vary: the search space, as `lenet.sweep.search_space` spells them.
-        out: the folder; sweeps/NAME by default, where NAME is made of recipe, search space and data.
+        out: the folder; sweeps/NAME by default, where NAME is made of recipe, search space and
+            data.
         storage: URL of a database; a SQLite file in the folder by default.
         heartbeat: seconds between signs of life in the database; a process that misses three is
             taken for dead, and its trial is run again.

@@ -159,7 +159,8 @@ class AutogradEngine:
         """Makes the gradients, the loss and the number right those of all processes."""
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
         flat = [*(g.flatten() for g in gradients), loss.to(self.device)[None]]
-        sums = np.append(share * torch.cat(flat).cpu().numpy(), np.float32(right))
+        sums = np.zeros(sum(gradient.numel() for gradient in flat) + 1, np.float32)
+        sums[:-1], sums[-1] = share * torch.cat(flat).cpu().numpy(), float(right)
         self.world.add_up(sums)
         parts = views(sums[:-2], self.shapes)
         for parameter, part in zip(self.parameters, parts, strict=True):

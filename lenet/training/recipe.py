@@ -107,7 +107,7 @@ class Recipe:
 
     def __init__(self, **values: Any) -> None:
         model = values.pop("model", type(values.get("network", self.network)).__name__)
-        if model not in NETWORKS:
+        if not isinstance(model, str) or model not in NETWORKS:
             raise LenetError(f"there is no model {model!r:.100}: choose {', '.join(NETWORKS)}")
         kinds = {**PARTS, "network": NETWORKS[model]}
         names = {field for kind in kinds.values() for field in fields.annotations(kind)}

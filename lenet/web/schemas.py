@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from lenet.data.pictures.preprocess import Preprocessed
-from lenet.reading.prediction import Prediction
 
 
 class Preprocessing(StrEnum):
@@ -30,7 +29,7 @@ class Array(BaseModel):
     )
 
     @classmethod
-    def of(cls, values: NDArray[np.float32]) -> "Array":
+    def of(cls, values: NDArray[np.floating]) -> "Array":
         data = np.ascontiguousarray(values, "<f4").tobytes()
         return cls(shape=list(values.shape), data=base64.b64encode(data).decode())
 
@@ -48,6 +47,10 @@ class Pixels(BaseModel):
         return cls(width=width, height=height, data=base64.b64encode(picture.tobytes()).decode())
 
 
+Box = tuple[int, int, int, int]
+Shares = tuple[float, float, float, float]
+
+
 class Answer(BaseModel):
     """What one picture shows."""
 
@@ -60,16 +63,6 @@ class Answer(BaseModel):
     box: tuple[int, int, int, int] | None = Field(
         description="Left, top, right and bottom of what was read, in the picture's pixels."
     )
-
-    @classmethod
-    def of(cls, found: Prediction) -> "Answer":
-        return cls(
-            label=found.label,
-            probabilities={name: round(p, 6) for name, p in found.probabilities.items()},
-            rejected=found.rejected,
-            reason=found.reason,
-            box=found.box,
-        )
 
 
 class Predictions(BaseModel):
@@ -88,12 +81,10 @@ class Step(Pixels):
 class Placement(BaseModel):
     """Which part of the picture became which part of the 28x28 pixels."""
 
-    box: tuple[float, float, float, float] = Field(
+    box: Shares = Field(
         description="Left, top, right and bottom in the picture, in shares of its width and height."
     )
-    field: tuple[float, float, float, float] = Field(
-        description="Left, top, right and bottom in the 28x28 pixels."
-    )
+    field: Shares = Field(description="Left, top, right and bottom in the 28x28 pixels.")
 
 
 class Activation(Array):
@@ -107,10 +98,12 @@ class Trace(BaseModel):
 
     model: str
     answer: Answer
-    image: Pixels | None = Field(description="What the network sees; null if nothing was found.")
+    image: Pixels | None = Field(
+        description="What the network sees; null if there is nothing to read."
+    )
     steps: list[Step] = Field(description="The preprocessor's steps, at most 112 pixels a side.")
     placement: Placement | None
-    layers: list[Activation] = Field(description="Every layer; empty if nothing was found.")
+    layers: list[Activation] = Field(description="Every layer; empty if there is nothing to read.")
 
 
 class Images(BaseModel):
@@ -119,36 +112,6 @@ class Images(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     images: list[str] = Field(min_length=1, description="base64 of the files.")
-
-
-class Layer(BaseModel):
-    """A layer as the page draws and explains it."""
-
-    name: str = Field(description="As in weights and in a trace: C1, S2, C3 ...")
-    answers: str = Field(description="Name in a trace of what the layer answers, after `squash`.")
-    kind: Literal[
-        "convolution", "subsampling", "average", "maximum", "full connection", "distances"
-    ]
-    shape: list[int] = Field(description="Maps, height, width; or units.")
-    window: int = Field(description="Side of the square of inputs that a unit sees in a map.")
-    stride: int
-    padding: int
-    squash: str | None = Field(description="The function applied to the weighted sum.")
-    connections: list[list[int]] = Field(description="For each map, the maps that it reads.")
-    weights: Array | None = Field(
-        description="Convolution: a kernel for each connection, in their order. Subsampling: a "
-        "coefficient for each map. Full connection: (units, inputs). Distances: the codes."
-    )
-    biases: Array | None
-    scale: float = Field(description="Of the sum of the window's values: average 1/4, sum 1.")
-
-
-class Field28(BaseModel):
-    """Where the 28x28 pixels lie in the network's input: x -> offset + scale * x."""
-
-    shape: list[int]
-    offset: float
-    scale: float
 
 
 class ModelCard(BaseModel):
@@ -175,13 +138,6 @@ class Models(BaseModel):
     """The networks that answer here; the first one does if none is named."""
 
     models: list[ModelCard]
-
-
-class Model(ModelCard):
-    """A network with all its layers and weights."""
-
-    input: Field28
-    layers: list[Layer]
 
 
 class Example(BaseModel):
@@ -213,16 +169,16 @@ class Health(BaseModel):
     status: Literal["ok"] = "ok"
 
 
-def placement_of(found: Preprocessed) -> Placement | None:
-    """Where in the 28x28 pixels the found part of a picture went."""
-    if found.image is None or found.box is None or found.shift is None:
+def placement_of(prepared: Preprocessed) -> Placement | None:
+    """Where in the 28x28 pixels the part of a picture that was read went."""
+    if prepared.image is None or prepared.box is None or prepared.shift is None:
         return None
-    (left, top, right, bottom), (x, y) = found.box, found.shift
-    columns, rows = found.size
-    fitted = found.steps.get("20x20")
+    (left, top, right, bottom), (x, y) = prepared.box, prepared.shift
+    columns, rows = prepared.size
+    fitted = prepared.steps.get("20x20")
     if fitted is None:  # the whole picture fills the field
-        longer = max(found.size)
-        width, height = (side * 28 / longer for side in found.size)
+        longer = max(prepared.size)
+        width, height = (side * 28 / longer for side in prepared.size)
     else:
         height, width = fitted.shape
     return Placement(

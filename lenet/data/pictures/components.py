@@ -37,12 +37,13 @@ MAX_STROKE_LENGTH = 5.0
 STROKE_SIDE = 160  # pixels; closer, a texture's rough edges would not count
 
 
-def find_digit(marks: Mask) -> Mask:
+def find_digit(ink: Gray, threshold: float) -> Mask:
     """255 where the components are that make up the digit: the largest, with what lies close to it.
 
     Specks, frames and components on the border (if one off the border is left) are not part of it.
     Raises NoDigitError if no digit stands out, or several do.
     """
+    marks = above(ink, threshold)
     reach = round(BRIDGE * max(marks.shape))
     labels, area, boxes = components(cv2.dilate(marks, square(reach)) if reach else marks)
     if not len(area):
@@ -61,7 +62,10 @@ def find_digit(marks: Mask) -> Mask:
         strokes = inner
     main = int(np.argmax(np.where(strokes, area, -1)))
     if are_several(boxes[strokes], area[strokes]):
-        raise NoDigitError("several digits")
+        # Pale ink joins the pieces of one digit.
+        _, pale_area, pale_boxes = components(above(ink, threshold / 2))
+        if are_several(pale_boxes, pale_area):
+            raise NoDigitError("several digits")
     chosen = join(boxes, main, strokes & (area >= SPECK * area[main]))
     pieces = (area[chosen] > PIECE * area[main]).sum()
     if area[chosen].sum() < MIN_SHARE * area[strokes].sum() or pieces > MAX_PIECES:

@@ -180,7 +180,7 @@ def look_at(gray: Gray, steps: dict[str, NDArray[np.uint8]]) -> Look:
     ink = without_rules(found.ink, found.threshold)
     steps["ink"] = cv2.convertScaleAbs(ink, alpha=255 / ink.max())
     marks = above(ink, found.threshold)
-    digit = find_digit(marks)
+    digit = find_digit(ink, found.threshold)
     steps["marks"] = digit | marks & 96
     left, top, right, bottom = bounding_box(digit)
     pixel = max(right - left, bottom - top) / FIT  # of the 20x20 box, in pixels of this picture

@@ -4,13 +4,10 @@
 
 #include <cstdint>
 
+#include "choices.h"
 #include "warp.h"
 
 namespace lenet {
-
-enum class Activation { none, sigmoid, tanh, scaled_tanh, relu, gelu, silu };
-enum class Pooling { average, sum, max };
-enum class Loss { cross_entropy, squared_error, penalty, map };
 
 // Where something begins in the caller's arrays of weights, and of gradients: in array number
 // `array`, after `offset` floats.
@@ -75,9 +72,6 @@ struct Result {
   double loss;  // mean over the batch
   int right;
 };
-
-// The optimizers of lenet.engine.optimizers.
-enum class Optimizer { sgd, adamw };
 
 // How the weights change after a step. All arrays are flat: all parameters in their order.
 struct Update {

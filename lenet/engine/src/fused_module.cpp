@@ -15,6 +15,7 @@
 
 #include "cpu.h"
 #include "fused.h"
+#include "module.h"
 #include "thread_pool.h"
 #include "warp.h"
 
@@ -111,21 +112,9 @@ void check_index(const Numbers& index, const Images& images) {
                              std::to_string(images.shape(0)) + " images").c_str());
 }
 
-template <class Choice>
-Choice choose(nb::handle name, std::vector<std::pair<std::string, Choice>> from) {
-  for (const auto& [known, choice] : from)
-    if (nb::cast<std::string>(name) == known) return choice;
-  throw nb::value_error(("there is no choice '" + nb::cast<std::string>(name) + "'").c_str());
-}
-
+// None is no activation.
 Activation activation(nb::handle name) {
-  if (name.is_none()) return Activation::none;
-  return choose<Activation>(name, {{"sigmoid", Activation::sigmoid},
-                                   {"tanh", Activation::tanh},
-                                   {"scaled-tanh", Activation::scaled_tanh},
-                                   {"relu", Activation::relu},
-                                   {"gelu", Activation::gelu},
-                                   {"silu", Activation::silu}});
+  return name.is_none() ? Activation::none : choose(activations, nb::cast<std::string>(name));
 }
 
 using Floats = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
@@ -148,10 +137,7 @@ class Description {
       add_layer(nb::cast<nb::dict>(layer));
     plan.codes = floats(fields["codes"], codes_);
     plan.classes = nb::cast<int>(fields["classes"]);
-    plan.loss = choose<Loss>(fields["loss"], {{"cross-entropy", Loss::cross_entropy},
-                                              {"mse", Loss::squared_error},
-                                              {"penalty", Loss::penalty},
-                                              {"map", Loss::map}});
+    plan.loss = choose(losses, nb::cast<std::string>(fields["loss"]));
     plan.label_smoothing = nb::cast<float>(fields["label_smoothing"]);
     plan.j = nb::cast<float>(fields["j"]);
     plan.distillation = nb::cast<float>(fields["distillation"]);
@@ -176,9 +162,7 @@ class Description {
     stage.input_side = integer("input_side");
     stage.side = integer("side");
     stage.activation = activation(fields["activation"]);
-    stage.pooling = choose<Pooling>(
-        fields["pooling"],
-        {{"average", Pooling::average}, {"sum", Pooling::sum}, {"max", Pooling::max}});
+    stage.pooling = choose(poolings, nb::cast<std::string>(fields["pooling"]));
     stage.subsampling = activation(fields["subsampling"]);
     stage.kernels = places(fields["kernels"], kernels_[plan.stages], stage.kernel * stage.kernel);
     stage.biases = places(fields["biases"], biases_[plan.stages], 1);
@@ -227,16 +211,14 @@ class Description {
 // in their order. It keeps the caller's arrays alive.
 class Parameters {
  public:
-  Parameters(Values weights, Values gradients, nb::handle optimizer, std::optional<Values> state,
-             std::optional<Values> average, float averaging)
+  Parameters(Values weights, Values gradients, const std::optional<std::string>& optimizer,
+             std::optional<Values> state, std::optional<Values> average, float averaging)
       : weights_(std::move(weights)),
         gradients_(std::move(gradients)),
         state_(std::move(state)),
         average_(std::move(average)),
         average_share_(1.0f - averaging) {
-    if (!optimizer.is_none())
-      optimizer_ = choose<Optimizer>(optimizer, {{"sgd", Optimizer::sgd},
-                                                 {"adamw", Optimizer::adamw}});
+    if (optimizer) optimizer_ = choose(optimizers, *optimizer);
     const std::size_t arrays = optimizer_ == Optimizer::adamw ? 2 : 1;
     if (gradients_.size() != size() || (average_ && average_->size() != size()) ||
         (state_ && state_->size() != arrays * size()) ||
@@ -430,14 +412,18 @@ void warp_images(const Images& images, const Numbers& index, const Maps& maps,
 }  // namespace lenet
 
 NB_MODULE(_fused, m) {
+  m.attr("ACTIVATIONS") = lenet::names(lenet::activations);
+  m.attr("POOLINGS") = lenet::names(lenet::poolings);
+  m.attr("LOSSES") = lenet::names(lenet::losses);
+  m.attr("OPTIMIZERS") = lenet::names(lenet::optimizers);
   m.def("instruction_sets", &lenet::available_instruction_sets);
   m.def("warp", &lenet::warp_images, nb::arg("images").noconvert(), nb::arg("index").noconvert(),
         nb::arg("maps").noconvert(), nb::arg("knots").noconvert().none(),
         nb::arg("shades").noconvert().none(), nb::arg("noise").noconvert().none(),
         nb::arg("out").noconvert(), nb::arg("threads"), nb::arg("isa"));
   nb::class_<lenet::Parameters>(m, "Parameters")
-      .def(nb::init<lenet::Values, lenet::Values, nb::handle, std::optional<lenet::Values>,
-                    std::optional<lenet::Values>, float>(),
+      .def(nb::init<lenet::Values, lenet::Values, const std::optional<std::string>&,
+                    std::optional<lenet::Values>, std::optional<lenet::Values>, float>(),
            nb::arg("weights").noconvert(), nb::arg("gradients").noconvert(),
            nb::arg("optimizer").none(), nb::arg("state").noconvert().none(),
            nb::arg("average").noconvert().none(), nb::arg("averaging"));

@@ -1,5 +1,6 @@
 """Figures hold the right data, and are written whole or not at all."""
 
+import json
 import subprocess
 import sys
 from typing import Any
@@ -13,9 +14,15 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image
 
+from lenet import data
+from lenet.data import Split
+from lenet.data.corruptions import corrupt
 from lenet.errors import LenetError
 from lenet.evaluation import metrics
-from lenet.figures import plots
+from lenet.figures import curves, evaluation, files, style, sweeps
+from lenet.figures import images as sheets
+from lenet.networks import checkpoint
+from lenet.networks.architecture import build
 
 CLOTHES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat")
 CLOTHES += ("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
@@ -89,16 +96,22 @@ def title(figure):
     return figure.get_suptitle()
 
 
-def test_importing_plots_imports_neither_matplotlib_nor_torch():
-    code = "import sys, lenet.figures.plots; sys.exit(bool({'matplotlib', 'torch'} & set(sys.modules)))"
+def test_importing_the_room_imports_neither_matplotlib_nor_torch():
+    code = (
+        "import sys, lenet.figures.files, lenet.figures.networks, lenet.figures.sweeps;"
+        "sys.exit(bool({'matplotlib', 'torch'} & set(sys.modules)))"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_drawing_does_not_import_pyplot(tmp_path):
+def test_drawing_imports_no_pyplot_and_leaves_the_style_of_others(tmp_path):
     code = (
-        "import sys; from pathlib import Path; import numpy; from lenet.figures import plots;"
-        "plots.save(plots.preprocessing_steps({'a': numpy.eye(9)}, 'x', {}), Path(sys.argv[1]));"
-        "sys.exit('matplotlib.pyplot' in sys.modules)"
+        "import sys, numpy; from pathlib import Path; from matplotlib import rcParams;"
+        "from lenet.figures import images, style;"
+        "before = [rcParams[name] for name in style.STYLE];"
+        "style.save(images.preprocessing_steps({'a': numpy.eye(9)}, 'x', {}), Path(sys.argv[1]));"
+        "after = [rcParams[name] for name in style.STYLE];"
+        "sys.exit('matplotlib.pyplot' in sys.modules or before != after)"
     )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "balance.svg")], check=True)
 
@@ -109,7 +122,7 @@ def test_drawing_does_not_import_pyplot(tmp_path):
 @pytest.mark.parametrize("steps", [5, 10, 1875])
 def test_training_curves_are_means_since_the_beginning_of_the_epoch(steps):
     records = some_records(2, steps)
-    upper, lower = plots.training_curves(records, "a run").axes
+    upper, lower = curves.training_curves(records, "a run").axes
     train, test = upper.lines
     positions = [0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8, 2.0]
     for line, name, unit in ((train, "accuracy", 100), (lower.lines[0], "loss", 1)):
@@ -128,40 +141,31 @@ def test_training_curves_are_means_since_the_beginning_of_the_epoch(steps):
 
 def test_points_are_the_first_steps_at_or_past_each_fifth():
     """234 steps, as of 60,000 examples in batches of 256, do not divide by five."""
-    positions, _, _ = plots.training_points(some_records(1, 234))
+    positions, _, _ = curves.training_points(some_records(1, 234))
     np.testing.assert_allclose(positions * 234, [47, 94, 141, 188, 234], atol=1e-3)
 
 
 def test_fewer_steps_than_points():
-    positions, losses, _ = plots.training_points(some_records(3, 2))
+    positions, losses, _ = curves.training_points(some_records(3, 2))
     np.testing.assert_allclose(positions, [0.5, 1, 1.5, 2, 2.5, 3])
     assert len(losses) == 6
 
 
 def test_an_epoch_under_way_ends_at_its_last_step():
     records = some_records(2, 100, steps_at_last=33)
-    positions, losses, _ = plots.training_points(records)
+    positions, losses, _ = curves.training_points(records)
     np.testing.assert_allclose(positions[5:], [1.2, 1.33])
     assert losses[-1] == pytest.approx(running_mean(records, "loss", 101, 133))
 
 
 def test_the_first_step_alone_can_be_drawn():
-    upper, _ = plots.training_curves(some_records(1, 100, steps_at_last=1), "").axes
+    upper, _ = curves.training_curves(some_records(1, 100, steps_at_last=1), "").axes
     assert len(upper.lines) == 1  # no test accuracy yet
-
-
-def test_a_step_recorded_twice_counts_once():
-    records = some_records(1, 10)
-    again = [{**records[0], "loss": 100.0}, *records]
-    for first, second in zip(
-        plots.training_points(again), plots.training_points(records), strict=True
-    ):
-        assert first.tolist() == second.tolist()
 
 
 def test_epochs_without_steps_are_drawn_from_their_own_record():
     records = [r for r in some_records(3, 10) if not 10 < r.get("step", 0) <= 20]
-    positions, losses, accuracies = plots.training_points(records)
+    positions, losses, accuracies = curves.training_points(records)
     at = positions.tolist().index(2.0)
     assert (losses[at], accuracies[at]) == (1.5, 0.5)
     assert len(positions) == 5 + 1 + 5
@@ -169,7 +173,7 @@ def test_epochs_without_steps_are_drawn_from_their_own_record():
 
 def test_validation_accuracy_is_called_that():
     record = {"epoch": 1, "train_loss": 1, "train_accuracy": 0.5, "validation_accuracy": 0.75}
-    upper, _ = plots.training_curves([record], "").axes
+    upper, _ = curves.training_curves([record], "").axes
     assert upper.lines[1].get_label() == "validation, at last 75.00%"
 
 
@@ -179,7 +183,7 @@ def test_losses_over_a_wide_range_have_a_logarithmic_axis():
             {"epoch": i, "train_loss": loss, "train_accuracy": 0.5, "test_accuracy": 0.5}
             for i, loss in enumerate(losses, 1)
         ]
-        return plots.training_curves(records, "").axes[1].get_yscale()
+        return curves.training_curves(records, "").axes[1].get_yscale()
 
     assert scale(2.3, 0.5) == "linear"
     assert scale(2.3, 0.01) == "log"
@@ -190,7 +194,7 @@ def test_losses_over_a_wide_range_have_a_logarithmic_axis():
 
 def test_no_metrics_are_refused():
     with pytest.raises(LenetError, match="no metrics"):
-        plots.training_curves([], "")
+        curves.training_curves([], "")
 
 
 # reports
@@ -198,7 +202,7 @@ def test_no_metrics_are_refused():
 
 def test_confusion_matrix_shows_the_counts():
     report = some_report()
-    (axes,) = plots.confusion_matrix(report).axes
+    (axes,) = evaluation.confusion_matrix(report).axes
     counts = np.zeros((10, 10), int)
     names = []
     for text in axes.texts:
@@ -219,22 +223,24 @@ def test_confusion_matrix_colours_mistakes_by_their_share():
     labels = np.repeat([0, 1], [100, 10])
     answers = np.where(np.arange(110) % 10 == 0, 1 - labels, labels)  # 10% of each class
     report = metrics.report(np.eye(2)[answers], labels, "ab")
-    (axes,) = plots.confusion_matrix(report).axes
+    (axes,) = evaluation.confusion_matrix(report).axes
     shares = np.ma.filled(np.ma.asarray(axes.images[0].get_array()), np.nan)
     assert shares[0, 1] == shares[1, 0]
     assert np.isnan(np.diag(shares)).all()
 
 
 def test_confusion_matrix_without_mistakes_and_with_many_classes():
-    plots.confusion_matrix(metrics.report(np.eye(3), np.arange(3), "abc")).draw_without_rendering()
+    evaluation.confusion_matrix(
+        metrics.report(np.eye(3), np.arange(3), "abc")
+    ).draw_without_rendering()
     many = metrics.report(np.eye(40), np.arange(40), [f"{i}" for i in range(40)])
-    (axes,) = plots.confusion_matrix(many).axes
+    (axes,) = evaluation.confusion_matrix(many).axes
     assert not axes.texts
 
 
 def test_rejection_curve_shows_the_curve_and_the_targets():
     report = some_report(count=3_000)
-    (axes,) = plots.rejection_curve(report).axes
+    (axes,) = evaluation.rejection_curve(report).axes
     curve = points(axes.lines[0])
     left = np.array(report.curve.error) > 0
     np.testing.assert_allclose(curve[:, 0], 100 * np.array(report.curve.rejected)[left])
@@ -250,17 +256,17 @@ def test_rejection_curve_shows_the_curve_and_the_targets():
 
 def test_rejection_curve_says_where_the_mistakes_end():
     scores = np.array([[4.0, 0], [3, 0], [2, 0], [1, 0]])
-    (axes,) = plots.rejection_curve(metrics.report(scores, np.array([0, 0, 0, 1]), "ab")).axes
+    (axes,) = evaluation.rejection_curve(metrics.report(scores, np.array([0, 0, 0, 1]), "ab")).axes
     assert any("no mistakes from 25.0% on" in text for text in words(axes))
 
 
 def test_rejection_curve_of_perfect_and_of_hopeless_answers():
     perfect = metrics.report(np.eye(3) * [[1], [2], [3]], np.arange(3), "abc")
-    (axes,) = plots.rejection_curve(perfect).axes
+    (axes,) = evaluation.rejection_curve(perfect).axes
     assert axes.get_yscale() == "linear"
     assert points(axes.lines[0])[:, 1].tolist() == [0, 0, 0]
     hopeless = metrics.report(np.eye(3), np.array([1, 2, 0]), "abc")
-    figure = plots.rejection_curve(hopeless)
+    figure = evaluation.rejection_curve(hopeless)
     assert not any("reject" in text for text in words(figure.axes[0]))
     figure.draw_without_rendering()
 
@@ -268,28 +274,37 @@ def test_rejection_curve_of_perfect_and_of_hopeless_answers():
 # pictures
 
 
+def cells(sheet, rows, columns):
+    """The pictures of a sheet, (rows, columns, H, W) of a cell and the gap after it."""
+    height, width = sheet.shape[0] // rows + 1, sheet.shape[1] // columns + 1
+    padded = np.full((rows * height, columns * width), np.nan)
+    padded[: sheet.shape[0], : sheet.shape[1]] = sheet
+    return padded.reshape(rows, height, columns, width).swapaxes(1, 2)
+
+
 def test_worst_mistakes_are_the_right_pictures_with_their_words():
     images, labels, scores = some_answers()
-    figure = plots.worst_mistakes(images, labels, scores, CLOTHES, 7)
-    found = metrics.worst(scores, labels, 7)
-    drawn = [axes for axes in figure.axes if axes.images]
-    assert len(drawn) == len(found) == 7
-    for axes, i in zip(drawn, found, strict=True):
-        assert np.array_equal(picture(axes), images[i])
-        assert axes.images[0].get_interpolation() == "nearest"
+    figure = evaluation.worst_mistakes(images, labels, scores, CLOTHES, 7)
+    worst = metrics.worst(scores, labels, 7)
+    (axes,) = figure.axes
+    drawn = cells(np.ma.filled(picture(axes), np.nan), 2, 6).reshape(12, 38, 35)
+    assert len(axes.texts) == 2 * len(worst) == 14
+    for number, (shown, i) in enumerate(zip(drawn, worst, strict=False)):
+        assert np.array_equal(shown[9:37, 3:31], images[i])
         p = np.exp(scores[i]) / np.exp(scores[i]).sum()
         answer = scores[i].argmax()
-        assert words(axes) == [
-            f"{CLOTHES[labels[i]]} ({plots.percent(p[labels[i]])})",
-            f"→ {CLOTHES[answer]} ({plots.percent(p[answer])})",
+        assert words(axes)[2 * number : 2 * number + 2] == [
+            f"{CLOTHES[labels[i]]} ({style.percent(p[labels[i]])})",
+            f"→ {CLOTHES[answer]} ({style.percent(p[answer])})",
         ]
+    assert np.isnan(drawn[7:]).all()
     assert title(figure).startswith("The 7 worst mistakes")
 
 
 def test_no_mistakes_and_one_mistake():
     images = np.zeros((2, 28, 28), np.uint8)
     for labels, expected in (([0, 1], "No mistakes"), ([0, 0], "The worst mistake")):
-        figure = plots.worst_mistakes(images, labels, np.eye(2), "ab", 5)
+        figure = evaluation.worst_mistakes(images, labels, np.eye(2), "ab", 5)
         assert title(figure).startswith(expected)
         figure.draw_without_rendering()
 
@@ -297,22 +312,22 @@ def test_no_mistakes_and_one_mistake():
 def test_contact_sheet_has_a_row_a_class():
     images, _, _ = some_answers(7)
     labels = np.array([1, 0, 1, 1, 0, 1, 0])  # and no image of class 2
-    (axes,) = plots.contact_sheet(images, labels, ("a", "b", "nothing"), 3).axes
-    sheet = picture(axes).reshape(3, 32, 3, 32).swapaxes(1, 2)
+    (axes,) = sheets.contact_sheet(Split(images, labels), ("a", "b", "nothing"), 3).axes
+    drawn = np.ma.filled(picture(axes), np.nan)
+    assert drawn.shape == (3 * 32 - 4, 3 * 32 - 4)
     for row, members in enumerate(([1, 4, 6], [0, 2, 3])):
         for column, i in enumerate(members):
-            assert np.array_equal(sheet[row, column, 2:-2, 2:-2], images[i])
-    assert not sheet[2].any()
+            top, left = 32 * row, 32 * column
+            assert np.array_equal(drawn[top : top + 28, left : left + 28], images[i])
+    assert np.isnan(drawn[64:]).all()
     assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b", "nothing"]
-    np.testing.assert_allclose(axes.get_yticks(), [15.5, 47.5, 79.5])
+    np.testing.assert_allclose(axes.get_yticks(), [13.5, 45.5, 77.5])
 
 
 def test_as_many_images_as_labels():
     images = np.zeros((3, 28, 28), np.uint8)
     with pytest.raises(LenetError, match="3 images, but 2 labels"):
-        plots.contact_sheet(images, [0, 1], "ab")
-    with pytest.raises(LenetError, match="3 images, but 2 labels"):
-        plots.worst_mistakes(images, [0, 1], np.eye(2), "ab")
+        evaluation.worst_mistakes(images, [0, 1], np.eye(2), "ab")
 
 
 def test_preprocessing_steps_and_the_probabilities():
@@ -322,7 +337,7 @@ def test_preprocessing_steps_and_the_probabilities():
         "28x28": np.eye(28, dtype=np.uint8) * 255,
     }
     answer = dict.fromkeys(CLOTHES, 0.05) | {"Sneaker": 0.55}
-    figure = plots.preprocessing_steps(steps, "shoe.png: Sneaker", answer)
+    figure = sheets.preprocessing_steps(steps, "shoe.png: Sneaker", answer)
     drawn = {axes.get_title(): axes for axes in figure.axes if axes.images}
     assert list(drawn) == list(steps)
     for name, axes in drawn.items():
@@ -332,7 +347,7 @@ def test_preprocessing_steps_and_the_probabilities():
     (bars,) = (axes for axes in figure.axes if axes.patches)
     assert lengths(bars) == list(answer.values())
     assert [label.get_text() for label in bars.get_yticklabels()] == list(CLOTHES)
-    orange = [to_hex(bar.get_facecolor()) == plots.ORANGE for bar in bars.patches]
+    orange = [to_hex(bar.get_facecolor()) == style.ORANGE for bar in bars.patches]
     assert orange == [name == "Sneaker" for name in CLOTHES]
     assert words(bars) == ["5%"] * 7 + ["55%"] + ["5%"] * 2
     assert bars.yaxis_inverted()  # the first class on top
@@ -340,10 +355,10 @@ def test_preprocessing_steps_and_the_probabilities():
 
 
 def test_preprocessing_steps_without_an_answer():
-    figure = plots.preprocessing_steps({"gray": np.zeros((9, 9))}, "no digit", {})
+    figure = sheets.preprocessing_steps({"gray": np.zeros((9, 9))}, "no digit", {})
     assert [axes.get_title() for axes in figure.axes] == ["gray"]
     with pytest.raises(LenetError, match="no step"):
-        plots.preprocessing_steps({}, "nothing", {})
+        sheets.preprocessing_steps({}, "nothing", {})
 
 
 @pytest.mark.parametrize(
@@ -359,7 +374,7 @@ def test_preprocessing_steps_without_an_answer():
     ],
 )
 def test_percentages_for_people(share, expected):
-    assert plots.percent(share) == expected
+    assert style.percent(share) == expected
 
 
 # everything
@@ -369,14 +384,18 @@ def all_figures():
     images, labels, scores = some_answers(strength=1.0)
     report = metrics.report(scores, labels, CLOTHES)
     steps = {"28x28": images[0]}
-    yield plots.training_curves(some_records(3, 20), "Fashion-MNIST")
-    yield plots.confusion_matrix(report)
-    yield plots.rejection_curve(report)
-    yield plots.worst_mistakes(images, labels, scores, CLOTHES, 8)
-    yield plots.reliability_diagram({"a": report.reliability, "b": report.reliability}, "title")
-    yield plots.corrupted_images({"none": images[:3], "fog": images[3:6]}, {"fog": 0.5}, "title")
-    yield plots.contact_sheet(images, labels, CLOTHES, 5)
-    yield plots.preprocessing_steps(steps, "boot.png", dict.fromkeys(CLOTHES, 0.1))
+    yield curves.training_curves(some_records(3, 20), "Fashion-MNIST")
+    yield evaluation.confusion_matrix(report)
+    yield evaluation.rejection_curve(report)
+    yield evaluation.worst_mistakes(images, labels, scores, CLOTHES, 8)
+    yield evaluation.reliability_diagram(
+        {"a": report.reliability, "b": report.reliability}, "title"
+    )
+    yield sheets.image_rows({"none": images[:3], "fog": images[3:6]}, "title", {"fog": "50%"})
+    yield sheets.contact_sheet(Split(images, labels), CLOTHES, 5)
+    axes = [sweeps.Coordinate("lr", [0.1, 0.2], log=True), sweeps.Coordinate("epochs", [10, 20])]
+    yield sweeps.parallel_coordinates(axes, [0.1, None], "mnist-12345678: 1 complete, 1 pruned")
+    yield sheets.preprocessing_steps(steps, "boot.png", dict.fromkeys(CLOTHES, 0.1))
 
 
 def test_nothing_is_cut_off():
@@ -393,11 +412,11 @@ def test_dollars_and_underscores_in_names_are_no_formula():
     images, labels, scores = some_answers(60, 4, strength=0.0)
     report = metrics.report(scores, labels, classes)
     for figure in (
-        plots.confusion_matrix(report),
-        plots.worst_mistakes(images, labels, scores, classes, 6),
-        plots.contact_sheet(images, labels, classes, 2),
-        plots.preprocessing_steps({"$x^$": images[0]}, "$HOME$", dict.fromkeys(classes, 0.25)),
-        plots.training_curves(some_records(1, 5), "$\\frac$"),
+        evaluation.confusion_matrix(report),
+        evaluation.worst_mistakes(images, labels, scores, classes, 6),
+        sheets.contact_sheet(Split(images, labels), classes, 2),
+        sheets.preprocessing_steps({"$x^$": images[0]}, "$HOME$", dict.fromkeys(classes, 0.25)),
+        curves.training_curves(some_records(1, 5), "$\\frac$"),
     ):
         figure.draw_without_rendering()
 
@@ -406,12 +425,12 @@ def test_dollars_and_underscores_in_names_are_no_formula():
 
 
 def some_figure():
-    return plots.preprocessing_steps({"grey": np.eye(9)}, "a stroke", {"a": 0.25, "b": 0.75})
+    return sheets.preprocessing_steps({"grey": np.eye(9)}, "a stroke", {"a": 0.25, "b": 0.75})
 
 
 def test_png_is_the_size_of_the_figure(tmp_path):
     figure = some_figure()
-    plots.save(figure, tmp_path / "balance.png")
+    style.save(figure, tmp_path / "balance.png")
     with Image.open(tmp_path / "balance.png") as picture:
         picture.load()
         assert picture.format == "PNG"
@@ -421,16 +440,18 @@ def test_png_is_the_size_of_the_figure(tmp_path):
 
 def test_svg_is_well_formed(tmp_path):
     images, labels, scores = some_answers(20, 10, strength=0.0)
-    plots.save(plots.worst_mistakes(images, labels, scores, CLOTHES, 3), tmp_path / "mistakes.SVG")
+    style.save(
+        evaluation.worst_mistakes(images, labels, scores, CLOTHES, 3), tmp_path / "mistakes.SVG"
+    )
     root = ElementTree.parse(tmp_path / "mistakes.SVG").getroot()
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
-    assert len(root.findall(".//{http://www.w3.org/2000/svg}image")) == 3
+    assert len(root.findall(".//{http://www.w3.org/2000/svg}image")) == 1
 
 
 @pytest.mark.parametrize("suffix", [".png", ".svg"])
 def test_the_same_figure_gives_the_same_bytes(tmp_path, suffix):
     for name in "ab":
-        plots.save(plots.rejection_curve(some_report()), tmp_path / f"{name}{suffix}")
+        style.save(evaluation.rejection_curve(some_report()), tmp_path / f"{name}{suffix}")
     assert (tmp_path / f"a{suffix}").read_bytes() == (tmp_path / f"b{suffix}").read_bytes()
 
 
@@ -447,7 +468,7 @@ def test_a_failing_write_leaves_the_old_file(tmp_path, monkeypatch, failure):
     monkeypatch.setattr(Figure, "savefig", breaks)
     expected = LenetError if isinstance(failure, OSError) else RuntimeError
     with pytest.raises(expected, match=r"curves\.png|font"):
-        plots.save(some_figure(), file)
+        style.save(some_figure(), file)
     assert file.read_bytes() == b"the old figure"
     assert list(tmp_path.iterdir()) == [file]
 
@@ -455,7 +476,7 @@ def test_a_failing_write_leaves_the_old_file(tmp_path, monkeypatch, failure):
 def test_an_old_file_is_replaced(tmp_path):
     file = tmp_path / "balance.png"
     file.write_bytes(b"the old figure")
-    plots.save(some_figure(), file)
+    style.save(some_figure(), file)
     assert file.read_bytes().startswith(b"\x89PNG")
     assert list(tmp_path.iterdir()) == [file]
 
@@ -463,14 +484,14 @@ def test_an_old_file_is_replaced(tmp_path):
 @pytest.mark.parametrize("name", ["figure.pdf", "figure", "figure.png.txt"])
 def test_other_kinds_of_files_are_refused(tmp_path, name):
     with pytest.raises(LenetError, match=r"\.png or \.svg"):
-        plots.save(some_figure(), tmp_path / name)
+        style.save(some_figure(), tmp_path / name)
     assert not list(tmp_path.iterdir())
 
 
 def test_reliability_diagram_has_every_bin_that_is_not_empty():
     report = some_report(count=400, strength=2.0)
     found = report.reliability
-    figure = plots.reliability_diagram({"one": found}, "title")
+    figure = evaluation.reliability_diagram({"one": found}, "title")
     upper, lower = figure.axes
     assert "one" in upper.get_title()
     assert f"{found.ece:.2%}" in upper.get_title()
@@ -482,54 +503,94 @@ def test_reliability_diagram_has_every_bin_that_is_not_empty():
     assert [bar.get_height() for bar in heights] == list(found.count)
     for name, (low, high) in {"low": (0.0, 0.2775), "high": (0.7225, 1.0)}.items():
         share = float(name == "high")  # none or all of ten: what tables of Wilson's interval say
-        ends = plots.wilson(np.array([share]), np.array([10.0]))
+        ends = evaluation.wilson(np.array([share]), np.array([10.0]))
         np.testing.assert_allclose(np.ravel(ends), (low, high), atol=1e-4)
     with pytest.raises(LenetError, match="no network is there"):
-        plots.reliability_diagram({}, "title")
+        evaluation.reliability_diagram({}, "title")
 
 
 def test_reliability_diagram_has_room_for_the_most_answers():
     found = {f"{n:,}": some_report(count=n, strength=2.0).reliability for n in (40, 4000)}
-    figure = plots.reliability_diagram(found, "title")
+    figure = evaluation.reliability_diagram(found, "title")
     low, high = figure.axes[2].get_ylim()
     assert 0 < low < 1
     assert all(high > max(reliability.count) for reliability in found.values())
 
 
-def test_corrupted_images_stand_in_rows():
+def test_image_rows_have_words_at_their_ends():
     images, _, _ = some_answers(count=6)
-    rows = {"none": images[:3], "shot_noise": images[3:]}
-    (axes,) = plots.corrupted_images(rows, {"shot_noise": 0.1234}, "title").axes
-    sheet = np.asarray(axes.images[0].get_array())
-    assert sheet.shape == (2 * 32, 3 * 32)
-    np.testing.assert_array_equal(sheet[34:62, 2:30], images[3])
-    np.testing.assert_array_equal(sheet[2:30, 66:94], images[2])
+    rows = {"none": images[:3], "shot noise": images[3:5]}
+    (axes,) = sheets.image_rows(rows, "title", {"shot noise": "12.34%"}).axes
+    drawn = np.ma.filled(picture(axes), np.nan)
+    assert drawn.shape == (2 * 32 - 4, 3 * 32 - 4)
+    np.testing.assert_array_equal(drawn[32:60, :28], images[3])
+    np.testing.assert_array_equal(drawn[:28, 64:], images[2])
+    assert np.isnan(drawn[32:, 64:]).all()
     assert [label.get_text() for label in axes.get_yticklabels()] == ["none", "shot noise"]
-    assert [text.get_text() for text in axes.texts] == ["12.34%"]
+    assert words(axes) == ["", "12.34%"]
     with pytest.raises(LenetError, match="no images"):
-        plots.corrupted_images({}, {}, "title")
+        sheets.image_rows({}, "title")
+
+
+# Folders
+
+
+def test_a_run_is_drawn_from_its_folder(tmp_path, digit_folder):
+    architecture = build("LeNet", {"activation": "relu"})
+    card = {"data": {"name": str(digit_folder)}, "recipe": {"validation": 100}}
+    weights = architecture.initial_weights(0)
+    checkpoint.write(tmp_path / checkpoint.WEIGHTS, architecture, weights, card)
+    with pytest.raises(LenetError, match=r"metrics\.jsonl cannot be read"):
+        files.draw_run(tmp_path)
+    lines = "".join(json.dumps(record) + "\n" for record in some_records(2, 3))
+    (tmp_path / "metrics.jsonl").write_text(lines)
+    written = files.draw_run(tmp_path)
+    names = ["curves", "confusion", "rejection", "reliability", "mistakes"]
+    assert written == [tmp_path / f"{name}.png" for name in names]
+    for file in written:
+        with Image.open(file) as image:
+            assert np.asarray(image.convert("L")).std() > 0
+
+
+def test_a_run_is_measured_on_what_it_held_out(tmp_path, digit_folder, monkeypatch):
+    """The last images of the training set, not the test set, where the recipe says so."""
+    card = {"data": {"name": str(digit_folder)}, "recipe": {"validation": 100}}
+    architecture = build("LeNet", {})
+    weights = architecture.initial_weights(0)
+    checkpoint.write(tmp_path / checkpoint.WEIGHTS, architecture, weights, card)
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(some_records(1, 1)[0]))
+    splits = []
+    monkeypatch.setattr(files, "draw_evaluation", lambda *about: splits.append(about[3]) or [])
+    files.draw_run(tmp_path)
+    train = data.load(str(digit_folder)).train
+    np.testing.assert_array_equal(splits[0].images, train.images[-100:])
+
+
+def test_corruptions_are_drawn_with_their_errors(tmp_path, monkeypatch):
+    images, labels, _ = some_answers(20)
+    drawn = []
+    monkeypatch.setattr(files, "save", lambda figure, path: drawn.append((figure, path)))
+    errors = {"shot_noise": 0.25, "fog": 0.5}
+    path = files.draw_corruptions(tmp_path, "mnist", errors, Split(images, labels))
+    ((figure, written),) = drawn
+    assert path == written == tmp_path / "corruptions.png"
+    assert title(figure) == "mnist under corruptions: mean error 37.50%"
+    assert words(figure.axes[0]) == ["", "25.00%", "50.00%"]
+    shown = np.ma.filled(picture(figure.axes[0]), np.nan)
+    np.testing.assert_array_equal(shown[64:92, 32:60], corrupt(images[:10], "fog")[1])
 
 
 # Sweeps
 
 
-def test_importances_are_bars() -> None:
-    figure = plots.importances({"lr": 0.7, "activation": 0.3}, "x")
-    (axes,) = figure.axes
-    bars: list[Any] = list(axes.patches)
-    assert [bar.get_width() for bar in bars] == [0.7, 0.3]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["lr", "activation"]
-    assert [text.get_text() for text in axes.texts] == ["70%", "30%"]
-
-
 def test_parallel_coordinates() -> None:
     """Heights on each axis, on linear, logarithmic and word axes; the best on top, in orange."""
     axes = [
-        plots.Coordinate("epochs", [10, 20, 15, 10]),
-        plots.Coordinate("lr", [1e-4, 1e-3, 1e-2, 1e-4], log=True),
-        plots.Coordinate("pooling", [0, 1, 0, 1], labels=("average", "max")),
+        sweeps.Coordinate("epochs", [10, 20, 15, 10]),
+        sweeps.Coordinate("lr", [1e-4, 1e-3, 1e-2, 1e-4], log=True),
+        sweeps.Coordinate("pooling", [0, 1, 0, 1], labels=("average", "max")),
     ]
-    figure = plots.parallel_coordinates(axes, [0.04, 0.01, None, 0.02], "x")
+    figure = sweeps.parallel_coordinates(axes, [0.04, 0.01, None, 0.02], "x")
     (drawn,) = figure.axes
     trials: list[Any] = [line for line in drawn.lines if np.size(line.get_ydata()) == 4]
     lines = [np.asarray(line.get_ydata()) for line in trials]
@@ -541,16 +602,16 @@ def test_parallel_coordinates() -> None:
     assert np.isnan(stopped[3])
     assert stopped[2] < 0.5 and worst[2] < 0.5 < middle[2] and best[2] > 0.5
     colors = [line.get_color() for line in trials]
-    assert colors[0] == plots.LINE and colors[3] == plots.ORANGE
+    assert colors[0] == style.LINE and colors[3] == style.ORANGE
     assert sum(colors[1]) > sum(colors[2])  # paler
     words = [text.get_text() for text in drawn.texts]
     assert {"10", "20", "0.0001", "0.01", "average", "max", "1", "4"} <= set(words)
     with pytest.raises(LenetError, match="every axis"):
-        plots.parallel_coordinates(axes, [0.1], "x")
+        sweeps.parallel_coordinates(axes, [0.1], "x")
 
 
 def test_parallel_coordinates_of_one_trial() -> None:
     """Equal values stand in the middle; an error of 0 has no logarithm."""
-    figure = plots.parallel_coordinates([plots.Coordinate("lr", [0.1], log=True)], [0.0], "x")
+    figure = sweeps.parallel_coordinates([sweeps.Coordinate("lr", [0.1], log=True)], [0.0], "x")
     line = next(line for line in figure.axes[0].lines if np.size(line.get_ydata()) == 2)
     np.testing.assert_allclose(np.asarray(line.get_ydata()), [0.5, 0.5])

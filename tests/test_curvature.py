@@ -1,4 +1,4 @@
-"""Second derivatives against the paper's recursion, connection by connection; the optimizer."""
+"""Second derivatives against the paper's recursion, connection by connection."""
 
 from collections import OrderedDict, defaultdict
 from dataclasses import dataclass, field
@@ -7,21 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from layers1998 import convolution, linear, rbf, subsampling, table_convolution
 from torch import nn
 from torch.autograd.functional import hessian, jacobian
 from torch.func import functional_call
 
+from lenet.engine.sequential import Criterion, step_sizes
 from lenet.errors import LenetError
-from lenet.networks.layers import (
-    EuclideanRBF,
-    SquashedConv2d,
-    SquashedLinear,
-    Subsampling,
-    TableConv2d,
-)
-from lenet.networks.torch import LeNet5
-from lenet.training.losses import cross_entropy, map_criterion, penalty
-from lenet.training.optim import SGD, StochasticDiagonalLM, gauss_newton_diagonal, map_curvature
+from lenet.networks.torch import LeNet5, SquashedLinear, Subsampling
+from lenet.training.autograd import map_criterion, penalty
+from lenet.training.autograd_passes import gauss_newton_diagonal, map_curvature
 
 TABLE = np.array([[1, 0], [1, 1], [0, 1]], bool)
 
@@ -35,12 +30,12 @@ def small_network(pooling: str = "average") -> nn.Sequential:
     """Every kind of layer, with shared weights everywhere: input (1, 8, 8), 3 classes."""
     model = nn.Sequential(
         OrderedDict(
-            C1=SquashedConv2d(1, 2, 3),  # 2 maps of 6x6
-            S2=Subsampling(2, pooling),  # 3x3
-            C3=TableConv2d(TABLE, 2),  # 3 maps of 2x2
-            S4=Subsampling(3, pooling),  # 1x1
-            F6=SquashedLinear(3, 4),
-            output=EuclideanRBF(torch.randn(3, 4).sign()),
+            C1=convolution(1, 2, 3),  # 2 maps of 6x6
+            S2=subsampling(2, pooling),  # 3x3
+            C3=table_convolution(TABLE, 2),  # 3 maps of 2x2
+            S4=subsampling(3, pooling),  # 1x1
+            F6=linear(3, 4),
+            output=rbf(torch.randn(3, 4).sign().numpy()),
         )
     ).double()
     with torch.no_grad():
@@ -84,18 +79,20 @@ def units_of(layer: Any, name: str, sources: Any) -> Any:
             for dy in range(2):
                 for dx in range(2):
                     source = sources[m, 2 * y + dy, 2 * x + dx]
-                    pooled.connections.append((source, None, layer.scale))
+                    pooled.connections.append((source, None, layer.share))
             units[place] = Unit([(pooled, f"{name}.coefficient", m), (None, f"{name}.bias", m)])
         return units
-    table = layer.table.numpy() if isinstance(layer, TableConv2d) else np.ones((maps, len(sources)))
     kernel = layer.weight.shape[-1]
-    numbers = np.cumsum(table.ravel()).reshape(table.shape) - 1  # of the kernels
+    numbers = np.full((maps, len(sources)), -1)  # of the kernels
+    for out, wires in enumerate(layer.layer.wiring):
+        for source, number in wires:
+            numbers[out, source] = number
     _, height, width = sources.shape
     units = np.empty((maps, height - kernel + 1, width - kernel + 1), object)
     for place in np.ndindex(*units.shape):
         m, y, x = place
         unit = units[place] = Unit([(None, f"{name}.bias", m)])
-        for i in np.flatnonzero(table[m]):
+        for i in np.flatnonzero(numbers[m] >= 0):
             for ky in range(kernel):
                 for kx in range(kernel):
                     weight = (int(numbers[m, i]) * kernel + ky) * kernel + kx
@@ -171,7 +168,7 @@ def test_h_is_the_papers_sum_over_connections(pooling, name, exact):
         start = curved.numpy() if exact else np.full(4, 2.0)
         for key, value in recursion(model, image.numpy(), start).items():
             expected[key] += value / 3
-    h = gauss_newton_diagonal(model, x, labels, criterion=name, j=j, exact=exact)
+    h = gauss_newton_diagonal(model, x, Criterion(name == "map", j, exact))
     for key, value in h.items():
         np.testing.assert_allclose(value.numpy().ravel(), expected[key], rtol=1e-10, err_msg=key)
 
@@ -181,30 +178,30 @@ def test_h_is_the_papers_sum_over_connections(pooling, name, exact):
 def test_h_is_the_true_gauss_newton_diagonal_where_each_layer_is_one_unit(pooling, name, exact):
     model = nn.Sequential(
         OrderedDict(
-            S2=Subsampling(1, pooling),  # four different inputs, one coefficient
-            C3=TableConv2d([[True]], 1),
-            C5=SquashedConv2d(1, 1, 1),
-            F6=SquashedLinear(1, 1),
-            output=EuclideanRBF([[1.0], [-1.0]]),
+            S2=subsampling(1, pooling),  # four different inputs, one coefficient
+            C3=table_convolution([[True]], 1),
+            C5=convolution(1, 1, 1),
+            F6=linear(1, 1),
+            output=rbf([[1.0], [-1.0]]),
         )
     ).double()
     for parameter in model.parameters():
         nn.init.uniform_(parameter, 0.3, 1)
-    x, label, j = torch.randn(1, 1, 2, 2, dtype=torch.float64), torch.tensor([1]), 1.0
+    x, j = torch.randn(1, 1, 2, 2, dtype=torch.float64), 1.0
     until_features = nn.Sequential(OrderedDict(list(model.named_children())[:-1]))
     feature = until_features(x).detach()[0]
     codes = model.get_submodule("output").codes
     curved = second_derivatives(lambda f: criterion_of(f, codes, 1, name, j), feature)
-    h = gauss_newton_diagonal(model, x, label, criterion=name, j=j, exact=exact)
+    h = gauss_newton_diagonal(model, x, Criterion(name == "map", j, exact))
     for key, of_parameter in jacobians(until_features, x).items():
         expected = of_parameter.square() * curved.item()
         torch.testing.assert_close(h[key].ravel(), expected.ravel(), rtol=1e-10, atol=0)
 
 
 def test_h_of_f6_is_the_true_gauss_newton_diagonal_in_any_network():
-    model, label = small_network(), torch.tensor([1])
+    model = small_network()
     x = torch.randn(1, 1, 8, 8, dtype=torch.float64)
-    h = gauss_newton_diagonal(model, x, label, criterion="penalty")
+    h = gauss_newton_diagonal(model, x, Criterion(competitive=False))
     until_features = nn.Sequential(OrderedDict(list(model.named_children())[:-1]))
     of_parameters = jacobians(until_features, x)
     for key in ("F6.weight", "F6.bias"):
@@ -232,7 +229,7 @@ def jacobians(model: nn.Sequential, x: torch.Tensor) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize("j", [0.1, 5.0, 60.0])
 def test_map_curvature_is_the_diagonal_of_the_hessian(j):
-    output = EuclideanRBF(torch.randn(3, 6, dtype=torch.float64))
+    output: Any = rbf(torch.randn(3, 6).numpy()).double()
     x = torch.randn(4, 6, dtype=torch.float64)
     for label in range(3):  # it does not depend on the label
         expected = [
@@ -243,14 +240,14 @@ def test_map_curvature_is_the_diagonal_of_the_hessian(j):
 
 
 def test_softmax_head_starts_from_the_hessian_of_cross_entropy():
-    hidden, output = SquashedLinear(5, 2), nn.Linear(2, 3)
+    hidden, output = linear(5, 2), nn.Linear(2, 3)
     model = nn.Sequential(OrderedDict(F6=hidden, output=output)).double()
     for parameter in model.parameters():
         nn.init.uniform_(parameter, -1, 1)
     x, label = torch.randn(1, 5, dtype=torch.float64), torch.tensor([2])
     scores, features = model(x).detach(), hidden(x).detach()
-    curved = second_derivatives(lambda s: cross_entropy(s[None], label), scores[0])
-    h = gauss_newton_diagonal(model, x, label)
+    curved = second_derivatives(lambda s: nn.functional.cross_entropy(s[None], label), scores[0])
+    h = gauss_newton_diagonal(model, x, Criterion())
     torch.testing.assert_close(h["output.bias"], curved)
     torch.testing.assert_close(h["output.weight"], curved[:, None] * features.square())
     of_features = (output.weight.square() * curved[:, None]).sum(dim=0)
@@ -263,80 +260,21 @@ def test_softmax_head_starts_from_the_hessian_of_cross_entropy():
 def test_layers_without_a_rule_are_refused():
     with pytest.raises(LenetError, match="ReLU"):
         gauss_newton_diagonal(
-            nn.Sequential(OrderedDict(a=nn.ReLU(), output=EuclideanRBF([[1.0]]))),
+            nn.Sequential(OrderedDict(a=nn.ReLU(), output=rbf([[1.0]]))),
             torch.zeros(1, 1),
-            torch.tensor([0]),
+            Criterion(),
         )
 
 
 def test_h_covers_every_parameter_of_lenet5_in_order():
     model = LeNet5(initial="sqrt")
-    h = gauss_newton_diagonal(model, torch.randn(2, 1, 32, 32), torch.tensor([3, 7]))
+    h = gauss_newton_diagonal(model, torch.randn(2, 1, 32, 32), Criterion())
     assert {k: v.shape for k, v in h.items()} == {k: p.shape for k, p in model.named_parameters()}
     assert list(h) == [name for name, _ in model.named_parameters()]
     assert all((value >= 0).all() for value in h.values())
 
 
-# The optimizers
-
-
-@pytest.mark.parametrize(
-    "options", [{}, {"momentum": 0.9}, {"weight_decay": 0.1}, {"maximize": True}]
-)
-def test_gradient_descent_is_that_of_pytorch(options):
-    results = []
-    for kind in (SGD, torch.optim.SGD):
-        torch.manual_seed(0)
-        weights = [nn.Parameter(torch.randn(shape)) for shape in ((3, 4), (5,), (2,))]
-        optimizer = kind(
-            [{"params": weights[:1], "lr": 0.5}, {"params": weights[1:]}], 0.1, **options
-        )
-        for _ in range(3):
-            for weight in weights[:2]:  # the third has no gradient
-                weight.grad = torch.randn(weight.shape)
-            optimizer.step()
-        loss = optimizer.step(lambda: 7.0)
-        results.append([loss, *(w.detach() for w in weights)])
-    torch.testing.assert_close(*results)
-
-
-def test_a_step_divides_by_mu_plus_h():
-    weight = nn.Parameter(torch.tensor([1.0, 2.0]))
-    optimizer = StochasticDiagonalLM([weight], lr=0.5, mu=0.25)
-    optimizer.set_curvature([torch.tensor([0.0, 1.75])])
-    weight.grad = torch.tensor([0.1, 4.0])
-    optimizer.step()
-    torch.testing.assert_close(weight.detach(), torch.tensor([1 - 0.5 / 0.25 * 0.1, 2 - 0.25 * 4]))
-
-
-def test_with_exact_curvature_one_full_step_solves_a_diagonal_quadratic():
-    curved, goal = torch.tensor([0.1, 1.0, 30.0]), torch.tensor([1.0, -2.0, 3.0])
-    weight = nn.Parameter(torch.zeros(3))
-    optimizer = StochasticDiagonalLM([weight], lr=1.0, mu=1e-9)
-    optimizer.set_curvature([curved])
-    (0.5 * curved * (weight - goal) ** 2).sum().backward()
-    optimizer.step()
-    torch.testing.assert_close(weight.detach(), goal)
-
-
-def test_curvature_travels_with_the_state():
-    def optimizer_of(weight):
-        return StochasticDiagonalLM([weight], lr=0.5, mu=0.25)
-
-    first, second = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
-    source, copy = optimizer_of(first), optimizer_of(second)
-    source.set_curvature([torch.tensor([1.0, 2.0])])
-    copy.load_state_dict(source.state_dict())
-    torch.testing.assert_close(copy.step_sizes(), source.step_sizes())
-
-
-def test_steps_need_a_curvature_of_the_right_shape():
-    optimizer = StochasticDiagonalLM([nn.Parameter(torch.ones(2))], lr=0.5)
-    with pytest.raises(LenetError, match="set_curvature"):
-        optimizer.step()
-    with pytest.raises(LenetError, match="shaped"):
-        optimizer.set_curvature([torch.ones(3)])
-    with pytest.raises(LenetError, match="at least 0"):
-        optimizer.set_curvature([torch.tensor([1.0, -1.0])])
-    with pytest.raises(LenetError, match="positive"):
-        StochasticDiagonalLM([nn.Parameter(torch.ones(2))], lr=0.0)
+def test_step_sizes_divide_by_mu_plus_h():
+    sizes = step_sizes(np.array([0.0, 1.75], np.float32), lr=0.5, mu=0.25)
+    np.testing.assert_allclose(sizes, [2.0, 0.25])
+    assert sizes.dtype == np.float32
