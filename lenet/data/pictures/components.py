@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import cv2
 import numpy as np
@@ -37,6 +38,9 @@ MAX_STROKE_LENGTH = 5.0
 STROKE_SIDE = 160  # pixels; closer, a texture's rough edges would not count
 
 
+Labels = NDArray[Any]  # int32 (height, width), 0 background; Any as in `decoding.Gray`
+
+
 def find_digit(ink: Gray, threshold: float) -> Mask:
     """255 where the components are that make up the digit: the largest, with what lies close to it.
 
@@ -54,7 +58,7 @@ def find_digit(ink: Gray, threshold: float) -> Mask:
     if min(marks.shape) >= FRAME_SIDE:
         strokes = cover < FRAME_COVER
         for n in np.flatnonzero(strokes & (area >= SPECK * area.max())):
-            strokes[n] = not is_frame(labels, n + 1, boxes[n])
+            strokes[n] = not is_frame(labels, int(n) + 1, boxes[n])
     if not strokes.any() or area[strokes].max() < SPECK * area.max():
         raise NoDigitError("empty")
     inner = strokes & (cover == 0)
@@ -85,7 +89,7 @@ def find_digit(ink: Gray, threshold: float) -> Mask:
     return digit
 
 
-def components(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
+def components(mask: Mask) -> tuple[Labels, NDArray[np.int64], NDArray[np.int64]]:
     """Labels 1 .. count of the 8-connected components, their pixels (count,), boxes (count, 4)."""
     _, labels, stats, _ = cv2.connectedComponentsWithStatsWithAlgorithm(
         mask, 8, cv2.CV_32S, cv2.CCL_BBDT
@@ -95,7 +99,7 @@ def components(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArra
     return labels, stats[:, cv2.CC_STAT_AREA], boxes
 
 
-def is_frame(labels: NDArray[np.int32], number: int, box: NDArray[np.int64]) -> bool:
+def is_frame(labels: Labels, number: int, box: NDArray[np.int64]) -> bool:
     """Whether a component is the box of a form: its hull a rectangle, and that hollow."""
     own = (crop(labels, tuple(box)) == number).astype(np.uint8)
     contours, tree = cv2.findContours(own, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
@@ -106,7 +110,11 @@ def is_frame(labels: NDArray[np.int32], number: int, box: NDArray[np.int64]) -> 
         for contour, (_, _, _, parent) in zip(contours, tree[0], strict=True)
         if parent >= 0
     )
-    return holes > FRAME_HOLE * rectangle and cv2.contourArea(hull) > FRAME_SQUARE * rectangle
+    hollow, square = (
+        holes > FRAME_HOLE * rectangle,
+        cv2.contourArea(hull) > FRAME_SQUARE * rectangle,
+    )
+    return bool(hollow and square)
 
 
 def are_several(boxes: NDArray[np.int64], area: NDArray[np.int64]) -> bool:
@@ -132,8 +140,13 @@ def without_rules(ink: Gray, threshold: float) -> Gray:
     Raises NoDigitError if there is nothing but such lines.
     """
     marks = above(ink, threshold)
-    rules = rules_across(marks) | rules_across(marks.T).T
-    return cv2.subtract(ink, cv2.dilate(rules, square(1)) & cv2.bitwise_not(marks & ~rules))
+    rules: Mask = rules_across(marks) | rules_across(marks.T).T
+    if not rules.any():
+        return ink
+    strokes: Mask = marks & ~rules
+    return cv2.subtract(
+        ink, cv2.bitwise_and(cv2.dilate(rules, square(1)), cv2.bitwise_not(strokes))
+    )
 
 
 def rules_across(marks: Mask) -> Mask:
