@@ -136,7 +136,8 @@ def smooth_lighting(gray: Gray) -> Gray:
     prior = np.where(border, BORDER_WEIGHT, 1.0).astype(np.float32)
     residual: NDArray[np.float32] = np.abs(values - float(np.median(values[border])))
     for _ in range(SURFACE_ROUNDS):
-        surface = weighted_fit(terms, values, prior / residual.clip(1)) @ terms
+        weights = (prior / residual.clip(1)).astype(np.float32)
+        surface = weighted_fit(terms, values, weights) @ terms
         residual = np.abs(values - surface)
     noise = max(1.4826 * float(np.median(residual)), 1.0)
     within = (residual < 3 * noise).astype(np.float32)
