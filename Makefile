@@ -19,8 +19,8 @@ check: .venv/developer
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 
-bench: .venv/installed
-	$(BIN)/lenet bench train
+bench: .venv/developer
+	$(BIN)/python -m benchmarks.speed train
 
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(wildcard lenet/engine/src/*)
 INSTALL := $(BIN)/pip install --constraint constraints.txt --editable

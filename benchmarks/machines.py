@@ -15,48 +15,37 @@ import statistics
 import time
 from collections.abc import Callable
 
-import torch
-import torch.distributed as dist
-from lenet.engine.steps import cpu_threads
-from lenet.training.runs import processor_name
-from lenet.training.training import initial_network, make_optimizer
+import numpy as np
 
 from lenet import data
 from lenet.commands import print_rows
-from lenet.data import Split
-from lenet.training.distributed import ALONE, World, connected
-from lenet.training.epochs import make_epochs
 from lenet.training.recipes import RECIPES
+from lenet.training.run import Settings, processor_name
+from lenet.training.train import assemble
+from lenet.training.world import ALONE, World, connected
 
 IMAGES = 15_360  # in an epoch
 BATCHES = (64, 256, 1024)
 REDUCTIONS = 100  # all-reduces that are timed together
 
 
-def loop(batch_size: int, train: Split, threads: int, world: World) -> Callable[[], object]:
+def loop(
+    batch_size: int, dataset: data.Dataset, threads: int, world: World
+) -> Callable[[], object]:
     """A function that trains for one epoch."""
-    recipe = dataclasses.replace(RECIPES["d2l"], batch_size=batch_size)
-    model = initial_network(recipe, 10)
-    optimizer = make_optimizer(recipe, model)
-    cpu = torch.device("cpu")
-    epochs, _ = make_epochs(
-        recipe, cpu, "auto", threads, model, optimizer, train, teachers=None, world=world
-    )
-    numbers = itertools.count(1)
-
-    def epoch() -> None:
-        with cpu_threads(threads):
-            epochs.run(next(numbers))
-
-    return epoch
+    recipe = RECIPES["d2l"].changed(batch_size=batch_size)
+    settings = Settings("cpu", "auto", threads, None, False, ".", world.size)
+    epochs, _ = assemble(recipe, dataset, settings, world)
+    numbers = itertools.count()
+    return lambda: epochs.run(1 + next(numbers) % recipe.optimisation.epochs)
 
 
 def reductions(size: int, world: World) -> Callable[[], object]:
-    numbers = torch.zeros(size)
+    numbers = np.zeros(size, np.float32)
 
     def reduce() -> None:
         for _ in range(REDUCTIONS):
-            dist.all_reduce(numbers, group=world.group)
+            world.add_up(numbers)
 
     return reduce
 
@@ -75,12 +64,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # pyright: ignore[reportOptionalMemberAccess]
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--data-dir")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     with connected() as world:
         with world.in_turn():
-            train = data.load("fashion-mnist", asked.data_dir).train[:IMAGES]
-        gradients = sum(p.numel() for p in initial_network(RECIPES["d2l"], 10).parameters())
-        size = gradients + 2
+            whole = data.load("fashion-mnist", arguments.data_dir)
+        train = dataclasses.replace(whole, train=whole.train[:IMAGES])
+        size = sum(p.size for p in RECIPES["d2l"].architecture().parameters) + 2
         works: dict[str, tuple[Callable[[], object], bool]] = {
             "all-reduce": (reductions(size, world), False)
         }
@@ -93,7 +82,7 @@ def main() -> None:
             seconds(work, world, alone)
         rounds = [
             {name: seconds(work, world, alone) for name, (work, alone) in works.items()}
-            for _ in range(asked.rounds)
+            for _ in range(arguments.rounds)
         ]
         if world.first:
             report(world.size, size, rounds)
@@ -115,10 +104,7 @@ def report(processes: int, size: int, rounds: list[dict[str, float]]) -> None:
         ["batch", "examples/s", "ratio", "ms a step", "all-reduce alone"],
         rows,
     )
-    print(
-        f"all-reduce of {4 * size:,} bytes: {1e6 * reduction:.0f} us; {processor_name()}, "
-        f"PyTorch {torch.__version__}"
-    )
+    print(f"all-reduce of {4 * size:,} bytes: {1e6 * reduction:.0f} us; {processor_name()}")
 
 
 if __name__ == "__main__":

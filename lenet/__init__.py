@@ -55,7 +55,8 @@ __all__ = sorted(HOMES | MODULES)  # pyright: ignore[reportUnsupportedDunderAll]
 
 def __getattr__(name: str) -> Any:
     if name in MODULES:
-        return importlib.import_module(MODULES[name])
+        with extra("torch"):  # primitives are written in it
+            return importlib.import_module(MODULES[name])
     if name not in HOMES:
         raise AttributeError(f"module 'lenet' has no attribute {name!r}")
     with extra("torch"):

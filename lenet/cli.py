@@ -20,7 +20,6 @@ COMMANDS = (
     "export",
     "summary",
     "data",
-    "bench",
 )
 
 HELP = f"""\
@@ -38,7 +37,6 @@ usage: lenet COMMAND [arguments]     `lenet COMMAND --help` explains one of them
   show MODEL [IMAGE]  draw its kernels, feature maps, architecture, saliency, F6
   export MODEL        write it as ONNX, safetensors or C for small devices
   data [NAME]         get a data set and show what is in it
-  bench WHAT          speed beside others', in one run: train, infer, lenet5, recipes, scaling
 
 MODEL is a run folder, a weights file, a network that comes with the package, or latest.
 First steps: `lenet predict photo.jpg`, `lenet evaluate mnist`; then `lenet train` one yourself.

@@ -20,23 +20,20 @@ class Progress:
         self.note = ""
         self.started = self.last_line = time.monotonic()
         self.bar = None
-        if quiet:
+        if quiet or not sys.stderr.isatty():
             return
-        from rich.console import Console  # here, as most commands end before two seconds are over
+        from rich.console import Console  # here, as it takes long to import
+        from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bar
 
-        console = Console(stderr=True)
-        if console.is_terminal:
-            from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-            from rich.progress import Progress as Bar
-
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=24),
-                TextColumn("{task.percentage:3.0f}%  {task.fields[note]}"),
-                TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-            )
-            self.bar = Bar(*columns, console=console, transient=True)
-            self.task = self.bar.add_task(title, total=total, note="")
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:3.0f}%  {task.fields[note]}"),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+        )
+        self.bar = Bar(*columns, console=Console(stderr=True), transient=True)
+        self.task = self.bar.add_task(title, total=total, note="")
 
     def __enter__(self) -> "Progress":
         if self.bar:

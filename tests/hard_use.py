@@ -29,13 +29,14 @@ def load(folder: Path, name: str) -> Any:
 _, folder, *SETS = sys.argv
 native = {name: load(Path(folder), name) for name in ("_fused", "_single", "_sequential")}
 
-from lenet import engine  # noqa: E402
-from lenet.engine import fused, single  # noqa: E402
+from lenet.data.distortion import Warps  # noqa: E402
+from lenet.engine import fused, sequential, single  # noqa: E402
 from lenet.engine.optimizers import SGD, AdamW  # noqa: E402
-from lenet.networks import codebook  # noqa: E402
+from lenet.networks.architecture import build  # noqa: E402
 
 assert fused._fused is native["_fused"]
 assert single._single is native["_single"]
+assert sequential.native is native["_sequential"]
 
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (60, 28, 28), np.uint8)
@@ -57,24 +58,23 @@ NETWORKS: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-def arrays(shapes: tuple[tuple[int, ...], ...]) -> list[np.ndarray]:
-    return [RANDOM.uniform(-0.1, 0.1, shape).astype(np.float32) for shape in shapes]
-
-
 def use_batches(isa: str) -> None:
     for network, options in NETWORKS:
-        plan = engine.plan(network, options)
-        assert not isinstance(plan, str), plan
-        labels, weights = LABELS % plan.classes, fused.flatten(arrays(plan.shapes))
-        shared = fused.Kernels(plan, 3, isa)
+        architecture = build(network, options)
+        labels = LABELS % architecture.classes
+        weights = fused.flatten(architecture.initial_weights(0).values())
+        shared = fused.Kernels(architecture, threads=3, isa=isa)
 
-        def work(batch: int, plan=plan, labels=labels, weights=weights, kernels=shared) -> None:
-            own = fused.Kernels(plan, 2, isa)
+        def work(
+            batch: int, of: Any = architecture, labels=labels, weights=weights, kernels=shared
+        ) -> None:
+            own = fused.Kernels(of, threads=2, isa=isa)
             index = np.arange(batch)
             maps = np.tile(np.array([[1, 0.1, 0.5], [0, 1, -3]], np.float32), (batch, 1, 1))
             knots = np.ones((batch, 2, 7, 7), np.float32)
             shades = np.tile(np.array([20, 0.8], np.float32), (batch, 1))
             noise = np.tile(np.array([2**32 - 1, 2**30]), (batch, 1))
+            warps = Warps(maps, knots, shades, noise)
             for some in (kernels, own):
                 for optimizer in (SGD(), SGD(momentum=0.9), AdamW()):
                     mine, gradients = weights.copy(), np.empty_like(weights)
@@ -82,11 +82,11 @@ def use_batches(isa: str) -> None:
                     parameters = some.parameters(
                         mine, gradients, optimizer, state, weights.copy(), 0.9
                     )
-                    some.step(IMAGES, labels, index, parameters, maps, knots, shades, noise)
+                    some.step(IMAGES, labels, index, parameters, warps)
                     update = optimizer.coefficients(0.1, 1)
                     some.step(IMAGES, labels, index, parameters, update=update)
                 kernels.scores(IMAGES[:batch], weights)
-                fused.warp(IMAGES, index, maps, knots, shades, noise, 2)
+                fused.warp(IMAGES, index, warps, 2)
 
         together(work, [1, 7, 17, 33])
         if network == "LeNet5":
@@ -95,9 +95,8 @@ def use_batches(isa: str) -> None:
 
 def use_single_images(isa: str) -> None:
     for network, options in NETWORKS:
-        plan = engine.plan(network, options)
-        assert not isinstance(plan, str), plan
-        kernels = single.SingleImage(network, options, named(network, options, plan.shapes), isa)
+        architecture = build(network, options)
+        kernels = single.SingleImage(architecture, architecture.initial_weights(0), isa)
 
         def work(number: int, kernels=kernels) -> None:
             for image in IMAGES[number : number + 3]:
@@ -108,42 +107,15 @@ def use_single_images(isa: str) -> None:
         in_a_child(lambda work=work: work(5))
 
 
-def named(
-    network: str, options: dict[str, Any], shapes: tuple[tuple[int, ...], ...]
-) -> dict[str, np.ndarray]:
-    """Weights by the names that a file of that network has."""
-    if network == "LeNet5":
-        names = [f"{layer}.{n}" for layer in ("C1", "S2", "C3", "S4", "C5", "F6") for n in ("", "")]
-        for i in range(0, 12, 2):
-            first = "coefficient" if names[i][0] == "S" else "weight"
-            names[i], names[i + 1] = names[i] + first, names[i + 1] + "bias"
-    else:
-        layers = (
-            ["C1", *(f"C3.{group}" for group in codebook.C3_GROUPS), "C5", "F6", "output"]
-            if network == "LeNet5s"
-            else [f"C{2 * i + 1}" for i in range(len(options["channels"]))]
-        )
-        if network == "LeNet":
-            number = 2 * len(layers) + 1
-            for i in range(len(options["hidden"])):
-                layers.append(f"{'F' if i else 'C'}{number + i}")
-            layers.append("output")
-        names = [f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")]
-    return dict(zip(names, arrays(shapes), strict=True))
-
-
 def use_patterns(isa: str) -> None:
-    plan = engine.plan("LeNet5", {"subsampling": "average", "head": "rbf"})
-    assert not isinstance(plan, str)
-    network = native["_sequential"].Network(
-        codebook.digit_codes(), codebook.c3_table(), "average", "map", 10.0, False, isa
-    )
+    architecture = build("LeNet5", {})
 
     def work(number: int) -> None:
-        weights, steps = arrays(plan.shapes), [np.full(s, 1e-4, np.float32) for s in plan.shapes]
+        weights = fused.flatten(architecture.initial_weights(0).values())
+        patterns = sequential.Patterns(architecture, weights, sequential.Criterion(), isa)
         order = np.arange(number, number + 3)
-        network.train(weights, steps, IMAGES, LABELS, order)
-        network.curvature(weights, arrays(plan.shapes), IMAGES, LABELS, order)
+        patterns.train(IMAGES, LABELS, order, np.full_like(weights, 1e-4))
+        patterns.curvature(IMAGES, LABELS, order)
 
     together(work, [0, 20, 40])
 

@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import lenet
-from lenet import cli
+from lenet import cli, commands
+from lenet.commands.train import TrainFlags
 from lenet.data.corruptions import CORRUPTIONS
 from lenet.networks import checkpoint
-from lenet.training import runs
 from lenet.training.recipe import Recipe
 from lenet.training.recipes import RECIPES
+from lenet.training.run import Run
 
 FIGURES = ("confusion", "rejection", "reliability", "mistakes")
 
@@ -90,7 +91,7 @@ def test_help_needs_no_pytorch() -> None:
         "        assert cli.main(words) == 0\n"
         "    except SystemExit as stop:\n"
         "        assert stop.code == 0\n"
-        "for heavy in ('torch', 'matplotlib', 'numpy'):\n"
+        "for heavy in ('torch', 'matplotlib', 'PIL', 'cv2'):\n"
         "    assert heavy not in sys.modules, heavy\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
@@ -99,8 +100,10 @@ def test_help_needs_no_pytorch() -> None:
 
 def test_help_names_all_commands_and_recipes(answer: Answer) -> None:
     _, out, _ = answer("--help")
-    for name in (*cli.COMMANDS, *RECIPES):
-        assert name in out
+    for name in cli.COMMANDS:
+        assert f"  {name} " in out
+    _, _, err = answer("train", "nonsense")
+    assert all(name in err for name in RECIPES)
     _, out, _ = answer("--version")
     assert out == f"lenet {lenet.__version__}\n"
 
@@ -119,9 +122,7 @@ def test_import_is_light() -> None:
 
 
 @needs_kernels
-def test_predict_and_data_need_no_pytorch(
-    trained: runs.Run, photos: Path, digit_folder: Path
-) -> None:
+def test_predict_and_data_need_no_pytorch(trained: Run, photos: Path, digit_folder: Path) -> None:
     script = (
         "import sys\nfrom lenet import cli\n"
         "photo, model, data = sys.argv[1:]\n"
@@ -151,8 +152,8 @@ def test_predict_and_data_need_no_pytorch(
         ("train --epochs 0", "epochs cannot be 0"),
         ("train --lr nan", "lr cannot be nan"),
         ("train --lr inf", "lr cannot be inf"),
-        ("train --model AlexNet", "invalid choice 'AlexNet'"),
-        ("train lenet5s --channels 6 12", "channels is a knob of LeNet; LeNet5s has none such"),
+        ("train --model AlexNet", "there is no model 'AlexNet': choose LeNet, LeNet5, LeNet5s"),
+        ("train lenet5s --channels 6 12", "Unrecognized options: --channels"),
         ("train --data nowhere", "no data set 'nowhere'"),
         ("train --device abacus", "no device 'abacus' here"),
         ("train --resume nowhere", "nowhere holds no run: there is no recipe.json"),
@@ -179,18 +180,13 @@ def test_predict_and_data_need_no_pytorch(
         ("data .", "holds neither IDX files"),
         ("data {digits} --sheet x.doc", ".png or .svg, not .doc"),
         ("data " + "x" * 5000, "File name too long"),
-        ("bench", "Missing from lenet bench"),
-        ("bench speed", "speed"),
-        ("bench train --out x.png", "--out goes with scaling"),
-        ("bench recipes --rounds 0", "--rounds goes with train, infer, lenet5, scaling"),
-        ("bench infer --batch-size 8", "--batch-size goes with train"),
     ],
 )
 def test_mistakes(
     words: str,
     message: str,
     answer: Answer,
-    trained: runs.Run,
+    trained: Run,
     digit_folder: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -234,7 +230,7 @@ def test_interrupt_of_training(quick_recipe: Recipe, tmp_path: Path) -> None:
     assert process.returncode == 130
     assert out == b""
     assert b"Traceback" not in err
-    assert b"are kept; go on with: lenet train --resume run" in err
+    assert b"are kept; resume with: lenet train --resume run" in err
 
 
 @pytest.mark.parametrize(
@@ -276,9 +272,10 @@ def test_train_evaluate_and_resume(
     assert ", test acc 0." in lines[0]
     assert lines[1].endswith(" examples/sec on cpu")
     assert "error" in out
-    assert "run: curves.png" in lines[-1]
+    assert lines[-1] == "All of it is in run; lenet evaluate latest --out figures/ draws it"
     recipe = Recipe.from_file(tmp_path / "run" / "recipe.json")
-    assert (recipe.epochs, recipe.seed, recipe.lr) == (2, 5, quick_recipe.lr)
+    assert recipe == quick_recipe.changed(epochs=2, seed=5)
+    assert not list((tmp_path / "run").glob("*.png"))
 
     status, out, err = answer("train", "--resume", "run", "--json")
     assert status == 0
@@ -297,10 +294,33 @@ def test_train_evaluate_and_resume(
 
     status, out, err = answer("train", "quick.json", "--out", "run")
     assert status == 2
-    assert "run already holds a run; go on with it by --resume run" in err
+    assert "run already holds a run; resume it with --resume run" in err
 
 
-def test_evaluate(answer: Answer, trained: runs.Run, tmp_path: Path) -> None:
+def test_train_draws_when_it_is_told_to(
+    answer: Answer, quick_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "quick.json").write_text(json.dumps(quick_recipe.as_dict()))
+    words = ("train", "quick.json", "--epochs", "1", "--figures", "--out", "run", "--json")
+    assert answer(*words)[0] == 0
+    for name in ("curves", *FIGURES):
+        assert (tmp_path / "run" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    "words", [["--hidden", "none", "--seed", "3"], ["--model", "LeNet", "--seed", "3", "--hidden"]]
+)
+def test_no_number(words: list[str]) -> None:
+    """As `--vary hidden=none` spells it, and as the parser of flags would have it."""
+    recipe, flags = commands.leading_recipe(["d2l", *words], "mnist")
+    arguments = commands.parse(TrainFlags, "train", flags, TrainFlags(recipe))
+    assert arguments.recipe == RECIPES["d2l"].changed(hidden=(), seed=3)
+    _, flags = commands.leading_recipe(["--name", "none"], "mnist")
+    assert flags == ["--name", "none"]
+
+
+def test_evaluate(answer: Answer, trained: Run, tmp_path: Path) -> None:
     status, out, err = answer("evaluate", trained.path, "--out", tmp_path / "figures")
     assert (status, err) == (0, "")
     assert f"{trained.report.error:.2%}" in out
@@ -313,7 +333,7 @@ def test_evaluate(answer: Answer, trained: runs.Run, tmp_path: Path) -> None:
         assert (tmp_path / "figures" / name).exists()
 
 
-def test_evaluate_under_corruptions(answer: Answer, trained: runs.Run, tmp_path: Path) -> None:
+def test_evaluate_under_corruptions(answer: Answer, trained: Run, tmp_path: Path) -> None:
     words = ("evaluate", trained.path, "--corruptions", "--out", tmp_path)
     status, out, _ = answer(*words, "--json")
     assert status == 0
@@ -330,7 +350,7 @@ def test_evaluate_under_corruptions(answer: Answer, trained: runs.Run, tmp_path:
 
 
 def test_evaluate_on_other_data(
-    answer: Answer, trained: runs.Run, digit_folder: Path, tmp_path: Path
+    answer: Answer, trained: Run, digit_folder: Path, tmp_path: Path
 ) -> None:
     for file in digit_folder.iterdir():  # the training images, as a test split
         shutil.copy(file, tmp_path / file.name.replace("t10k", "x"))
@@ -343,7 +363,7 @@ def test_evaluate_on_other_data(
     assert json.loads(out)["error"] < trained.report.error
 
 
-def test_evaluate_on_other_classes(answer: Answer, trained: runs.Run, tmp_path: Path) -> None:
+def test_evaluate_on_other_classes(answer: Answer, trained: Run, tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     for split, label in itertools.product(("train", "test"), range(10)):
         folder = tmp_path / split / f"kind{label}"
@@ -380,7 +400,7 @@ def test_models(answer: Answer) -> None:
 # predict
 
 
-def test_predict_as_json(answer: Answer, trained: runs.Run, photos: Path) -> None:
+def test_predict_as_json(answer: Answer, trained: Run, photos: Path) -> None:
     status, out, err = answer("predict", photos, "--model", trained.path, "--json")
     assert (status, err) == (1, "")  # some could not be read
     lines = [json.loads(line) for line in out.splitlines()]
@@ -397,7 +417,7 @@ def test_predict_as_json(answer: Answer, trained: runs.Run, photos: Path) -> Non
     assert (lines[3]["label"], lines[3]["reason"], lines[3]["box"]) == (None, "empty", None)
 
 
-def test_predict_as_text(answer: Answer, trained: runs.Run, photos: Path) -> None:
+def test_predict_as_text(answer: Answer, trained: Run, photos: Path) -> None:
     names = [photos / "missing.png", photos / "0.png", photos / "empty.png", photos / "1.png"]
     status, out, err = answer("predict", *names, "--model", trained.path)
     assert status == 1
@@ -416,7 +436,7 @@ def test_predict_as_text(answer: Answer, trained: runs.Run, photos: Path) -> Non
 
 
 def test_predict_the_latest_run(
-    answer: Answer, trained: runs.Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    answer: Answer, trained: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(trained.path, tmp_path / "runs" / "mine")
     monkeypatch.chdir(tmp_path)
@@ -425,7 +445,7 @@ def test_predict_the_latest_run(
     assert json.loads(out)["path"] == "photos/0.png"
 
 
-def test_predict_standard_input(command: Command, trained: runs.Run, photos: Path) -> None:
+def test_predict_standard_input(command: Command, trained: Run, photos: Path) -> None:
     given = (photos / "0.png").read_bytes()
     arguments = ("--model", trained.path, "--json")
     done = command("predict", "-", photos / "0.png", *arguments, input=given)
@@ -441,9 +461,7 @@ def test_predict_standard_input(command: Command, trained: runs.Run, photos: Pat
         assert len(done.stderr.splitlines()) == 1
 
 
-def test_predict_names_that_cannot_be_printed(
-    command: Command, trained: runs.Run, photos: Path
-) -> None:
+def test_predict_names_that_cannot_be_printed(command: Command, trained: Run, photos: Path) -> None:
     name = os.fsencode(photos) + b"/\xe4\xff.png"
     try:
         os.rename(photos / "0.png", name)
@@ -456,7 +474,7 @@ def test_predict_names_that_cannot_be_printed(
 
 
 def test_folder_without_pictures(
-    answer: Answer, trained: runs.Run, photos: Path, tmp_path: Path
+    answer: Answer, trained: Run, photos: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "bare").mkdir()
     status, out, err = answer(
@@ -467,7 +485,7 @@ def test_folder_without_pictures(
     assert len(out.splitlines()) == 1  # the other picture was read
 
 
-def test_show(answer: Answer, trained: runs.Run, photos: Path, tmp_path: Path) -> None:
+def test_show(answer: Answer, trained: Run, photos: Path, tmp_path: Path) -> None:
     model = ("--model", trained.path)
     assert answer("predict", photos / "0.png", "--show", tmp_path / "x.PNG", *model)[0] == 0
     assert (tmp_path / "x.PNG").read_bytes().startswith(b"\x89PNG")
@@ -499,7 +517,7 @@ def test_summary(name: str, parameters: int, answer: Answer) -> None:
     assert f"{parameters:,}" in out
 
 
-def test_summary_of_a_run(answer: Answer, trained: runs.Run) -> None:
+def test_summary_of_a_run(answer: Answer, trained: Run) -> None:
     status, out, _ = answer("summary", trained.path, "--json")
     assert status == 0
     assert json.loads(out)["totals"]["parameters"] == 61_706

@@ -1,6 +1,5 @@
 """Runs shared by processes: the same result as one process, and going on when one is killed."""
 
-import dataclasses
 import json
 import os
 import signal
@@ -17,13 +16,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
+import lenet
 from lenet import data
 from lenet.errors import LenetError
 from lenet.networks import checkpoint
-from lenet.training import epochs, runs, training
-from lenet.training.distributed import World, find_world
+from lenet.training import train
+from lenet.training.engines import choose_device
 from lenet.training.recipe import Recipe
 from lenet.training.recipes import RECIPES
+from lenet.training.run import METRICS, Settings, read_environment, read_metrics
+from lenet.training.world import World, find_world
 
 PATIENCE = 900  # seconds after which a process is taken to hang
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
@@ -47,7 +49,7 @@ def assert_alike(folder: Path, alone: Path) -> None:
     found, expected = (load_file(run / checkpoint.WEIGHTS) for run in (folder, alone))
     for name, array in expected.items():
         np.testing.assert_allclose(found[name], array, rtol=0, atol=2e-4 * np.abs(array).max())
-    records, wanted = runs.read_metrics(folder), runs.read_metrics(alone)
+    records, wanted = read_metrics(folder), read_metrics(alone)
     assert len(records) == len(wanted)
     for record, other in zip(records, wanted, strict=True):
         for name, value in other.items():
@@ -68,35 +70,38 @@ def test_what_torchrun_says(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in said.items():
         monkeypatch.setenv(name, value)
     assert find_world() == World(5, 8, 1, 4)
-    assert World(5, 8, 1, 4).device(torch.device("cuda:0")) == torch.device("cuda:1")
-    with pytest.raises(LenetError, match="CPUs or CUDA devices, not mps"):
-        World(5, 8, 1, 4).device(torch.device("mps"))
+    assert choose_device("cpu", find_world()) == "cpu"
     monkeypatch.delenv("LOCAL_RANK")
     with pytest.raises(LenetError, match="start with torchrun"):
         find_world()
 
 
 def test_cores_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lenet.training.distributed.usable_cores", lambda: 7)
+    monkeypatch.setattr("lenet.training.world.usable_cores", lambda: 7)
     assert [World(0, 9, 0, size).threads for size in (1, 2, 3, 8)] == [7, 3, 2, 1]
+
+
+def test_processes_share_cuda_devices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each takes the one of its number; that there are such is not to be seen here."""
+    monkeypatch.setattr(torch, "ones", lambda *size, device: torch.zeros(1))
+    assert choose_device("cuda:0", World(5, 8, 1, 4)) == "cuda:1"
+    assert choose_device("cuda:3") == "cuda:3"
+    with pytest.raises(LenetError, match="CPUs or CUDA devices, not mps"):
+        choose_device("mps", World(5, 8, 1, 4))
 
 
 def test_one_pattern_at_a_time_cannot_be_shared(digit_folder: Path) -> None:
     recipe = RECIPES["lenet5-1998"].changed(data=str(digit_folder))
-    model = training.initial_network(recipe, 10)
-    optimizer = training.make_optimizer(recipe, model)
-    train = data.load(recipe.data).train
-    device = torch.device("cpu")
+    settings = Settings("cpu", "auto", 1, None, False, ".", 2)
     with pytest.raises(LenetError, match="cannot be shared among 2 processes: start it without"):
-        epochs.make_epochs(recipe, device, "auto", 1, model, optimizer, train, None, World(0, 2))
+        train.assemble(recipe, data.load(recipe.data), settings, World(0, 2))
 
 
 @pytest.mark.slow
 @needs_kernels
 def test_fused_steps_are_shared(base: Recipe, tmp_path: Path) -> None:
     """With distortions, schedule and AdamW: what one process would have made, written once."""
-    recipe = dataclasses.replace(
-        base,
+    recipe = base.changed(
         optimizer="adamw",
         lr=3e-3,
         schedule="cosine",
@@ -108,12 +113,11 @@ def test_fused_steps_are_shared(base: Recipe, tmp_path: Path) -> None:
     line = [*TORCHRUN, write(recipe, tmp_path), "--threads", "1", "--out", tmp_path / "shared"]
     done = subprocess.run(line, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stderr
-    alone = training.train(recipe, out=tmp_path / "alone", threads=1)
+    alone = lenet.train(recipe, out=tmp_path / "alone", threads=1)
     assert_alike(tmp_path / "shared", alone.path)
     assert set(os.listdir(tmp_path / "shared")) == set(os.listdir(alone.path))
-    record = json.loads((tmp_path / "shared" / runs.ENVIRONMENT).read_text())
-    assert record["settings"]["processes"] == 2
-    assert record["settings"]["engine"] == "fused"
+    settings, _ = read_environment(tmp_path / "shared")
+    assert (settings.processes, settings.engine) == (2, "fused")
     assert done.stdout.count("on the test set of") == 1
     assert done.stderr.count("epoch 2/2 ") == 1
 
@@ -124,13 +128,19 @@ def torchrun(*arguments: str | Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def stopped_after_one_epoch(run: Path, recipe: Recipe) -> Path:
-    """A folder as it is when a run of that recipe is stopped after the first of its epochs, made
-    from a finished run of one epoch (they are the same, as neither rates nor order look ahead)."""
-    (run / checkpoint.WEIGHTS).unlink()
-    (run / runs.RECIPE).write_text(json.dumps(recipe.as_dict()))
-    assert len({r["epoch"] for r in runs.read_metrics(run) if "epoch" in r}) == 1
-    return run
+STOPPED = """
+import sys
+from lenet import cli
+from lenet.training import train
+
+def save_and_stop(session, *arguments, save=train.save_epoch):
+    save(session, *arguments)
+    session.world.meet()
+    raise KeyboardInterrupt  # in all processes after their first epoch
+
+train.save_epoch = save_and_stop
+sys.exit(cli.main(["train", *sys.argv[1:]]))
+"""
 
 
 @pytest.mark.slow
@@ -138,21 +148,25 @@ def stopped_after_one_epoch(run: Path, recipe: Recipe) -> Path:
 def test_two_processes_go_on(base: Recipe, tmp_path: Path) -> None:
     """From a run of two: to the bits of two that were never stopped; of one: up to rounding."""
     recipe = base.changed(optimizer="adamw", lr=3e-3, activation="gelu", rotation=10.0)
-    begun = recipe.changed(epochs=1)
-    torchrun(write(recipe, tmp_path), "--threads", "1", "--out", tmp_path / "whole")
-    torchrun(write(begun, tmp_path), "--threads", "1", "--out", tmp_path / "two")
-    training.train(begun, out=tmp_path / "one", threads=1, engine="fused")
-    for name in ("two", "one"):
-        folder = stopped_after_one_epoch(tmp_path / name, recipe)
+    whole = [write(recipe, tmp_path), "--threads", "1", "--out"]
+    torchrun(*whole, tmp_path / "whole")
+    stopping = tmp_path / "stopping.py"
+    stopping.write_text(STOPPED)
+    for name, line in (("two", TORCHRUN[:4]), ("one", [sys.executable])):
+        line = [*line, stopping, *whole, tmp_path / name]
+        subprocess.run(line, capture_output=True, timeout=PATIENCE, check=False)
+        folder = tmp_path / name
+        assert [r["epoch"] for r in read_metrics(folder) if "epoch" in r] == [1]
+        assert not (folder / checkpoint.WEIGHTS).exists()
         torchrun("--resume", folder)
-        record = json.loads((folder / runs.ENVIRONMENT).read_text())
-        assert record["settings"]["engine"] == "fused"
+        settings, _ = read_environment(folder)
+        assert settings.engine == "fused"
         assert_alike(folder, tmp_path / "whole")
     # The arrays, as the file's header has its names in any order.
     whole, resumed = (load_file(tmp_path / n / checkpoint.WEIGHTS) for n in ("whole", "two"))
     assert all(resumed[name].tobytes() == array.tobytes() for name, array in whole.items())
     losses = [
-        [record.get("loss") for record in runs.read_metrics(tmp_path / name)]
+        [record.get("loss") for record in read_metrics(tmp_path / name)]
         for name in ("whole", "two")
     ]
     assert losses[0] == losses[1]
@@ -162,16 +176,14 @@ def test_two_processes_go_on(base: Recipe, tmp_path: Path) -> None:
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds processes in /proc")
 def test_a_process_is_killed(base: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The other one says so, and one process alone goes on to what it would have made itself."""
-    monkeypatch.setattr(
-        "lenet.training.distributed.usable_cores", lambda: 1
-    )  # for the one that goes on
+    monkeypatch.setattr("lenet.training.world.usable_cores", lambda: 1)  # where it goes on
     recipe = base.changed(momentum=0.5, lr=0.02, activation="silu", epochs=15)
     folder = tmp_path / "shared"
     line = [*TORCHRUN, write(recipe, tmp_path), "--threads", "1", "--out", folder]
     line += ["--engine", "autograd"]
     job = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
-        metrics = folder / runs.METRICS
+        metrics = folder / METRICS
         while not (metrics.exists() and '"epoch": 2' in metrics.read_text()):
             assert job.poll() is None, job.communicate()
             time.sleep(0.1)
@@ -183,13 +195,13 @@ def test_a_process_is_killed(base: Recipe, tmp_path: Path, monkeypatch: pytest.M
     assert job.returncode != 0
     assert "lenet train (process 0): " in output
     assert f"lenet train --resume {folder}" in output
-    assert "lenet/" not in output  # no traceback of ours
-    before = len(runs.read_metrics(folder))
-    resumed = training.resume(folder)
-    assert len(runs.read_metrics(folder)) > before
-    settings, _ = runs.read_environment(folder)
+    assert "lenet/training/" not in output  # no traceback of ours
+    before = len(read_metrics(folder))
+    resumed = lenet.resume(folder)
+    assert len(read_metrics(folder)) > before
+    settings, _ = read_environment(folder)
     assert settings.processes == 2
-    alone = training.train(recipe, out=tmp_path / "alone", threads=1, engine="autograd")
+    alone = lenet.train(recipe, out=tmp_path / "alone", threads=1, engine="autograd")
     assert_alike(resumed.path, alone.path)
 
 

@@ -16,11 +16,13 @@ from sklearn import metrics as oracle
 
 import lenet
 from lenet import data
-from lenet.engine import fused, single
+from lenet.engine import fused, scores, single
+from lenet.engine.scores import scorer
 from lenet.errors import LenetError
 from lenet.evaluation import metrics
+from lenet.evaluation.evaluate import write_report
 from lenet.networks import checkpoint
-from lenet.training import runs
+from lenet.training.run import Run
 
 
 @pytest.fixture(scope="module")
@@ -33,58 +35,59 @@ def answers(model: Any, split: data.Split) -> np.ndarray:
         return model(model.prepare(split.images)).numpy()
 
 
-def test_numbers_of_an_independent_library(trained: runs.Run, split: data.Split) -> None:
-    scores = answers(trained.model, split)
-    best, labels = scores.argmax(axis=1), split.labels
+def test_numbers_of_an_independent_library(trained: Run, split: data.Split) -> None:
+    expected = answers(trained.model, split)
+    best, labels = expected.argmax(axis=1), split.labels
     report = lenet.evaluate(trained.model, split)
     assert report.count == len(split)
     assert report.accuracy == pytest.approx(oracle.accuracy_score(labels, best))
     assert report.error == pytest.approx(1 - report.accuracy)
-    shares = torch.from_numpy(scores).double().softmax(dim=1).numpy()
+    shares = torch.from_numpy(expected).double().softmax(dim=1).numpy()
     assert report.loss == pytest.approx(oracle.log_loss(labels, shares), rel=1e-4)
     np.testing.assert_array_equal(report.confusion, oracle.confusion_matrix(labels, best))
-    expected = oracle.precision_recall_fscore_support(labels, best)
-    found = [(row.precision, row.recall, row.f1, row.support) for row in report.per_class]
-    np.testing.assert_allclose(np.transpose(found), np.array(expected))
+    per_class = [(row.precision, row.recall, row.f1, row.support) for row in report.per_class]
+    numbers = oracle.precision_recall_fscore_support(labels, best)
+    np.testing.assert_allclose(np.transpose(per_class), np.array(numbers))
 
 
-@needs_kernels
-def test_engines_agree(trained: runs.Run, split: data.Split) -> None:
-    found = checkpoint.read(trained.path)
-    fused = evaluation.scorer(found, "fused", threads=1)(split.images)
-    autograd = evaluation.scorer(found, "autograd")(split.images)
-    assert fused.dtype == autograd.dtype == np.float32
-    np.testing.assert_allclose(fused, autograd, rtol=1e-4, atol=1e-4)
+def test_a_network_may_be_named_or_read_or_a_module(trained: Run, split: data.Split) -> None:
+    report = lenet.evaluate(trained.model, split)
+    for model in (trained.path, str(trained.path), trained.network):
+        other = lenet.evaluate(model, split, threads=1)
+        assert other.confusion == report.confusion
+        assert other.loss == pytest.approx(report.loss, rel=1e-4)
 
 
 @pytest.mark.parametrize(
     "model", [lenet.LeNet5(), lenet.LeNet5s(), lenet.LeNet(channels=(4, 5, 6), kernel_sizes=3)]
 )
-@needs_kernels
-def test_other_networks_that_the_kernels_serve(
-    model: Any, split: data.Split, tmp_path: Path
+@pytest.mark.parametrize("engine", [pytest.param("fused", marks=needs_kernels), "numpy"])
+def test_engines_agree_with_pytorch(
+    model: Any, engine: Any, split: data.Split, tmp_path: Path
 ) -> None:
     lenet.save(model, tmp_path / "x.safetensors")
-    scorer = evaluation.scorer(checkpoint.read(tmp_path / "x.safetensors"), "fused")
-    np.testing.assert_allclose(scorer(split.images), answers(model, split), rtol=1e-4, atol=1e-4)
+    score = scorer(checkpoint.read(tmp_path / "x.safetensors"), 1, engine)
+    answered = score(split.images)
+    assert answered.dtype == np.float32
+    np.testing.assert_allclose(answered, answers(model, split), rtol=1e-4, atol=1e-4)
 
 
-def test_networks_that_pytorch_serves(split: data.Split, tmp_path: Path) -> None:
+def test_networks_that_the_kernels_do_not_serve(split: data.Split, tmp_path: Path) -> None:
     model = lenet.LeNet(channels=())
     lenet.save(model, tmp_path / "x.safetensors")
-    found = checkpoint.read(tmp_path / "x.safetensors")
+    network = checkpoint.read(tmp_path / "x.safetensors")
     np.testing.assert_allclose(
-        evaluation.scorer(found)(split.images), answers(model, split), rtol=1e-5, atol=1e-5
+        scorer(network)(split.images), answers(model, split), rtol=1e-5, atol=1e-5
     )
-    with pytest.raises(LenetError, match="the fused engine cannot serve here"):
-        evaluation.scorer(found, "fused")
+    with pytest.raises(LenetError, match="the fused kernels cannot serve here"):
+        scorer(network, engine="fused")
 
 
 @pytest.mark.parametrize("command", ["predict", "evaluate"])
 def test_missing_kernels_are_said_in_one_line(
     command: str, split: data.Split, digit_folder: Path, tmp_path: Path
 ) -> None:
-    """As installed where there was no C++ compiler: PyTorch answers, and the command says so."""
+    """As installed where there was no C++ compiler: NumPy answers, and the command says so."""
     Image.fromarray(255 - split.images[0]).save(tmp_path / "x.png")
     arguments = {
         "predict": ["predict", tmp_path / "x.png", tmp_path / "x.png"],
@@ -106,45 +109,42 @@ def test_missing_kernels_are_said_in_one_line(
     assert done.returncode == 0, done.stderr
     said = done.stderr.splitlines()
     assert len(said) == 1
-    assert said[0].startswith("lenet: PyTorch answers")
+    assert said[0].startswith("lenet: NumPy answers")
     assert "the compiled kernels are not installed" in said[0]
     assert (f"x.png: {split.labels[0]}  " if command == "predict" else "error") in done.stdout
 
 
 def test_missing_kernels_are_said_once(
-    trained: runs.Run,
+    trained: Run,
     split: data.Split,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    found = checkpoint.read(trained.path)
     monkeypatch.setattr(fused, "_fused", None)
     monkeypatch.setattr(single, "_single", None)
-    evaluation.say_that_pytorch_serves.cache_clear()
-    evaluation.scorer(found, "autograd")  # as it was asked to
-    assert capsys.readouterr().err == ""
-    evaluation.scorer(found)
-    scores = evaluation.scorer(found)(split.images)
-    assert capsys.readouterr().err.count("\n") == 1
-    np.testing.assert_array_equal(scores, evaluation.scorer(found, "autograd")(split.images))
+    scores.say_that_numpy_serves.cache_clear()
+    scorer(trained.network)
+    answered = scorer(trained.network)(split.images)
+    assert capfd.readouterr().err.count("\n") == 1
+    np.testing.assert_array_equal(answered, scorer(trained.network, engine="numpy")(split.images))
 
 
 @pytest.mark.parametrize("network", ["LeNet", "LeNet5", "LeNet5s"])
 def test_tracer_gives_every_layer(network: str, split: data.Split, tmp_path: Path) -> None:
     model = getattr(lenet, network)()
     lenet.save(model, tmp_path / "x.safetensors")
-    trace = evaluation.tracer(checkpoint.read(tmp_path / "x.safetensors"))
+    trace = scores.tracer(checkpoint.read(tmp_path / "x.safetensors"))
     x = model.prepare(split.images[5:6])
     with torch.no_grad():
         expected = {"input": x, **lenet.trace(model, x)}
-    found = trace(split.images[5])
-    assert list(found) == list(expected)
+    traced = trace(split.images[5])
+    assert list(traced) == list(expected)
     for name, value in expected.items():
-        assert found[name].dtype == np.float32
-        np.testing.assert_allclose(found[name], value[0].numpy(), rtol=1e-5, atol=1e-5)
+        assert traced[name].dtype == np.float32
+        np.testing.assert_allclose(traced[name], value[0].numpy(), rtol=1e-5, atol=1e-5)
 
 
-def test_network_is_left_as_it_was(trained: runs.Run, split: data.Split) -> None:
+def test_network_is_left_as_it_was(trained: Run, split: data.Split) -> None:
     model = lenet.load(trained.path).train()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     lenet.evaluate(model, split)
@@ -153,14 +153,14 @@ def test_network_is_left_as_it_was(trained: runs.Run, split: data.Split) -> None
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_order_and_number_of_images_do_not_matter(trained: runs.Run, split: data.Split) -> None:
-    score = evaluation.scorer(checkpoint.read(trained.path))
+def test_order_and_number_of_images_do_not_matter(trained: Run, split: data.Split) -> None:
+    score = scorer(trained.network)
     together = score(split.images)
     np.testing.assert_allclose(score(split.images[::-1])[::-1], together, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(score(split.images[7:8]), together[7:8], rtol=1e-4, atol=1e-5)
 
 
-def test_classes(trained: runs.Run, split: data.Split) -> None:
+def test_classes(trained: Run, split: data.Split) -> None:
     assert lenet.evaluate(trained.model, split).classes == tuple("0123456789")
     named = [*"abcdefghij"]
     assert lenet.evaluate(trained.model, split, named).classes == tuple(named)
@@ -169,7 +169,7 @@ def test_classes(trained: runs.Run, split: data.Split) -> None:
         lenet.evaluate(trained.model, split, ["a", "b"])
     model = lenet.LeNet()
     model.card = {"classes": ["a", "b"]}
-    with pytest.raises(LenetError, match="10 scores, but its card names 2 classes"):
+    with pytest.raises(LenetError, match="10 classes, but 2 are named"):
         lenet.evaluate(model, split)
 
 
@@ -178,16 +178,14 @@ def test_labels_that_the_network_does_not_know(split: data.Split) -> None:
         lenet.evaluate(lenet.LeNet(classes=3), split)
 
 
-def test_files(trained: runs.Run, split: data.Split, tmp_path: Path) -> None:
-    scores = evaluation.scorer(checkpoint.read(trained.path))(split.images)
-    report = metrics.report(scores, split.labels, tuple("0123456789"))
-    written = evaluation.write(tmp_path / "a" / "b", report, scores, split)
-    assert sorted(file.name for file in written) == sorted(os.listdir(tmp_path / "a" / "b"))
-    found = json.loads((tmp_path / "a" / "b" / "report.json").read_text())
-    assert found == report.as_dict()
+def test_report_on_disk(trained: Run, split: data.Split, tmp_path: Path) -> None:
+    report = lenet.evaluate(trained.network, split)
+    file = write_report(tmp_path / "a" / "b", report)
+    assert os.listdir(tmp_path / "a" / "b") == [file.name] == ["report.json"]
+    assert json.loads(file.read_text()) == report.as_dict()
     (tmp_path / "file").write_text("")
     with pytest.raises(LenetError, match="cannot make the folder"):
-        evaluation.write(tmp_path / "file" / "x", report, scores, split)
+        write_report(tmp_path / "file" / "x", report)
 
 
 def test_the_network_itself_is_evaluated(split: data.Split) -> None:

@@ -283,7 +283,7 @@ def test_endless_pictures_are_read_a_few_ahead(predictor: Predictor, digits: Dig
             taken.append(1)
             yield digits[0][0]
 
-    answers = predictor.predict_many(endless(), jobs=2)
+    answers: Any = predictor.predict_many(endless(), jobs=2)
     for _ in range(50):
         next(answers)
     assert len(taken) <= 50 + 2 * AHEAD

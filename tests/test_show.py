@@ -379,7 +379,7 @@ def test_show_says_what_it_cannot_draw(digit_folder, tmp_path, capsys):
     Image.new("L", (60, 60), 255).save(tmp_path / "blank.png")
     run = saved(tmp_path, "LeNet", digit_folder)
     for arguments, message in (
-        (["LeNet5", str(tmp_path / "blank.png")], "no digit found"),
+        (["LeNet5", str(tmp_path / "blank.png")], "blank.png: empty"),
         (["LeNet5", str(tmp_path / "none.png")], "none.png"),
         ([run, "200", "--only", "maps"], "no test image 200: 0 to 199"),
         (["nothing"], "no model 'nothing'"),

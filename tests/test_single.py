@@ -241,7 +241,8 @@ def test_poolings_may_choose_their_maps(isa: str, maps: int) -> None:
     sources = [0, 0, 1, 1, 2, 2, 3, 3, maps - 1, 0]
     coefficient, bias = random.normal(size=(2, len(sources))).astype(np.float32)
     for largest in (False, True):
-        kernels = single.Layers(isa, {}).kernels
+        assert single._single is not None
+        kernels = single._single.Network(isa)
         kernels.input(28, 28, 0, 1 / 255, 0.0, 0.0, [], [])
         kernels.convolve(weights, np.zeros(maps, np.float32))
         before = kernels.place()

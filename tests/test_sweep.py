@@ -21,13 +21,14 @@ import pytest
 from conftest import write_idx
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+import lenet
 from lenet import data
 from lenet.commands import sweep as command_line
 from lenet.errors import LenetError
-from lenet.figures import plots
-from lenet.sweep import dimensions, studies, sweep
-from lenet.training import train as training
-from lenet.training.recipes import Recipe, find
+from lenet.sweep import studies, sweep
+from lenet.sweep.search_space import search_space
+from lenet.training.recipe import Recipe
+from lenet.training.recipes import find
 
 HELD_OUT = 160
 PATIENCE = 900  # seconds after which a process of a test is taken to hang
@@ -42,9 +43,9 @@ def base(quick_recipe: Recipe) -> Recipe:
 
 @pytest.fixture(autouse=True, scope="module")
 def no_figures() -> Iterator[None]:
-    """Figures take longer than these sweeps; test_plots.py has them."""
+    """Figures take longer than these sweeps; test_figures.py has them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plots, "save", lambda figure, path: None)
+        patch.setattr(sweep.style, "save", lambda figure, path: None)
         yield
 
 
@@ -78,7 +79,7 @@ def test_errors_are_those_of_training(through: sweep.Outcome, base: Recipe, tmp_
     best = through.results[0]
     assert best.error == min(r.error for r in through.results if r.state == "complete" and r.error)
     recipe = base.changed(**best.values)
-    run = training.train(recipe, out=tmp_path / "run", threads=1)
+    run = lenet.train(recipe, out=tmp_path / "run", threads=1)
     assert run.report.error == best.error
     assert run.report.count == HELD_OUT
 
@@ -93,11 +94,11 @@ def test_table(through: sweep.Outcome) -> None:
     with (through.folder / sweep.TRIALS).open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [int(row["trial"]) for row in rows] == [r.number for r in through.results]
-    for row, found in zip(rows, through.results, strict=True):
-        assert float(row["validation_error"]) == found.error
-        assert float(row["lr"]) == found.values["lr"]
-        assert row["activation"] == found.values["activation"]
-        assert (row["state"], int(row["epochs"])) == (found.state, found.epochs)
+    for row, result in zip(rows, through.results, strict=True):
+        assert float(row["validation_error"]) == result.error
+        assert float(row["lr"]) == result.values["lr"]
+        assert row["activation"] == result.values["activation"]
+        assert (row["state"], int(row["epochs"])) == (result.state, result.epochs)
 
 
 def test_pruned_trials_were_worse_than_the_median(through: sweep.Outcome) -> None:
@@ -150,19 +151,19 @@ def test_stopped_and_gone_on_with(through: sweep.Outcome, base: Recipe, tmp_path
     assert command_line.run(["--resume", str(tmp_path), "--trials", "13", "--threads", "1"]) == 0
     with studies.database(studies.sqlite_url(tmp_path / "study.db"), 10) as database:
         study = optuna.load_study(study_name=through.name, storage=database)
-        space = dimensions.search_space(plan.vary, base)
+        space = search_space(plan.vary, base)
         trials = [sweep.result(trial, space) for trial in study.trials]
-    found = sweep.Outcome(tmp_path, through.name, base, tuple(trials), {})
-    assert by_number(found) == by_number(through)
+    outcome = sweep.Outcome(tmp_path, through.name, base, tuple(trials), {})
+    assert by_number(outcome) == by_number(through)
 
 
 def test_another_seed_draws_other_values(
     through: sweep.Outcome, base: Recipe, tmp_path: Path
 ) -> None:
     other = base.changed(seed=1)
-    found = sweep.sweep(other, [LR, ACTIVATION], trials=2, out=tmp_path, threads=1)
-    assert found.name != through.name
-    rates = {each.values["lr"] for each in found.results}
+    outcome = sweep.sweep(other, [LR, ACTIVATION], trials=2, out=tmp_path, threads=1)
+    assert outcome.name != through.name
+    rates = {each.values["lr"] for each in outcome.results}
     assert not rates & {each.values["lr"] for each in through.results}
 
 
@@ -187,8 +188,8 @@ def test_a_stopped_trial_is_run_again(
     with pytest.raises(KeyboardInterrupt):
         sweep.sweep(base, [LR], trials=3, out=tmp_path, threads=1)
     assert f"lenet sweep --resume {tmp_path}" in capfd.readouterr().err
-    found = sweep.sweep(base, [LR], trials=3, out=tmp_path, threads=1)
-    trials = {each.number: each for each in found.results}
+    outcome = sweep.sweep(base, [LR], trials=3, out=tmp_path, threads=1)
+    trials = {each.number: each for each in outcome.results}
     assert [trials[n].state for n in range(4)] == ["complete", "failed", "complete", "complete"]
     assert trials[1].reason == "stopped by KeyboardInterrupt"
     assert trials[2].values == trials[1].values
@@ -198,16 +199,16 @@ def test_a_stopped_trial_is_run_again(
 
 
 def test_impossible_trials_count_and_say_why(base: Recipe, tmp_path: Path) -> None:
-    found = sweep.sweep(
-        base, ["kernel_sizes=5,31", "lr=1e-3,1e30"], trials=12, out=tmp_path, threads=1
+    outcome = sweep.sweep(
+        base, ["kernel_sizes=5,31", "lr=1e-3,1e6"], trials=12, out=tmp_path, threads=1
     )
-    assert len(found.results) == 12
-    for each in found.results:
+    assert len(outcome.results) == 12
+    for each in outcome.results:
         possible = each.values == {"kernel_sizes": (5,), "lr": 1e-3}
         assert (each.state != "impossible") == possible
         assert bool(each.reason) != possible
-    assert found.best.kernel_sizes == (5,)
-    assert any("scores are not finite" in r.reason or "loss" in r.reason for r in found.results)
+    assert outcome.best.as_dict()["kernel_sizes"] == [5]
+    assert any("scores are not finite" in r.reason or "loss" in r.reason for r in outcome.results)
 
 
 def test_nothing_possible(base: Recipe, tmp_path: Path) -> None:

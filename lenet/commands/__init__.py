@@ -4,10 +4,10 @@ Every module has a dataclass of its flags and `run(flags) -> exit status`; none 
 """
 
 import dataclasses
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-
-import tyro
+from unicodedata import east_asian_width
 
 if TYPE_CHECKING:
     from lenet.evaluation.metrics import Report
@@ -21,19 +21,25 @@ Flags = TypeVar("Flags")
 
 
 def parse(kind: type[Flags], usage: str, flags: list[str], default: Flags | None = None) -> Flags:
+    """Flags as a dataclass says, whose parts have flags of their own without a prefix."""
+    if not flags and default is not None:
+        return default
+    import tyro  # takes as long as to train for a quarter of an epoch
+
     return tyro.cli(
         kind,
         prog=f"lenet {usage}",
         args=flags,
         default=tyro.MISSING_NONPROP if default is None else default,
-        config=(tyro.conf.FlagCreatePairsOff,),
+        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
     )
 
 
 def leading_recipe(flags: list[str], default: str) -> "tuple[Recipe, list[str]]":
     """The recipe that the flags begin with, or else the default one, and the other flags.
 
-    `--model NAME` is looked at here: the other flags of a recipe depend on it.
+    `--model NAME` is looked at here: the other flags of a recipe depend on it. `--hidden none`, as
+    a sweep spells it, becomes `--hidden` with no number.
     """
     from lenet.training.recipes import find
 
@@ -46,8 +52,15 @@ def leading_recipe(flags: list[str], default: str) -> "tuple[Recipe, list[str]]"
         if word == "--model":
             rest = flags[number + 1 :] if value else flags[number + 2 :]
             value = value or next(iter(flags[number + 1 :]), "")
-            return recipe.changed(model=value), [*flags[:number], *rest]
-    return recipe, flags
+            recipe, flags = recipe.changed(model=value), [*flags[:number], *rest]
+            break
+    several = {
+        f"--{name}".replace("_", "-")
+        for name, value in recipe.as_dict().items()
+        if isinstance(value, list)
+    }
+    pairs = pairwise(["", *flags])
+    return recipe, [flag for before, flag in pairs if flag != "none" or before not in several]
 
 
 def parse_model(kind: type[Any], usage: str, flags: list[str]) -> "tuple[Any, Checkpoint]":
@@ -63,7 +76,7 @@ def parse_model(kind: type[Any], usage: str, flags: list[str]) -> "tuple[Any, Ch
         arguments = parse(kind, usage, flags)
         return arguments, checkpoint.read(arguments.model)
     field = dataclasses.field(default=options)
-    fields = [("options", tyro.conf.OmitArgPrefixes[type(options)], field)]
+    fields = [("options", type(options), field)]
     about: dict[str, Any] = {"__doc__": kind.__doc__}
     extended = dataclasses.make_dataclass(
         kind.__name__, fields, bases=(kind,), frozen=True, namespace=about
@@ -107,21 +120,27 @@ def print_report(report: "Report", title: str) -> None:
 
 
 def print_rows(title: str, columns: list[str], rows: list[list[str]], totals: bool = False) -> None:
-    """Prints a table whose columns after the first are aligned to the right."""
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
+    """Prints a table whose columns after the first are aligned to the right.
 
-    headed = any(columns)
-    drawn = Table(box=SIMPLE_HEAD, show_header=headed)
-    for number, column in enumerate(columns):
-        drawn.add_column(column, justify="right" if number else "left", no_wrap=True)
-    for number, row in enumerate(rows):
-        drawn.add_row(*row, end_section=totals and number == len(rows) - 2)
-    console = Console()
-    if not console.is_terminal:  # a file or a pipe has no width to fit
-        console = Console(width=max(console.width, 200))
-    print(title)
-    with console.capture() as text:  # rich's own printing would exit on a closed pipe
-        console.print(drawn)
-    print(text.get(), end="")
+    Args:
+        columns: their heads; empty strings for none.
+        totals: whether the last row has them.
+    """
+    table = [columns, *rows] if any(columns) else rows
+    widths = [max(map(display_width, column)) for column in zip(columns, *rows, strict=True)]
+    lines = []
+    for row in table:
+        spaces = [" " * (w - display_width(cell)) for w, cell in zip(widths, row, strict=True)]
+        cells = [row[0] + spaces[0], *map("".join, zip(spaces[1:], row[1:], strict=True))]
+        lines.append("  " + "  ".join(cells).rstrip())
+    rule = " " + "─" * (sum(widths) + 2 * len(widths))
+    if totals:
+        lines.insert(-1, rule)
+    if any(columns):
+        lines.insert(1, rule)
+    print(title, "", *lines, "", sep="\n")
+
+
+def display_width(text: str) -> int:
+    """Columns that a text takes on a terminal."""
+    return sum(1 + (east_asian_width(character) in "WF") for character in text)

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from tyro.conf import OmitArgPrefixes, UseAppendAction
+from tyro.conf import UseAppendAction
 
 from lenet.commands import leading_recipe, parse, print_rows
 from lenet.errors import LenetError
@@ -43,7 +43,7 @@ class SweepFlags:
       lenet sweep mnist --epochs 10 --vary lr=1e-3..2e-2:log --vary activation=relu,gelu
     """
 
-    recipe: OmitArgPrefixes[Recipe]
+    recipe: Recipe
     vary: UseAppendAction[tuple[str, ...]] = ()
     """FIELD=LOW..HIGH, FIELD=LOW..HIGH:log or FIELD=A,B,C; once for each field to vary."""
     trials: int | None = None

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from tyro.conf import OmitArgPrefixes
-
 from lenet.commands import leading_recipe, parse, print_report
 from lenet.errors import LenetError
 from lenet.training.recipe import Recipe
@@ -23,7 +21,7 @@ class TrainFlags:
     `torchrun --nproc-per-node=N -m lenet train ...` shares every batch among N processes.
     """
 
-    recipe: OmitArgPrefixes[Recipe]
+    recipe: Recipe
     out: Path | None = None
     """The run folder; runs/NAME-TIME by default."""
     resume: Path | None = None

@@ -2,6 +2,6 @@
 
 architecture: the layers as data; codebook: the tables of 1998 as drawings; arithmetic: what each
 layer computes; inspection: what it is and costs; checkpoint: trained networks on disk; primitives:
-convolution and pooling from first principles. torch: the same as PyTorch modules, imported by
-nothing else here. Imports no other room.
+convolution and pooling from first principles, in PyTorch; torch: the networks as its modules,
+imported by nothing else here. Imports no other room.
 """

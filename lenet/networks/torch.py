@@ -309,8 +309,29 @@ def save(model: Network | Checkpoint, path: str | Path) -> None:
         LenetError: the file cannot be written, what was there before is kept; or the network could
             not be loaded again: a layer was replaced, or the weights are not finite float32.
     """
-    weights = model.weights if isinstance(model, Checkpoint) else weights_of(model)
+    if isinstance(model, Checkpoint):
+        weights = model.weights
+    else:
+        require_described(model, f"{path} is not written")
+        weights = weights_of(model)
     checkpoint.write(path, model.architecture, weights, model.card)
+
+
+def require_described(model: Network, source: str) -> None:
+    """Refuses a network that its architecture does not describe any more.
+
+    Raises:
+        LenetError: it names the first layer or parameter that differs.
+    """
+    with torch.random.fork_rng(devices=[]):
+        described = {layer.name: str(module(layer)) for layer in model.architecture.layers}
+    layers = {name: str(layer) for name, layer in model.named_children()}
+    for name in layers | described:
+        if layers.get(name) != described.get(name):
+            raise LenetError(f"{source}: the layer {name} was replaced or added")
+    for name, parameter in model.named_parameters():
+        if parameter.dtype != torch.float32:
+            raise LenetError(f"{source}: {name} is {parameter.dtype}, expected torch.float32")
 
 
 def load(model: str | Path) -> Network:

@@ -1,6 +1,7 @@
 """Training steps by PyTorch: on other devices, and for networks that the kernels do not serve."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -85,9 +86,10 @@ class AutogradEngine:
         train: Split,
         weights: Flat,
         device: str,
+        threads: int | None = None,
         world: World = ALONE,
     ) -> None:
-        self.architecture, self.world = architecture, world
+        self.architecture, self.threads, self.world = architecture, threads, world
         self.objective, self.how = recipe.objective, recipe.optimisation
         self.shapes = [parameter.shape for parameter in architecture.parameters]
         self.model = self.module(weights).to(device)
@@ -122,15 +124,16 @@ class AutogradEngine:
         self.resumed = False
         self.model.zero_grad()
         loss, right = torch.zeros(()), torch.zeros(())
-        if len(mine):
-            taught = None if targets is None else targets[rows]
-            batch = self.batch(mine, None if warps is None else warps[rows], taught)
-            loss, right = self.backward(**batch)
-        if self.world.size > 1:
-            loss, right = self.add_up(loss, right, len(mine) / len(index))
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.update()
+        with cpu_threads(self.threads):
+            if len(mine):
+                taught = None if targets is None else targets[rows]
+                batch = self.batch(mine, None if warps is None else warps[rows], taught)
+                loss, right = self.backward(**batch)
+            if self.world.size > 1:
+                loss, right = self.add_up(loss, right, len(mine) / len(index))
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            self.update()
         return loss, right
 
     def batch(
@@ -177,7 +180,9 @@ class AutogradEngine:
 
     def scores(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         mine = images[self.world.rows(len(images))]
-        return self.world.gather(scores(self.average or self.model, mine))
+        with cpu_threads(self.threads):
+            answers = scores(self.average or self.model, mine)
+        return self.world.gather(answers)
 
     def state(self) -> dict[str, Flat]:
         state = {"weights": flat_parameters(self.model)}
@@ -244,10 +249,11 @@ class GraphEngine(AutogradEngine):
         train: Split,
         weights: Flat,
         device: str,
+        threads: int | None = None,
         world: World = ALONE,
         capture: Callable[[Callable[[], None]], Callable[[], None]] = capture_graph,
     ) -> None:
-        super().__init__(recipe, architecture, train, weights, device, world)
+        super().__init__(recipe, architecture, train, weights, device, threads, world)
         if capture is capture_graph and self.device.type != "cuda":
             raise LenetError(f"the engine graph needs a CUDA device, not {device}")
         if world.size > 1:
@@ -292,6 +298,17 @@ class GraphEngine(AutogradEngine):
         self.model.zero_grad()
         self.results = self.backward(**self.inputs)
         self.update()
+
+
+@contextmanager
+def cpu_threads(count: int | None) -> Iterator[None]:
+    """PyTorch uses so many CPU threads inside, as sums depend on it; None for its own choice."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def flat_parameters(model: Any) -> Flat:

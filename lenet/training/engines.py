@@ -216,7 +216,7 @@ def make_engine(
         from lenet.training import autograd
     reason = "asked for" if engine != "auto" else str(obstacle)
     kind = autograd.GraphEngine if engine == "graph" else autograd.AutogradEngine
-    return kind(recipe, architecture, train, weights, device, world), reason
+    return kind(recipe, architecture, train, weights, device, threads, world), reason
 
 
 def torch_is_installed() -> bool:

@@ -237,7 +237,7 @@ def save_state(file: Path, recipe: Recipe, state: dict[str, Flat], progress: Pro
         "recipe": json.dumps(recipe.as_dict()),
         "progress": json.dumps(asdict(progress)),
     }
-    with replacing(file) as temporary:
+    with replacing(file, durable=progress.epoch > 0) as temporary:
         save_tensors(dict(state), temporary, metadata)
 
 
@@ -253,14 +253,12 @@ def load_state(file: Path, recipe: Recipe) -> tuple[dict[str, Flat], Progress]:
             f"{file} was not written by this version: train anew with the run's {RECIPE}"
         )
     try:
-        values, progress = (
-            json.loads(metadata["recipe"]),
-            Progress(**json.loads(metadata["progress"])),
-        )
+        begun = Recipe.from_dict(json.loads(metadata["recipe"]), "its recipe").as_dict()
+        progress = Progress(**json.loads(metadata["progress"]))
         progress.check(recipe.optimisation.epochs)
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise LenetError(f"{file} is not a training state: {error}") from None
-    if changed := sorted(k for k, v in recipe.as_dict().items() if values.get(k) != v):
+    if changed := sorted(k for k, v in recipe.as_dict().items() if begun.get(k) != v):
         raise LenetError(
             f"{', '.join(changed)} in {file.parent / RECIPE} changed since the run was begun; put "
             "it back, or train anew with --out"

@@ -24,7 +24,6 @@ from lenet.progress import Progress as Bar
 from lenet.training import run as folders
 from lenet.training.engines import choose_device, make_engine
 from lenet.training.epochs import Epochs, Minibatches, Record, Watch
-from lenet.training.passes import Passes
 from lenet.training.recipe import Recipe
 from lenet.training.recipes import find
 from lenet.training.run import Progress, Run, Settings
@@ -129,6 +128,8 @@ def assemble(
     weights = flatten(architecture.initial_weights(recipe.seed).values())
     device = choose_device(settings.device, world)
     if recipe.optimisation.optimizer == "sdlm":
+        from lenet.training.passes import Passes  # and its kernels, which other recipes do without
+
         passes = Passes(recipe, architecture, dataset.train, weights, device, world)
         if settings.engine not in ("auto", passes.engine):
             raise LenetError(

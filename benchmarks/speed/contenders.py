@@ -1,8 +1,8 @@
 """Who takes part in a benchmark: one network, one set of images, one batch size, many libraries.
 
-Every contender runs in a process of its own (`lenet.bench.worker`). A trainer's `epoch` goes once
-through all images in a new random order: it shuffles, gathers, normalises, steps, and keeps loss
-and number right. A reader's `scores` answers prepared images.
+Every contender runs in a process of its own (`worker`). `epoch` goes once through all images in a
+new random order: it shuffles, gathers, normalises, steps, keeps loss and number right, and returns
+how many images it saw. `scores` answers what `prepare` made of images.
 """
 
 import importlib
@@ -11,9 +11,8 @@ import os
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,68 +20,69 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from benchmarks.speed.worker import D2L, WEIGHTS, Task
+from lenet import data
 from lenet.data import Split
-from lenet.errors import extra
-from lenet.evaluation.evaluation import scorer
+from lenet.engine.scores import scorer
+from lenet.errors import LenetError
 from lenet.export.onnx import graph
-from lenet.networks.architecture import build
 from lenet.networks.checkpoint import Checkpoint
-from lenet.networks.models import LeNet
-from lenet.training.epochs import make_epochs
-from lenet.training.recipes import RECIPES, Recipe
-from lenet.training.training import initial_network, make_optimizer
+from lenet.networks.torch import from_architecture
+from lenet.training.autograd import map_criterion
+from lenet.training.recipe import Recipe
+from lenet.training.recipes import RECIPES
+from lenet.training.run import Settings
+from lenet.training.train import assemble
 
 PATTERNS = 2_000  # are enough to time PyTorch one pattern at a time
 LEARNING_RATE = 0.9  # of "Dive into Deep Learning", section 7.6
+CLASSES = tuple("0123456789")
+MODEL = Checkpoint(Path("d2l"), D2L, {"classes": list(CLASSES)}, WEIGHTS)
 
 
-@dataclass(frozen=True)
-class Task:
-    """What all contenders are given.
+class PyTorch:
+    """The network as the articles write it, with nothing of this package."""
 
-    Attributes:
-        train: images uint8 (N, 28, 28) and labels.
-        weights: the ten arrays of the d2l network, float32 in PyTorch's shapes.
-        batch_size: images in a step.
-        threads: CPU threads.
-        device: of PyTorch and of `lenet train`: "cpu" or "cuda".
-    """
+    def __init__(self, task: Task, split: Split) -> None:
+        self.device, self.batch_size, self.network = (
+            task.device,
+            task.batch_size,
+            nn.Sequential(
+                nn.Conv2d(1, 6, kernel_size=5, padding=2),
+                nn.Sigmoid(),
+                nn.AvgPool2d(kernel_size=2, stride=2),
+                nn.Conv2d(6, 16, kernel_size=5),
+                nn.Sigmoid(),
+                nn.AvgPool2d(kernel_size=2, stride=2),
+                nn.Flatten(),
+                nn.Linear(400, 120),
+                nn.Sigmoid(),
+                nn.Linear(120, 84),
+                nn.Sigmoid(),
+                nn.Linear(84, 10),
+            ),
+        )
+        with torch.no_grad():
+            for parameter, array in zip(self.network.parameters(), WEIGHTS.values(), strict=True):
+                parameter.copy_(torch.from_numpy(array))
+        self.network.to(task.device)
 
-    train: Split
-    weights: tuple[NDArray[np.float32], ...]
-    batch_size: int
-    threads: int
-    device: str
+    def prepare(self, images: NDArray[np.uint8]) -> Tensor:
+        return torch.from_numpy(images).to(self.device).unsqueeze(1).float() / 255
 
-
-class Reader(Protocol):
-    """Answers images with the network of the task."""
-
-    def prepare(self, images: NDArray[np.uint8]) -> Any:
-        """What `scores` takes; its time is not counted."""
-        ...
-
-    def scores(self, prepared: Any) -> NDArray[np.float32]:
-        """Scores (N, 10) of N images."""
-        ...
-
-
-class Trainer(Reader, Protocol):
-    """Also trains it."""
-
-    def epoch(self) -> int:
-        """One epoch; returns the number of images seen."""
-        ...
+    def scores(self, prepared: Tensor) -> NDArray[np.float32]:
+        with torch.no_grad():
+            return self.network(prepared).cpu().numpy()
 
 
-class Articles:
+class Articles(PyTorch):
     """`train_ch6` of "Dive into Deep Learning", section 7.6, its loading of data counted in."""
 
-    def __init__(self, task: Task) -> None:
-        self.device, self.network = task.device, article_network(task)
+    def __init__(self, task: Task, split: Split) -> None:
+        super().__init__(task, split)
         self.optimizer = torch.optim.SGD(self.network.parameters(), lr=LEARNING_RATE)
         self.criterion = nn.CrossEntropyLoss()
-        self.loader = DataLoader(ArticleData(task.train), task.batch_size, shuffle=True)
+        self.loader = DataLoader(ArticleData(split), task.batch_size, shuffle=True)
 
     def epoch(self) -> int:
         totals = [0.0, 0.0, 0.0]
@@ -99,25 +99,18 @@ class Articles:
                 totals[2] += len(x)
         return int(totals[2])
 
-    def prepare(self, images: NDArray[np.uint8]) -> Tensor:
-        return floats(images, self.device)
 
-    def scores(self, prepared: Tensor) -> NDArray[np.float32]:
-        with torch.no_grad():
-            return self.network(prepared).cpu().numpy()
-
-
-class Eager:
+class Eager(PyTorch):
     """PyTorch on resident uint8 tensors, with no DataLoader in the way."""
 
     wrap = staticmethod(lambda function: function)
 
-    def __init__(self, task: Task) -> None:
-        self.device, self.batch_size = task.device, task.batch_size
-        network = article_network(task)
+    def __init__(self, task: Task, split: Split) -> None:
+        super().__init__(task, split)
+        network = self.network
         self.optimizer = torch.optim.SGD(network.parameters(), lr=LEARNING_RATE, fused=True)
-        self.images = torch.from_numpy(task.train.images).to(self.device)
-        self.labels = torch.from_numpy(task.train.labels).to(self.device)
+        self.images = torch.from_numpy(split.images).to(self.device)
+        self.labels = torch.from_numpy(split.labels).to(self.device)
 
         def forward(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
             scores = network(x.unsqueeze(1).float() / 255)
@@ -138,13 +131,6 @@ class Eager:
         float(torch.stack(losses).sum() + torch.stack(right).sum())  # waits for a GPU
         return len(self.images)
 
-    def prepare(self, images: NDArray[np.uint8]) -> Tensor:
-        return floats(images, self.device)
-
-    def scores(self, prepared: Tensor) -> NDArray[np.float32]:
-        with torch.no_grad():
-            return self.network(prepared).cpu().numpy()
-
 
 class Compiled(Eager):
     """The same with preparation, network, loss and their gradients compiled."""
@@ -155,9 +141,9 @@ class Compiled(Eager):
 class Jax:
     """Flax with optax, the step compiled; a scan over the epoch has far slower convolutions."""
 
-    def __init__(self, task: Task) -> None:
-        jax, jnp = peer("jax"), peer("jax.numpy")
-        flax, optax = peer("flax.linen"), peer("optax")
+    def __init__(self, task: Task, split: Split) -> None:
+        jax, flax, optax = peer("jax"), peer("flax.linen"), peer("optax")
+        jnp = jax.numpy
 
         class Network(flax.Module):
             @flax.compact
@@ -171,16 +157,12 @@ class Jax:
                 return flax.Dense(10)(x)
 
         network = Network()
+        arrays = [jnp.asarray(array) for array in channels_last()]
+        layers = zip(arrays[::2], arrays[1::2], strict=True)
         names = ("Conv_0", "Conv_1", "Dense_0", "Dense_1", "Dense_2")
-        arrays = channels_last(task.weights)
-        self.weights = {
-            "params": {
-                name: {"kernel": jnp.asarray(arrays[2 * i]), "bias": jnp.asarray(arrays[2 * i + 1])}
-                for i, name in enumerate(names)
-            }
-        }
-        images = jnp.asarray(task.train.images[..., None])
-        labels = jnp.asarray(task.train.labels)
+        parts = [{"kernel": kernel, "bias": bias} for kernel, bias in layers]
+        self.weights = {"params": dict(zip(names, parts, strict=True))}
+        images, labels = jnp.asarray(split.images[..., None]), jnp.asarray(split.labels)
         sgd = optax.sgd(LEARNING_RATE)
         self.state = sgd.init(self.weights)
 
@@ -217,7 +199,7 @@ class Jax:
 class Keras:
     """Keras on JAX: compile, fit and predict_on_batch."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, split: Split) -> None:
         os.environ["KERAS_BACKEND"] = "jax"
         keras = peer("keras")
 
@@ -237,13 +219,13 @@ class Keras:
                 keras.layers.Dense(10),
             ]
         )
-        self.network.set_weights(channels_last(task.weights))
+        self.network.set_weights(channels_last())
         self.network.compile(
             optimizer=keras.optimizers.SGD(LEARNING_RATE),
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             metrics=["accuracy"],
         )
-        self.images, self.labels = task.train.images[..., None], task.train.labels
+        self.images, self.labels = split.images[..., None], split.labels
         self.batch_size = task.batch_size
 
     def epoch(self) -> int:
@@ -262,11 +244,11 @@ class Keras:
 class Tinygrad:
     """tinygrad with its JIT, as in its MNIST example."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, split: Split) -> None:
         tinygrad = peer("tinygrad")
         self.Tiny = Tiny = tinygrad.Tensor
-        weights = [Tiny(array) for array in task.weights]
-        self.images, self.labels = task.train.images, task.train.labels.astype(np.int32)
+        weights = [Tiny(array) for array in WEIGHTS.values()]
+        self.images, self.labels = split.images, split.labels.astype(np.int32)
         optimizer = tinygrad.nn.optim.SGD(weights, lr=LEARNING_RATE)
 
         def network(x: Any) -> Any:
@@ -308,101 +290,108 @@ class Tinygrad:
         return self.answers[prepared.shape[0]](prepared).numpy()
 
 
-class OnnxRuntime:
+class Onnx:
+    """The network as ONNX, any batch size, input "x" float32 (N, 1, 28, 28)."""
+
+    def file(self, folder: str) -> str:
+        path = str(Path(folder) / "network.onnx")
+        peer("onnx").save_model(graph(MODEL, pixels=False), path)
+        return path
+
+    def prepare(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return planes(images)
+
+
+class OnnxRuntime(Onnx):
     """ONNX Runtime's CPU provider."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, split: Split) -> None:
         onnxruntime = peer("onnxruntime")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = task.threads
         options.log_severity_level = 3
         with tempfile.TemporaryDirectory() as folder:
-            self.session = onnxruntime.InferenceSession(onnx_file(task, Path(folder)), options)
-
-    def prepare(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return planes(images)
+            self.session = onnxruntime.InferenceSession(self.file(folder), options)
 
     def scores(self, prepared: NDArray[np.float32]) -> NDArray[np.float32]:
         return self.session.run(None, {"x": prepared})[0]
 
 
-class OpenVino:
+class OpenVino(Onnx):
     """OpenVINO's CPU plugin, compiled for latency (one image) or throughput alike."""
 
-    def __init__(self, task: Task) -> None:
-        openvino = peer("openvino")
-        core = openvino.Core()
+    def __init__(self, task: Task, split: Split) -> None:
+        core = peer("openvino").Core()
         with tempfile.TemporaryDirectory() as folder:
-            model = core.read_model(onnx_file(task, Path(folder)))
+            model = core.read_model(self.file(folder))
         # float32 as all others compute; the plugin's default here is bfloat16.
         settings = {"INFERENCE_NUM_THREADS": task.threads, "INFERENCE_PRECISION_HINT": "f32"}
         self.compiled = core.compile_model(model, "CPU", settings)
-
-    def prepare(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return planes(images)
 
     def scores(self, prepared: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.array(self.compiled(prepared)[0])
 
 
-class Ours:
-    """What `lenet train d2l` does between two evaluations, and `lenet evaluate` to answer."""
+class Recipes:
+    """What `lenet train` does of a recipe between two evaluations."""
 
-    def __init__(self, task: Task) -> None:
-        recipe = replace(RECIPES["d2l"], batch_size=task.batch_size)
-        self.images, self.train = len(task.train), epochs_of(recipe, task)
-        model = LeNet()
-        names = [name for name, _ in model.named_parameters()]
-        weights = dict(zip(names, task.weights, strict=True))
-        found = Checkpoint(Path("d2l"), "LeNet", model.options, {}, weights)
-        self.answer = scorer(found, "auto", task.threads)
+    recipe: Recipe
+
+    def __init__(self, task: Task, split: Split) -> None:
+        dataset = data.Dataset(task.data, split, split, CLASSES, {})
+        settings = Settings(task.device, "auto", task.threads, None, False, ".")
+        self.recipe = self.recipe.changed(batch_size=task.batch_size)
+        self.epochs, _ = assemble(self.recipe, dataset, settings)
+        self.images, self.numbers = len(split), itertools.count()
 
     def epoch(self) -> int:
-        self.train()
+        self.epochs.run(1 + next(self.numbers) % self.recipe.optimisation.epochs)
         return self.images
 
+
+class Ours(Recipes):
+    """Also answers as `lenet evaluate` does, preparation of the images included."""
+
+    recipe = RECIPES["d2l"]
+
+    def __init__(self, task: Task, split: Split) -> None:
+        super().__init__(task, split)
+        self.scores = scorer(MODEL, task.threads)
+
     def prepare(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return images  # preparation is part of our answer
-
-    def scores(self, prepared: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return self.answer(prepared)
+        return images
 
 
-class Pattern:
+class OurPatterns(Recipes):
+    """A pass over LeNet-5 of 1998, its second derivatives counted in."""
+
+    recipe = RECIPES["lenet5-1998"]
+
+
+class Patterns:
     """LeNet-5 of 1998 by PyTorch, one pattern at a time, plain SGD on criterion (9)."""
 
-    def __init__(self, task: Task) -> None:
-        from lenet.training.losses import map_criterion
-
-        self.model = initial_network(RECIPES["lenet5-1998"], 10)
+    def __init__(self, task: Task, split: Split) -> None:
+        torch.set_num_threads(task.threads)
+        architecture = OurPatterns.recipe.architecture()
+        self.model = from_architecture(architecture, architecture.initial_weights(seed=0))
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=1e-3)
-        self.x = self.model.prepare(task.train.images[:PATTERNS])
-        self.y = torch.from_numpy(task.train.labels[:PATTERNS])
-        self.criterion: Callable[..., Tensor] = map_criterion
+        self.x = self.model.prepare(split.images[:PATTERNS])
+        self.y = torch.from_numpy(split.labels[:PATTERNS])
 
     def epoch(self) -> int:
         for i in torch.randperm(len(self.x)).tolist():
             self.optimizer.zero_grad()
-            self.criterion(self.model(self.x[i : i + 1]), self.y[i : i + 1], 10.0).backward()
+            map_criterion(self.model(self.x[i : i + 1]), self.y[i : i + 1], 10.0).backward()
             self.optimizer.step()
         return len(self.x)
 
 
-class OurPattern:
-    """A pass of `lenet train lenet5-1998`, its second derivatives counted in."""
-
-    def __init__(self, task: Task) -> None:
-        self.images, self.train = len(task.train), epochs_of(RECIPES["lenet5-1998"], task)
-
-    def epoch(self) -> int:
-        self.train()
-        return self.images
-
-
 class Product:
-    """A large float32 matrix product: what the processor can do."""
+    """A large float32 matrix product: what the processor can do. The batch size is its side."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, split: Split) -> None:
+        torch.set_num_threads(task.threads)
         self.a = torch.rand(task.batch_size, task.batch_size)
 
     def epoch(self) -> int:
@@ -410,19 +399,19 @@ class Product:
         return 1
 
 
-CONTENDERS: dict[str, Callable[[Task], Any]] = {
-    "articles": Articles,
-    "eager": Eager,
-    "compiled": Compiled,
-    "jax": Jax,
-    "keras": Keras,
+CONTENDERS: dict[str, Callable[[Task, Split], Any]] = {
+    "the articles' loop": Articles,
+    "PyTorch eager": Eager,
+    "torch.compile": Compiled,
+    "JAX, Flax": Jax,
+    "Keras on JAX": Keras,
     "tinygrad": Tinygrad,
-    "onnxruntime": OnnxRuntime,
-    "openvino": OpenVino,
+    "ONNX Runtime": OnnxRuntime,
+    "OpenVINO": OpenVino,
     "lenet": Ours,
-    "eager-lenet5": Pattern,
-    "lenet-lenet5": OurPattern,
-    "product": Product,
+    "PyTorch eager, plain SGD": Patterns,
+    "lenet train lenet5-1998": OurPatterns,
+    "matrix product": Product,
 }
 
 
@@ -440,32 +429,12 @@ class ArticleData(Dataset[tuple[Tensor, int]]):
         return image, int(self.split.labels[index])
 
 
-def article_network(task: Task) -> nn.Sequential:
-    """The network as the articles write it, with nothing of this package."""
-    network = nn.Sequential(
-        nn.Conv2d(1, 6, kernel_size=5, padding=2),
-        nn.Sigmoid(),
-        nn.AvgPool2d(kernel_size=2, stride=2),
-        nn.Conv2d(6, 16, kernel_size=5),
-        nn.Sigmoid(),
-        nn.AvgPool2d(kernel_size=2, stride=2),
-        nn.Flatten(),
-        nn.Linear(400, 120),
-        nn.Sigmoid(),
-        nn.Linear(120, 84),
-        nn.Sigmoid(),
-        nn.Linear(84, 10),
-    )
-    with torch.no_grad():
-        for parameter, array in zip(network.parameters(), task.weights, strict=True):
-            parameter.copy_(torch.from_numpy(array))
-    return network.to(task.device)
-
-
 def peer(name: str) -> Any:
-    """A library of the extra `benchmark`, which development goes without."""
-    with extra("benchmark"):
+    """A library of requirements.txt, which development goes without."""
+    try:
         return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise LenetError(f"{error.name} is not installed (benchmarks/requirements.txt)") from None
 
 
 def whole_batches(images: int, batch_size: int) -> NDArray[np.int32]:
@@ -479,42 +448,9 @@ def planes(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     return images[:, None].astype(np.float32) / np.float32(255)
 
 
-def floats(images: NDArray[np.uint8], device: str) -> Tensor:
-    return torch.from_numpy(images).to(device).unsqueeze(1).float() / 255
-
-
-def channels_last(weights: tuple[NDArray[np.float32], ...]) -> list[NDArray[np.float32]]:
+def channels_last() -> list[NDArray[np.float32]]:
     """The weights where an image is (H, W, C) and a dense kernel (inputs, outputs)."""
-    c1, c1_bias, c3, c3_bias, c5, *rest = weights
+    c1, c1_bias, c3, c3_bias, c5, *rest = WEIGHTS.values()
     rows = c5.reshape(120, 16, 5, 5).transpose(2, 3, 1, 0).reshape(400, 120)
     dense = [array.T if array.ndim == 2 else array for array in rest]
     return [c1.transpose(2, 3, 1, 0), c1_bias, c3.transpose(2, 3, 1, 0), c3_bias, rows, *dense]
-
-
-def onnx_file(task: Task, folder: Path) -> str:
-    """The network as ONNX, any batch size, input "x" float32 (N, 1, 28, 28)."""
-    import onnx
-
-    architecture, file = build("LeNet", {}), folder / "network.onnx"
-    names = [parameter.name for parameter in architecture.parameters]
-    classes = [str(digit) for digit in range(10)]
-    weights = dict(zip(names, task.weights, strict=True))
-    model = Checkpoint(file, architecture, {"classes": classes}, weights)
-    onnx.save_model(graph(model, pixels=False), file)
-    return str(file)
-
-
-def epochs_of(recipe: Recipe, task: Task) -> Callable[[], object]:
-    """A function that trains by a recipe for one epoch more."""
-    model = initial_network(recipe, 10).to(task.device)
-    epochs, _ = make_epochs(
-        recipe,
-        torch.device(task.device),
-        "auto",
-        task.threads,
-        model,
-        make_optimizer(recipe, model),
-        task.train,
-    )
-    numbers = itertools.count(1)
-    return lambda: epochs.run(1 + next(numbers) % recipe.epochs)
