@@ -142,7 +142,7 @@ def test_a_picture_without_a_digit_is_an_answer(ask: Ask, reader: Path) -> None:
         "label": None,
         "probabilities": {},
         "rejected": True,
-        "reason": Predictor(reader).predict(blank.getvalue()).reason,
+        "reason": "empty",
         "box": None,
     }
     trace = ask("POST", "/v1/trace", files=parts(blank.getvalue())).json()

@@ -1,9 +1,8 @@
 """One digit in a picture: a file in, a label with probabilities and an honest "not sure" out."""
 
 import math
-import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from lenet.data.pictures.decoding import Box, Source
 from lenet.data.pictures.preprocess import Preprocessed, preprocess, preprocess_plain
+from lenet.engine.processor import usable_cores
 from lenet.engine.scores import scorer
 from lenet.errors import LenetError
 from lenet.evaluation import metrics
@@ -106,7 +106,7 @@ class Predictor:
 
     def predict_many(
         self, pictures: Iterable[Source], jobs: int | None = None
-    ) -> Iterator[Prediction | LenetError]:
+    ) -> Generator[Prediction | LenetError, None, None]:
         """Reads many pictures, in their order, a few ahead of what is taken.
 
         A picture that cannot be read fails alone: its LenetError stands in its place.
@@ -115,14 +115,14 @@ class Predictor:
             pictures: each as `predict` takes it; also endless.
             jobs: threads; None for as many as this process may use CPUs.
         """
-        jobs = jobs or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else jobs
+        jobs = jobs or usable_cores()
         left = iter(pictures)
         with ThreadPoolExecutor(jobs) as threads:
 
             def started(picture: Source) -> Future[Prediction | LenetError]:
                 return threads.submit(self.predict_or_error, picture)
 
-            ahead = deque(map(started, islice(left, AHEAD * threads._max_workers)))
+            ahead = deque(map(started, islice(left, AHEAD * jobs)))
             while ahead:
                 yield ahead.popleft().result()
                 ahead.extend(map(started, islice(left, 1)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import cv2
 import numpy as np
@@ -37,12 +38,16 @@ MAX_STROKE_LENGTH = 5.0
 STROKE_SIDE = 160  # pixels; closer, a texture's rough edges would not count
 
 
-def find_digit(marks: Mask) -> Mask:
+Labels = NDArray[Any]  # int32 (height, width), 0 background; Any as in `decoding.Gray`
+
+
+def find_digit(ink: Gray, threshold: float) -> Mask:
     """255 where the components are that make up the digit: the largest, with what lies close to it.
 
     Specks, frames and components on the border (if one off the border is left) are not part of it.
     Raises NoDigitError if no digit stands out, or several do.
     """
+    marks = above(ink, threshold)
     reach = round(BRIDGE * max(marks.shape))
     labels, area, boxes = components(cv2.dilate(marks, square(reach)) if reach else marks)
     if not len(area):
@@ -61,7 +66,10 @@ def find_digit(marks: Mask) -> Mask:
         strokes = inner
     main = int(np.argmax(np.where(strokes, area, -1)))
     if are_several(boxes[strokes], area[strokes]):
-        raise NoDigitError("several digits")
+        # Pale ink joins the pieces of one digit.
+        _, pale_area, pale_boxes = components(above(ink, threshold / 2))
+        if are_several(pale_boxes, pale_area):
+            raise NoDigitError("several digits")
     chosen = join(boxes, main, strokes & (area >= SPECK * area[main]))
     pieces = (area[chosen] > PIECE * area[main]).sum()
     if area[chosen].sum() < MIN_SHARE * area[strokes].sum() or pieces > MAX_PIECES:
@@ -81,7 +89,7 @@ def find_digit(marks: Mask) -> Mask:
     return digit
 
 
-def components(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
+def components(mask: Mask) -> tuple[Labels, NDArray[np.int64], NDArray[np.int64]]:
     """Labels 1 .. count of the 8-connected components, their pixels (count,), boxes (count, 4)."""
     _, labels, stats, _ = cv2.connectedComponentsWithStatsWithAlgorithm(
         mask, 8, cv2.CV_32S, cv2.CCL_BBDT
@@ -91,7 +99,7 @@ def components(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArra
     return labels, stats[:, cv2.CC_STAT_AREA], boxes
 
 
-def is_frame(labels: NDArray[np.int32], number: int, box: NDArray[np.int64]) -> bool:
+def is_frame(labels: Labels, number: int, box: NDArray[np.int64]) -> bool:
     """Whether a component is the box of a form: its hull a rectangle, and that hollow."""
     own = (crop(labels, tuple(box)) == number).astype(np.uint8)
     contours, tree = cv2.findContours(own, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
@@ -102,7 +110,11 @@ def is_frame(labels: NDArray[np.int32], number: int, box: NDArray[np.int64]) -> 
         for contour, (_, _, _, parent) in zip(contours, tree[0], strict=True)
         if parent >= 0
     )
-    return holes > FRAME_HOLE * rectangle and cv2.contourArea(hull) > FRAME_SQUARE * rectangle
+    hollow, square = (
+        holes > FRAME_HOLE * rectangle,
+        cv2.contourArea(hull) > FRAME_SQUARE * rectangle,
+    )
+    return bool(hollow and square)
 
 
 def are_several(boxes: NDArray[np.int64], area: NDArray[np.int64]) -> bool:
@@ -128,8 +140,13 @@ def without_rules(ink: Gray, threshold: float) -> Gray:
     Raises NoDigitError if there is nothing but such lines.
     """
     marks = above(ink, threshold)
-    rules = rules_across(marks) | rules_across(marks.T).T
-    return cv2.subtract(ink, cv2.dilate(rules, square(1)) & cv2.bitwise_not(marks & ~rules))
+    rules: Mask = rules_across(marks) | rules_across(marks.T).T
+    if not rules.any():
+        return ink
+    strokes: Mask = marks & ~rules
+    return cv2.subtract(
+        ink, cv2.bitwise_and(cv2.dilate(rules, square(1)), cv2.bitwise_not(strokes))
+    )
 
 
 def rules_across(marks: Mask) -> Mask:

@@ -175,9 +175,8 @@ def decode(image: Image.Image, name: str, size: tuple[int, int]) -> Picture:
     try:
         image.load()
         turned = image.getexif().get(ORIENTATION) in QUARTER_TURNS
-        return Picture(
-            luminance(ImageOps.exif_transpose(image)), (size[1], size[0]) if turned else size
-        )
+        upright = (size[1], size[0]) if turned else size
+        return Picture(luminance(ImageOps.exif_transpose(image)), upright)
     except LenetError:
         raise
     except DECODE_ERRORS as error:

@@ -131,15 +131,13 @@ def smooth_lighting(gray: Gray) -> Gray:
     small = shrink(gray, SURFACE_SIDE)
     terms = surface_terms(*small.shape)
     values = small.ravel().astype(np.float32)
-    x, y = (np.abs(axis) / max(np.abs(axis).max(), 1e-6) for axis in terms[1:3])
+    x, y = (np.abs(axis) / max(float(np.abs(axis).max()), 1e-6) for axis in terms[1:3])
     border = np.maximum(x, y) >= 1 - 2 * BORDER_BAND
-    prior = np.where(border, np.float32(BORDER_WEIGHT), np.float32(1))
-    residual = np.abs(values - np.median(values[border]))
+    prior = np.where(border, BORDER_WEIGHT, 1.0).astype(np.float32)
+    residual: NDArray[np.float32] = np.abs(values - float(np.median(values[border])))
     for _ in range(SURFACE_ROUNDS):
-        surface = (
-            weighted_fit(terms, values, (prior / np.maximum(residual, 1)).astype(np.float32))
-            @ terms
-        )
+        weights = (prior / residual.clip(1)).astype(np.float32)
+        surface = weighted_fit(terms, values, weights) @ terms
         residual = np.abs(values - surface)
     noise = max(1.4826 * float(np.median(residual)), 1.0)
     within = (residual < 3 * noise).astype(np.float32)

@@ -86,7 +86,7 @@ class Preprocessed:
     size: tuple[int, int]
     image: NDArray[np.uint8] | None = None
     reason: str | None = None
-    steps: dict[str, NDArray[np.uint8]] = field(default_factory=dict)
+    steps: dict[str, Gray] = field(default_factory=dict)
     polarity: str | None = None
     box: Box | None = None
     shift: tuple[int, int] | None = None
@@ -169,7 +169,7 @@ class Look:
         return replace(self, box=(left + x, top + y, right + x, bottom + y))
 
 
-def look_at(gray: Gray, steps: dict[str, NDArray[np.uint8]]) -> Look:
+def look_at(gray: Gray, steps: dict[str, Gray]) -> Look:
     """Finds one digit; adds "ink" and "marks" to `steps`. Raises NoDigitError."""
     if cv2.minMaxLoc(gray)[0] == cv2.minMaxLoc(gray)[1]:
         raise NoDigitError("empty")
@@ -180,8 +180,8 @@ def look_at(gray: Gray, steps: dict[str, NDArray[np.uint8]]) -> Look:
     ink = without_rules(found.ink, found.threshold)
     steps["ink"] = cv2.convertScaleAbs(ink, alpha=255 / ink.max())
     marks = above(ink, found.threshold)
-    digit = find_digit(marks)
-    steps["marks"] = (digit | marks & 96).astype(np.uint8)
+    digit = find_digit(ink, found.threshold)
+    steps["marks"] = digit | marks & 96
     left, top, right, bottom = bounding_box(digit)
     pixel = max(right - left, bottom - top) / FIT  # of the 20x20 box, in pixels of this picture
     margin = round(pixel) + 1
@@ -237,7 +237,7 @@ def region_inside(look: Look) -> Box | None:
     return left + margin, top + margin, right - margin, bottom - margin
 
 
-def look_inside(gray: Gray, sheet: Box, polarity: str, steps: dict[str, NDArray[np.uint8]]) -> Look:
+def look_inside(gray: Gray, sheet: Box, polarity: str, steps: dict[str, Gray]) -> Look:
     """Finds the digit on a sheet of paper. Raises NoDigitError if there is only the sheet."""
     try:
         return look_at(crop(gray, sheet), steps).moved(sheet)
@@ -268,9 +268,7 @@ def in_picture(box: Box, picture: Picture) -> Box:
     )
 
 
-def normalise(
-    digit: Gray, steps: dict[str, NDArray[np.uint8]]
-) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+def normalise(digit: Gray, steps: dict[str, Gray]) -> tuple[NDArray[np.uint8], tuple[int, int]]:
     """A digit's ink alone -> its 28x28 image, and where (x, y) in it the fitted digit begins."""
     steps["cropped"] = digit
     drawn = shrink(digit, OUTLINE_PIXELS * FIT)
