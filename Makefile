@@ -9,7 +9,7 @@ DEVELOPMENT := cmake httpx hypothesis nanobind==3.1.0 ninja playwright 'pyright[
 .PHONY: train test check bench clean
 
 train: .venv/installed
-	$(BIN)/lenet train mnist
+	$(BIN)/lenet train mnist --figures
 
 test: check
 	$(BIN)/pytest
@@ -30,7 +30,7 @@ INSTALL := $(BIN)/pip install --constraint constraints.txt --editable
 	touch $@
 
 .venv/developer: $(SOURCES) | $(BIN)/pip
-	$(INSTALL) '.[onnx,postgresql,sweep,tensorboard,web]' $(DEVELOPMENT)
+	$(INSTALL) '.[onnx,postgresql,sweep,tensorboard,torch,web]' $(DEVELOPMENT)
 	touch .venv/installed $@
 
 $(BIN)/pip:

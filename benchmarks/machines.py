@@ -17,16 +17,16 @@ from collections.abc import Callable
 
 import torch
 import torch.distributed as dist
+from lenet.engine.steps import cpu_threads
+from lenet.training.runs import processor_name
+from lenet.training.training import initial_network, make_optimizer
 
 from lenet import data
 from lenet.commands import print_rows
 from lenet.data import Split
-from lenet.engine.steps import cpu_threads
 from lenet.training.distributed import ALONE, World, connected
 from lenet.training.epochs import make_epochs
 from lenet.training.recipes import RECIPES
-from lenet.training.runs import processor_name
-from lenet.training.training import initial_network, make_optimizer
 
 IMAGES = 15_360  # in an epoch
 BATCHES = (64, 256, 1024)

@@ -22,7 +22,7 @@ import numpy as np
 from lenet.commands import print_rows
 from lenet.engine.fused import instruction_sets
 from lenet.errors import LenetError
-from lenet.figures import plots
+from lenet.figures import style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -97,20 +97,21 @@ def measure(isa: str) -> tuple[dict[str, float], dict[str, float]]:
     return found["roof"], found["part"]
 
 
+@style.styled
 def draw(roofs: dict[str, float], seconds: dict[str, float], lanes: int, title: str) -> "Figure":
-    figure = plots.canvas(8.4, 5.4, title)
+    figure = style.canvas(7.4, 4.3, title)
     axes = figure.subplots()
     x = np.geomspace(0.25, 64, 400)
     (_, peak), *bandwidths = roofs.items()
-    grey = {"color": plots.GREY, "fontsize": 8, "va": "bottom"}
+    grey = {"color": style.GREY, "fontsize": 8, "va": "bottom"}
     for (name, rate), start in zip(bandwidths, (0.28, 0.45, 1.4), strict=True):
-        axes.plot(x, np.minimum(peak, rate * x), color=plots.GREY, linewidth=1.2)
+        axes.plot(x, np.minimum(peak, rate * x), color=style.GREY, linewidth=1.2)
         words = f"{name}: {rate:.0f} GB/s"
         axes.text(start, rate * start * 1.05, words, rotation=38, rotation_mode="anchor", **grey)
     axes.text(2.5, peak * 1.03, f"registers: {peak:.0f} GFLOP/s", **grey)
     for part in PARTS:
         at, rate = part.intensity(lanes), 2e-9 * part.products / seconds[part.name]
-        axes.plot(at, rate, "o", color=plots.BLUE, markersize=6)
+        axes.plot(at, rate, "o", color=style.BLUE, markersize=6)
         right = part.name in TO_THE_RIGHT
         axes.annotate(
             part.name,
@@ -119,34 +120,32 @@ def draw(roofs: dict[str, float], seconds: dict[str, float], lanes: int, title: 
             textcoords="offset points",
             ha="left" if right else "right",
             fontsize=8,
-            color=plots.INK,
         )
         if part.saved < 1:
             less = np.array([1, part.saved])
-            axes.plot(at * less, rate * less, color=plots.LINE, zorder=0)
-            axes.plot(at * part.saved, rate * part.saved, "o", mfc="white", color=plots.BLUE)
+            axes.plot(at * less, rate * less, color=style.LINE, zorder=0)
+            axes.plot(at * part.saved, rate * part.saved, "o", mfc="white", color=style.BLUE)
     products = sum(part.products for part in PARTS)
     at = products / sum(part.products / part.intensity(lanes) for part in PARTS)
     rate = 2e-9 * products / sum(seconds.values())
-    axes.plot(at, rate, "D", color=plots.ORANGE, markersize=8)
+    axes.plot(at, rate, "D", color=style.ORANGE, markersize=8)
     axes.annotate(
         f"whole step: {rate:.0f}",
         (at, rate),
         xytext=(9, -4),
         textcoords="offset points",
         fontsize=9,
-        color=plots.ORANGE,
+        color=style.ORANGE,
         weight="bold",
     )
-    plots.plain(axes)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log", base=2)
     axes.set_xlim(0.25, 64)
     axes.set_ylim(8, 512)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(lambda value, _: f"{value:g}")
-    axes.set_xlabel("operations for each byte read or left to others", color=plots.INK)
-    axes.set_ylabel("GFLOP/s, one thread", color=plots.INK)
+    axes.set_xlabel("operations for each byte read or left to others")
+    axes.set_ylabel("GFLOP/s, one thread")
     return figure
 
 
@@ -172,7 +171,7 @@ def main() -> None:
     print(", ".join(f"{name} {rate:.0f}" for name, rate in roofs.items()))
     if asked.out:
         title = f"A training step of the d2l network, {isa}, batch {BATCH}"
-        plots.save(draw(roofs, seconds, LANES[isa], title), asked.out)
+        style.save(draw(roofs, seconds, LANES[isa], title), asked.out)
 
 
 if __name__ == "__main__":

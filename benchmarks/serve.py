@@ -8,7 +8,7 @@ one writes in an afternoon: an endpoint that opens the picture with Pillow, call
 without gradients, and gives label and probabilities. Two kinds of work:
 
 - 28x28: pictures that need no preprocessing;
-- drawing: pictures of 196x196 pixels, which both servers put through `lenet.reading.preprocess`.
+- drawing: pictures of 196x196 pixels, which both servers put through the same preprocessor.
 
 Rounds alternate between the servers; the table has the medians. Answers are compared first.
 """
@@ -41,10 +41,10 @@ def plain_server(model: str, port: int) -> None:
     import torch
     import uvicorn
 
-    import lenet
-    from lenet.reading.preprocess import preprocess
+    from lenet.data.pictures.preprocess import preprocess
+    from lenet.networks import torch as networks
 
-    network = lenet.load(model)
+    network = networks.load(model)
     temperature = network.card.get("temperature") or 1.0
     app = fastapi.FastAPI()
 
@@ -108,7 +108,7 @@ def picture(number: int, side: int) -> bytes:
 def requests_of(kind: str, count: int) -> list[bytes]:
     """Requests as they go over the wire."""
     side, manner = (28, "none") if kind == "28x28" else (196, "digit")
-    found = []
+    requests = []
     for number in range(count):
         files = [("images", ("x.png", picture(number, side), "image/png"))]
         url = f"http://127.0.0.1/v1/predict?preprocessing={manner}"
@@ -121,8 +121,8 @@ def requests_of(kind: str, count: int) -> list[bytes]:
             f"Content-Length: {len(body)}",
             "\r\n",
         )
-        found.append("\r\n".join(head).encode() + body)
-    return found
+        requests.append("\r\n".join(head).encode() + body)
+    return requests
 
 
 async def ask(
@@ -155,9 +155,9 @@ async def load(port: int, requests: list[bytes], connections: int) -> tuple[floa
 
 async def answers(port: int, requests: list[bytes]) -> list[dict[str, float]]:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    found = [json.loads((await ask(reader, writer, request))[1]) for request in requests]
+    bodies = [json.loads((await ask(reader, writer, request))[1]) for request in requests]
     writer.close()
-    return [answer["answers"][0]["probabilities"] for answer in found]
+    return [body["answers"][0]["probabilities"] for body in bodies]
 
 
 def compare(ports: dict[str, int], requests: list[bytes]) -> None:
@@ -169,12 +169,14 @@ def compare(ports: dict[str, int], requests: list[bytes]) -> None:
             raise SystemExit(f"the servers differ by {worst:.2g}: {mine} and {other}")
 
 
-def measure(asked: argparse.Namespace, ports: dict[str, int], kind: str, connections: int) -> None:
-    requests = requests_of(kind, asked.requests)
+def measure(
+    arguments: argparse.Namespace, ports: dict[str, int], kind: str, connections: int
+) -> None:
+    requests = requests_of(kind, arguments.requests)
     compare(ports, requests[:10])
     rates: dict[str, list[float]] = {name: [] for name in ports}
     times: dict[str, list[float]] = {name: [] for name in ports}
-    for turn in range(asked.rounds + 1):
+    for turn in range(arguments.rounds + 1):
         for name, port in ports.items():
             rate, took = asyncio.run(load(port, requests, connections))
             if turn:  # the first round warms up
@@ -199,18 +201,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--port", type=int, default=8130, help="the first of two")
     parser.add_argument("--plain", action="store_true", help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.plain:
-        plain_server(asked.model, asked.port)
+    arguments = parser.parse_args()
+    if arguments.plain:
+        plain_server(arguments.model, arguments.port)
         return
-    ours = ["-m", "lenet", "serve", asked.model, "--port", str(asked.port)]
-    plain = [__file__, "--plain", "--model", asked.model, "--port", str(asked.port + 1)]
-    with server(ours, asked.port), server(plain, asked.port + 1):
-        ports = {OURS: asked.port, PLAIN: asked.port + 1}
+    ours = ["-m", "lenet", "serve", arguments.model, "--port", str(arguments.port)]
+    plain = [__file__, "--plain", "--model", arguments.model, "--port", str(arguments.port + 1)]
+    with server(ours, arguments.port), server(plain, arguments.port + 1):
+        ports = {OURS: arguments.port, PLAIN: arguments.port + 1}
         print("work      conn  server                      req/s   ratio   p50 ms   p99 ms")
         for kind in ("28x28", "drawing"):
-            for connections in asked.connections:
-                measure(asked, ports, kind, connections)
+            for connections in arguments.connections:
+                measure(arguments, ports, kind, connections)
 
 
 if __name__ == "__main__":

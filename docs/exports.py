@@ -6,9 +6,11 @@ export NAME --format c`` does it. Needs a C compiler and the data sets.
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from lenet import data
-from lenet.export import agreement, c
+from lenet.export import c
+from lenet.export.agreement import trial
 from lenet.files import write_text
 from lenet.networks import checkpoint
 
@@ -24,23 +26,21 @@ HEAD = (
 def rows(name: str) -> str:
     """A network's two rows."""
     model = checkpoint.read(name)
-    trial = agreement.trial(model, None, None)
-    dataset = data.load(agreement.data_of(model))
+    shown = trial(model, None, None)
     with tempfile.TemporaryDirectory() as folder:
-        whole = c.export(model, Path(folder) / "int8", dataset, trial)
-        real = c.export(model, Path(folder) / "float32", None, trial)
-    assert whole.loss
-    return row(name, real, whole.loss.error) + row(name, whole, whole.loss.error_int8)
+        whole = c.export(model, Path(folder) / "int8", data.load(model.data), shown).facts
+        real = c.export(model, Path(folder) / "float32", None, shown).facts
+    return row(name, real, whole["loss"]["error"]) + row(name, whole, whole["loss"]["error_int8"])
 
 
-def row(name: str, export: c.CExport, error: float) -> str:
-    found = export.agreement
-    if found is None or export.code_bytes is None:
+def row(name: str, facts: dict[str, Any], error: float) -> str:
+    check, size = facts["check"], facts["bytes"]
+    if check is None or size["code"] is None:
         raise SystemExit("docs/exports.py needs a C compiler and `size`")
     return (
-        f"| `{name}` | {export.numbers} | {export.code_bytes:,} | {export.weight_bytes:,} "
-        f"| {export.memory_bytes:,} | {found.largest_difference:.2g} ({found.largest_score:.0f}) "
-        f"| {found.same_answers:.1%} | {100 * error:.2f} |\n"
+        f"| `{name}` | {facts['numbers']} | {size['code']:,} | {size['weights']:,} "
+        f"| {size['memory']:,} | {check['largest_difference']:.2g} ({check['largest_score']:.0f}) "
+        f"| {check['same_answers']:.1%} | {100 * error:.2f} |\n"
     )
 
 

@@ -1,34 +1,22 @@
-"""Draws the pictures of layers.md: ``python docs/figures_layers.py`` from the root.
+"""Draws the figures of layers.md: ``python docs/figures_layers.py`` from the root.
 
-All are those of ``lenet show``, for networks that come with the package.
+All are those of ``lenet show``, for networks that come with the package and test image 0, a 7.
 """
 
-import sys
 from pathlib import Path
 
-import lenet
-from lenet.figures import gallery, plots
+from lenet.figures import networks
+from lenet.networks import checkpoint
 
-FIGURES = {  # file -> network, its figure
-    "layers-1998-architecture": ("lenet5-1998", "architecture"),
-    "layers-1998-connections": ("lenet5-1998", "connections"),
-    "layers-1998-maps": ("lenet5-1998", "maps"),
-    "layers-1998-f6": ("lenet5-1998", "f6"),
-    "layers-mnist-maps": ("mnist", "maps"),
-    "layers-mnist-saliency": ("mnist", "saliency"),
-    "layers-d2l-kernels": ("d2l", "kernels"),
+FOLDER = Path(__file__).parent / "figures"
+FIGURES = {  # prefix of the files -> network, its figures
+    "layers-1998": ("lenet5-1998", ("architecture", "connections", "maps", "f6")),
+    "layers-mnist": ("mnist", ("maps", "saliency")),
+    "layers-d2l": ("d2l", ("kernels",)),
 }
-TEST_IMAGE = "0"  # of MNIST, a 7
-
-
-def main(folder: Path) -> None:
-    subjects = {
-        name: gallery.subject(lenet.load(name), name, TEST_IMAGE, None, None)
-        for name in {network for network, _ in FIGURES.values()}
-    }
-    for file, (network, figure) in FIGURES.items():
-        plots.save(gallery.FIGURES[figure](subjects[network]), folder / f"{file}.png")
-
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "figures")
+    for prefix, (name, only) in FIGURES.items():
+        files, _ = networks.draw(checkpoint.read(name), "0", FOLDER, only=only)
+        for which, file in files.items():
+            file.rename(FOLDER / f"{prefix}-{which}.png")

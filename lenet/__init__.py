@@ -11,53 +11,55 @@ Everything is imported when it is first used: `import lenet` alone costs next to
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from lenet.errors import extra
+
 if TYPE_CHECKING:
     from lenet import data as data
     from lenet.errors import LenetError as LenetError
-    from lenet.evaluation.evaluation import evaluate as evaluate
+    from lenet.evaluation.evaluate import evaluate as evaluate
     from lenet.networks import primitives as primitives
-    from lenet.networks.checkpoint import load as load
-    from lenet.networks.checkpoint import save as save
     from lenet.networks.inspection import summary as summary
-    from lenet.networks.inspection import trace as trace
-    from lenet.networks.models import LeNet as LeNet
-    from lenet.networks.models import LeNet5 as LeNet5
-    from lenet.networks.models import LeNet5s as LeNet5s
+    from lenet.networks.torch import LeNet as LeNet
+    from lenet.networks.torch import LeNet5 as LeNet5
+    from lenet.networks.torch import LeNet5s as LeNet5s
+    from lenet.networks.torch import load as load
+    from lenet.networks.torch import save as save
+    from lenet.networks.torch import trace as trace
     from lenet.reading.prediction import Predictor as Predictor
+    from lenet.training.recipe import Recipe as Recipe
     from lenet.training.recipes import RECIPES as RECIPES
-    from lenet.training.recipes import Recipe as Recipe
-    from lenet.training.training import resume as resume
-    from lenet.training.training import train as train
+    from lenet.training.train import resume as resume
+    from lenet.training.train import train as train
 
 __version__ = "0.1.0"
 
 HOMES = {
-    "LeNet": "networks.models",
-    "LeNet5": "networks.models",
-    "LeNet5s": "networks.models",
+    "LeNet": "networks.torch",
+    "LeNet5": "networks.torch",
+    "LeNet5s": "networks.torch",
     "LenetError": "errors",
     "Predictor": "reading.prediction",
     "RECIPES": "training.recipes",
-    "Recipe": "training.recipes",
-    "data": "data",
-    "evaluate": "evaluation.evaluation",
-    "load": "networks.checkpoint",
-    "primitives": "networks.primitives",
-    "resume": "training.training",
-    "save": "networks.checkpoint",
+    "Recipe": "training.recipe",
+    "evaluate": "evaluation.evaluate",
+    "load": "networks.torch",
+    "resume": "training.train",
+    "save": "networks.torch",
     "summary": "networks.inspection",
-    "trace": "networks.inspection",
-    "train": "training.training",
+    "trace": "networks.torch",
+    "train": "training.train",
 }
-__all__ = sorted(HOMES)  # pyright: ignore[reportUnsupportedDunderAll]
+MODULES = {"data": "lenet.data", "primitives": "lenet.networks.primitives"}
+__all__ = sorted(HOMES | MODULES)  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:
+    if name in MODULES:
+        return importlib.import_module(MODULES[name])
     if name not in HOMES:
         raise AttributeError(f"module 'lenet' has no attribute {name!r}")
-    home = HOMES[name]
-    module = importlib.import_module(f"lenet.{home}")
-    value = module if home.split(".")[-1] == name else getattr(module, name)
+    with extra("torch"):
+        value = getattr(importlib.import_module(f"lenet.{HOMES[name]}"), name)
     globals()[name] = value
     return value
 

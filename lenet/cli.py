@@ -7,7 +7,6 @@ import sys
 
 from lenet import __version__
 from lenet.errors import LenetError
-from lenet.training.recipes import RECIPES
 
 # Modules of lenet.commands.
 COMMANDS = (
@@ -29,7 +28,7 @@ lenet {__version__} - LeNet: train it, look inside it, read digits with it.
 
 usage: lenet COMMAND [arguments]     `lenet COMMAND --help` explains one of them
 
-  train [RECIPE]      train a network: {", ".join(RECIPES)}
+  train [RECIPE]      train a network: mnist, mnist-best, mnist-99, d2l, lenet5-1998 ...
   sweep [RECIPE]      train it many times with other values, find the best, on many machines
   evaluate MODEL      measure a trained network on a test set
   predict IMAGE...    read pictures: files, folders, or - for standard input

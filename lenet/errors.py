@@ -21,4 +21,6 @@ def extra(name: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
+        if str(error.name).startswith("lenet"):
+            raise
         raise LenetError(f"{error.name} is not installed: pip install 'lenet[{name}]'") from None

@@ -17,7 +17,8 @@ from sklearn.datasets import load_digits
 import lenet
 from lenet import data
 from lenet.engine import fused
-from lenet.training.runs import Run
+from lenet.networks import checkpoint
+from lenet.training.run import Run
 
 TRAIN, TEST = 640, 200  # images of the small data set
 
@@ -96,6 +97,17 @@ def quick_recipe(digit_folder: Path) -> lenet.Recipe:
 def trained(quick_recipe: lenet.Recipe, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A finished run on the small digits; its folder is not to be changed."""
     return lenet.train(quick_recipe, out=tmp_path_factory.mktemp("runs") / "quick", threads=1)
+
+
+@pytest.fixture(scope="session")
+def reader(digit_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a network that reads the small digits, and says that they are its data."""
+    mnist = checkpoint.read("mnist")
+    folder = tmp_path_factory.mktemp("runs") / "reader"
+    folder.mkdir()
+    card = {**mnist.card, "data": {"name": str(digit_folder)}}
+    checkpoint.write(folder / checkpoint.WEIGHTS, mnist.architecture, mnist.weights, card)
+    return folder
 
 
 @pytest.fixture(scope="session")

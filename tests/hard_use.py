@@ -31,6 +31,7 @@ native = {name: load(Path(folder), name) for name in ("_fused", "_single", "_seq
 
 from lenet import engine  # noqa: E402
 from lenet.engine import fused, single  # noqa: E402
+from lenet.engine.optimizers import SGD, AdamW  # noqa: E402
 from lenet.networks import codebook  # noqa: E402
 
 assert fused._fused is native["_fused"]
@@ -64,7 +65,7 @@ def use_batches(isa: str) -> None:
     for network, options in NETWORKS:
         plan = engine.plan(network, options)
         assert not isinstance(plan, str), plan
-        labels, weights = LABELS % plan.classes, arrays(plan.shapes)
+        labels, weights = LABELS % plan.classes, fused.flatten(arrays(plan.shapes))
         shared = fused.Kernels(plan, 3, isa)
 
         def work(batch: int, plan=plan, labels=labels, weights=weights, kernels=shared) -> None:
@@ -75,8 +76,15 @@ def use_batches(isa: str) -> None:
             shades = np.tile(np.array([20, 0.8], np.float32), (batch, 1))
             noise = np.tile(np.array([2**32 - 1, 2**30]), (batch, 1))
             for some in (kernels, own):
-                parameters = some.parameters(weights, [np.empty_like(w) for w in weights])
-                some.step(IMAGES, labels, index, parameters, maps, knots, shades, noise)
+                for optimizer in (SGD(), SGD(momentum=0.9), AdamW()):
+                    mine, gradients = weights.copy(), np.empty_like(weights)
+                    state = np.zeros((optimizer.states, len(mine)), np.float32)
+                    parameters = some.parameters(
+                        mine, gradients, optimizer, state, weights.copy(), 0.9
+                    )
+                    some.step(IMAGES, labels, index, parameters, maps, knots, shades, noise)
+                    update = optimizer.coefficients(0.1, 1)
+                    some.step(IMAGES, labels, index, parameters, update=update)
                 kernels.scores(IMAGES[:batch], weights)
                 fused.warp(IMAGES, index, maps, knots, shades, noise, 2)
 
@@ -128,7 +136,7 @@ def use_patterns(isa: str) -> None:
     plan = engine.plan("LeNet5", {"subsampling": "average", "head": "rbf"})
     assert not isinstance(plan, str)
     network = native["_sequential"].Network(
-        codebook.digit_codes(), codebook.c3_table(), 0.25, True, 10.0, False, isa
+        codebook.digit_codes(), codebook.c3_table(), "average", "map", 10.0, False, isa
     )
 
     def work(number: int) -> None:

@@ -17,13 +17,13 @@ import torch
 from conftest import file_size_limit
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from lenet.networks.models import NETWORKS, Network
 from safetensors.numpy import save_file
 
 import lenet
 from lenet.errors import LenetError
-from lenet.evaluation.evaluation import scorer
+from lenet.evaluation.evaluate import scorer
 from lenet.networks import checkpoint
-from lenet.networks.models import NETWORKS, Network
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 28, 28), np.uint8)
 OTHERS: dict[str, Callable[[], Network]] = {

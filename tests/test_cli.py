@@ -21,7 +21,8 @@ from lenet import cli
 from lenet.data.corruptions import CORRUPTIONS
 from lenet.networks import checkpoint
 from lenet.training import runs
-from lenet.training.recipes import RECIPES, Recipe
+from lenet.training.recipe import Recipe
+from lenet.training.recipes import RECIPES
 
 FIGURES = ("confusion", "rejection", "reliability", "mistakes")
 
@@ -387,13 +388,13 @@ def test_predict_as_json(answer: Answer, trained: runs.Run, photos: Path) -> Non
         str(photos / name) for name in ("0.png", "1.png", "damaged.jpg", "empty.png")
     ]
     for line in lines[:2]:
-        assert line.keys() == {"path", "label", "probabilities", "rejected"}
+        assert line.keys() == {"path", "label", "probabilities", "rejected", "reason", "box"}
         assert line["label"] == max(line["probabilities"], key=line["probabilities"].get)
         assert sum(line["probabilities"].values()) == pytest.approx(1, abs=1e-5)
         assert isinstance(line["rejected"], bool)
-    assert lines[2].keys() == lines[3].keys() == {"path", "error"}
+    assert lines[2].keys() == {"path", "error"}
     assert "damaged" in lines[2]["error"] or "not a picture" in lines[2]["error"]
-    assert lines[3]["error"].startswith("no digit found")
+    assert (lines[3]["label"], lines[3]["reason"], lines[3]["box"]) == (None, "empty", None)
 
 
 def test_predict_as_text(answer: Answer, trained: runs.Run, photos: Path) -> None:
@@ -404,12 +405,12 @@ def test_predict_as_text(answer: Answer, trained: runs.Run, photos: Path) -> Non
     assert len(answers) == len(failures) == 2
     for line, name in zip(answers, (names[1], names[3]), strict=True):
         assert line.startswith(f"{name}: ")
-        assert "(sure)" in line or "(not sure: " in line
+        assert "(sure)" in line or "(not sure)" in line
         assert "%" in line
     for line, name in zip(failures, (names[0], names[2]), strict=True):
         assert line.startswith(f"{name}: ")
     assert "no such file" in failures[0]
-    assert "no digit found" in failures[1]
+    assert failures[1].endswith(": empty")
     status, out, err = answer("predict", names[1], names[3], "--model", trained.path)
     assert (status, out.splitlines(), err) == (0, answers, "")
 

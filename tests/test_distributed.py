@@ -22,7 +22,8 @@ from lenet.errors import LenetError
 from lenet.networks import checkpoint
 from lenet.training import epochs, runs, training
 from lenet.training.distributed import World, find_world
-from lenet.training.recipes import RECIPES, Recipe
+from lenet.training.recipe import Recipe
+from lenet.training.recipes import RECIPES
 
 PATIENCE = 900  # seconds after which a process is taken to hang
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
@@ -81,7 +82,7 @@ def test_cores_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_one_pattern_at_a_time_cannot_be_shared(digit_folder: Path) -> None:
-    recipe = dataclasses.replace(RECIPES["lenet5-1998"], data=str(digit_folder))
+    recipe = RECIPES["lenet5-1998"].changed(data=str(digit_folder))
     model = training.initial_network(recipe, 10)
     optimizer = training.make_optimizer(recipe, model)
     train = data.load(recipe.data).train
@@ -136,8 +137,8 @@ def stopped_after_one_epoch(run: Path, recipe: Recipe) -> Path:
 @needs_kernels
 def test_two_processes_go_on(base: Recipe, tmp_path: Path) -> None:
     """From a run of two: to the bits of two that were never stopped; of one: up to rounding."""
-    recipe = dataclasses.replace(base, optimizer="adamw", lr=3e-3, activation="gelu", rotation=10.0)
-    begun = dataclasses.replace(recipe, epochs=1)
+    recipe = base.changed(optimizer="adamw", lr=3e-3, activation="gelu", rotation=10.0)
+    begun = recipe.changed(epochs=1)
     torchrun(write(recipe, tmp_path), "--threads", "1", "--out", tmp_path / "whole")
     torchrun(write(begun, tmp_path), "--threads", "1", "--out", tmp_path / "two")
     training.train(begun, out=tmp_path / "one", threads=1, engine="fused")
@@ -164,7 +165,7 @@ def test_a_process_is_killed(base: Recipe, tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(
         "lenet.training.distributed.usable_cores", lambda: 1
     )  # for the one that goes on
-    recipe = dataclasses.replace(base, momentum=0.5, lr=0.02, activation="silu", epochs=15)
+    recipe = base.changed(momentum=0.5, lr=0.02, activation="silu", epochs=15)
     folder = tmp_path / "shared"
     line = [*TORCHRUN, write(recipe, tmp_path), "--threads", "1", "--out", folder]
     line += ["--engine", "autograd"]

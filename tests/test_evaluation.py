@@ -18,7 +18,7 @@ import lenet
 from lenet import data
 from lenet.engine import fused, single
 from lenet.errors import LenetError
-from lenet.evaluation import evaluation, metrics
+from lenet.evaluation import metrics
 from lenet.networks import checkpoint
 from lenet.training import runs
 

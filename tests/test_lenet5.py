@@ -5,22 +5,15 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
+from layers1998 import convolution, linear, rbf, subsampling, table_convolution
 from scipy.signal import correlate2d
 from torch.autograd import gradcheck
 
 from lenet.errors import LenetError
 from lenet.networks import codebook
-from lenet.networks.inspection import summary, trace
-from lenet.networks.layers import (
-    EuclideanRBF,
-    ScaledTanh,
-    SquashedConv2d,
-    SquashedLinear,
-    Subsampling,
-    TableConv2d,
-)
-from lenet.networks.models import LeNet5
-from lenet.training.losses import map_criterion, penalty
+from lenet.networks.inspection import summary
+from lenet.networks.torch import LeNet5, ScaledTanh, trace
+from lenet.training.autograd import map_criterion, penalty
 
 
 def squash(a):
@@ -76,7 +69,7 @@ def test_scaled_tanh_keeps_plus_and_minus_one():
 
 def test_table_convolution_adds_only_the_connected_maps():
     table = np.array([[1, 0, 1], [0, 1, 0]], bool)
-    layer = randomised(TableConv2d(table, kernel=3))
+    layer = randomised(table_convolution(table, 3))
     x = torch.randn(2, 3, 6, 7, dtype=torch.float64)
     weight, bias = (p.detach().numpy() for p in layer.parameters())
     kernels = {(0, 0): weight[0], (0, 2): weight[1], (1, 1): weight[2]}
@@ -90,7 +83,7 @@ def test_table_convolution_adds_only_the_connected_maps():
 
 @pytest.mark.parametrize(("pooling", "scale"), [("sum", 1.0), ("average", 0.25)])
 def test_subsampling_has_one_coefficient_and_one_bias_a_map(pooling, scale):
-    layer = randomised(Subsampling(3, pooling))
+    layer = randomised(subsampling(3, pooling))
     x = torch.randn(2, 3, 4, 6, dtype=torch.float64)
     blocks = x.numpy().reshape(2, 3, 2, 2, 3, 2).sum(axis=(3, 5)) * scale
     coefficient, bias = (p.detach().numpy()[:, None, None] for p in layer.parameters())
@@ -101,32 +94,31 @@ def test_subsampling_has_one_coefficient_and_one_bias_a_map(pooling, scale):
 def test_subsampling_starts_as_the_squashed_mean(pooling):
     x = torch.randn(1, 2, 4, 4)
     mean = x.reshape(1, 2, 2, 2, 2, 2).mean(dim=(3, 5))
-    torch.testing.assert_close(Subsampling(2, pooling)(x), ScaledTanh()(mean))
+    torch.testing.assert_close(subsampling(2, pooling)(x), ScaledTanh()(mean))
 
 
 def test_rbf_gives_squared_distances():
-    layer = EuclideanRBF(codebook.digit_codes()).double()
+    layer = rbf(codebook.digit_codes()).double()
     x = torch.randn(5, 84, dtype=torch.float64)
     expected = [[((row - code) ** 2).sum() for code in codebook.digit_codes()] for row in x.numpy()]
-    np.testing.assert_allclose(layer.penalties(x), expected, rtol=1e-12)
-    np.testing.assert_array_equal(layer(x), -layer.penalties(x))
+    np.testing.assert_allclose(-layer(x), expected, rtol=1e-12)
     assert not list(layer.parameters())
 
 
 def test_rbf_does_not_cancel_near_a_code():
-    layer = EuclideanRBF(codebook.digit_codes())
-    x = layer.codes + 1e-3
-    distances = layer.penalties(x).diagonal()
+    layer = rbf(codebook.digit_codes())
+    x = torch.from_numpy(codebook.digit_codes()) + 1e-3
+    distances = -layer(x).diagonal()
     torch.testing.assert_close(distances, torch.full((10,), 84e-6), rtol=1e-3, atol=0)
 
 
 LAYERS = {
-    "convolution": (lambda: SquashedConv2d(2, 3, 3), (2, 2, 5, 5)),
-    "table": (lambda: TableConv2d(np.array([[1, 0], [1, 1]], bool), 3), (2, 2, 5, 5)),
-    "sum": (lambda: Subsampling(2, "sum"), (2, 2, 4, 4)),
-    "average": (lambda: Subsampling(2, "average"), (2, 2, 4, 4)),
-    "linear": (lambda: SquashedLinear(8, 3), (2, 2, 2, 2)),
-    "rbf": (lambda: EuclideanRBF(torch.randn(3, 8)), (2, 8)),
+    "convolution": (lambda: convolution(2, 3, 3), (2, 2, 5, 5)),
+    "table": (lambda: table_convolution(np.array([[1, 0], [1, 1]], bool), 3), (2, 2, 5, 5)),
+    "sum": (lambda: subsampling(2, "sum"), (2, 2, 4, 4)),
+    "average": (lambda: subsampling(2, "average"), (2, 2, 4, 4)),
+    "linear": (lambda: linear(8, 3), (2, 2, 2, 2)),
+    "rbf": (lambda: rbf(torch.randn(3, 8).numpy()), (2, 8)),
 }
 
 
@@ -144,8 +136,8 @@ def test_gradients_agree_with_finite_differences(name):
 
 
 def test_a_table_with_an_empty_row_is_refused():
-    with pytest.raises(LenetError, match="row without X"):
-        TableConv2d(np.array([[1, 1], [0, 0]], bool), 3)
+    with pytest.raises(LenetError, match="do not connect"):
+        table_convolution(np.array([[1, 1], [0, 0]], bool), 3)
 
 
 # The network
@@ -263,8 +255,9 @@ def test_options_rebuild_the_network():
         "subsampling_start": "random",
         "head": "softmax",
     }
-    assert LeNet5(**options).options == options
-    assert LeNet5(**LeNet5().options).options == LeNet5().options
+    assert LeNet5(**options).architecture.options.as_dict() == options
+    again = LeNet5(**LeNet5().architecture.as_dict()).architecture
+    assert again.as_dict() == LeNet5().architecture.as_dict()
 
 
 @pytest.mark.parametrize("name", ["subsampling", "initial", "fan_in", "subsampling_start", "head"])

@@ -6,12 +6,6 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
-from torch import nn
-
-import lenet
-from lenet.errors import LenetError
-from lenet.networks.codebook import C3_GROUPS, c3_table
 from lenet.networks.models import (
     ACTIVATIONS,
     INITIALISATIONS,
@@ -20,6 +14,12 @@ from lenet.networks.models import (
     LeNet,
     LeNet5s,
 )
+from PIL import Image
+from torch import nn
+
+import lenet
+from lenet.errors import LenetError
+from lenet.networks.codebook import C3_GROUPS, c3_table
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 28, 28), dtype=np.uint8)
 

@@ -1,6 +1,5 @@
 """The networks that come with the package answer as their cards say."""
 
-import copy
 import dataclasses
 import json
 import re
@@ -13,13 +12,13 @@ from scipy import special
 import lenet
 from lenet import data
 from lenet.data import Dataset
+from lenet.engine.scores import scorer
 from lenet.errors import LenetError
-from lenet.evaluation import evaluation
 from lenet.networks import checkpoint
 from lenet.networks.checkpoint import Checkpoint
-from lenet.pretrained import shipping
-from lenet.training.recipes import Recipe
-from lenet.training.runs import Run
+from lenet.pretrained import publish
+from lenet.training.recipe import Recipe
+from lenet.training.run import Run
 
 NAMES = ("d2l", "fashion-mnist", "lenet5-1998", "lenet5-1998-distorted", "mnist")
 OTHERS = sorted((checkpoint.PRETRAINED / "other-seeds").glob("*.safetensors"))
@@ -32,9 +31,9 @@ def test_all_networks_are_there() -> None:
         assert checkpoint.locate(name) == checkpoint.PRETRAINED / f"{name}.safetensors"
         assert lenet.load(name).card == checkpoint.read(name).card
     found = [checkpoint.read(file).card["recipe"] for file in OTHERS]
-    for name, shipped in (("lenet5-1998", 4), ("lenet5-1998-distorted", 4)):
+    for name, published in (("lenet5-1998", 4), ("lenet5-1998-distorted", 4)):
         seeds = {recipe["seed"] for recipe in found if recipe["name"] == name}
-        assert seeds | {shipped} == set(range(5))
+        assert seeds | {published} == set(range(5))
 
 
 @every_network
@@ -50,21 +49,21 @@ def test_cards_are_whole_and_of_no_machine(name: str) -> None:
     assert card["error"] == errors[(len(errors) - 1) // 2]  # the median, not the best
     recipe = Recipe.from_dict(card["recipe"])
     if recipe.name in lenet.RECIPES:
-        assert dataclasses.replace(recipe, seed=0) == lenet.RECIPES[recipe.name]
+        assert recipe.changed(seed=0) == lenet.RECIPES[recipe.name]
     metadata, _ = checkpoint.read_tensors(found.path)
     assert not re.search(r"[A-Za-z]:\\|(?<![A-Za-z])/\w", json.dumps(metadata))  # a path
 
 
 def test_the_table_says_what_the_cards_say() -> None:
     cards = {name: checkpoint.read(name).card for name in NAMES}
-    assert shipping.table(cards) in shipping.README.read_text(encoding="utf-8")
+    assert publish.table(cards) in publish.README.read_text(encoding="utf-8")
 
 
 def test_the_page_on_exports_has_the_errors_of_the_cards() -> None:
     page = Path(__file__).parents[1] / "docs" / "export.md"
     found = re.findall(r"^\| `(.+?)` \| float32 \|.* (\S+) \|$", page.read_text("utf-8"), re.M)
     cards = {name: checkpoint.read(name).card for name in NAMES}
-    expected = [(name, shipping.percent(card["error"])) for name, card in cards.items()]
+    expected = [(name, publish.percent(card["error"])) for name, card in cards.items()]
     assert found == expected, "run docs/exports.py again"
 
 
@@ -74,7 +73,7 @@ def test_everything_on_the_card_is_measured_again(name: str) -> None:
     found = checkpoint.read(name)
     card, dataset = found.card, data.load(found.card["data"]["name"])
     assert card["data"]["sha256"] == dataset.checksums
-    scores = evaluation.scorer(found)(dataset.test.images).astype(float)
+    scores = scorer(found)(dataset.test.images).astype(float)
     labels, count = dataset.test.labels, len(dataset.test)
     right = scores.argmax(axis=1) == labels
     # Another processor rounds otherwise, which can turn an answer that hangs in the balance.
@@ -107,13 +106,13 @@ def test_the_other_seeds_have_the_errors_of_their_cards(file: Path, mnist: Datas
     found = checkpoint.read(file)
     recipe = found.card["recipe"]
     assert file.stem == f"{recipe['name']}-seed-{recipe['seed']}"
-    error = evaluation.evaluate(found, mnist.test).error
+    error = lenet.evaluate(found, mnist.test).error
     assert error == pytest.approx(found.card["error"], abs=1.5 / len(mnist.test))
-    shipped = checkpoint.read(recipe["name"]).card["seeds"]
-    assert shipped[str(recipe["seed"])] == found.card["error"]
+    seeds = checkpoint.read(recipe["name"]).card["seeds"]
+    assert seeds[str(recipe["seed"])] == found.card["error"]
 
 
-# Shipping
+# Publishing
 
 
 @pytest.fixture(scope="module")
@@ -122,21 +121,21 @@ def runs(
 ) -> tuple[Run, Run, Run]:
     """Three seeds of one recipe, of one epoch but for the first."""
     folder = tmp_path_factory.mktemp("seeds")
-    recipes = [dataclasses.replace(quick_recipe, seed=seed) for seed in (1, 2)]
+    recipes = [quick_recipe.changed(seed=seed) for seed in (1, 2)]
     more = [lenet.train(r, out=folder / str(r.seed), threads=1) for r in recipes]
     return trained, more[0], more[1]
 
 
 @pytest.fixture(scope="module")
 def chosen(runs: tuple[Run, ...]) -> tuple[Checkpoint, dict[str, float]]:
-    return shipping.median([checkpoint.read(run.path) for run in runs])
+    return publish.median([checkpoint.read(run.path) for run in runs])
 
 
 @pytest.fixture(scope="module")
 def twin(
     chosen: tuple[Checkpoint, dict[str, float]], tmp_path_factory: pytest.TempPathFactory
 ) -> Run:
-    recipe = dataclasses.replace(Recipe.from_dict(chosen[0].card["recipe"]), validation=150)
+    recipe = Recipe.from_dict(chosen[0].card["recipe"]).changed(validation=150)
     return lenet.train(recipe, out=tmp_path_factory.mktemp("twin") / "twin", threads=1)
 
 
@@ -148,25 +147,25 @@ def test_the_median_is_chosen(
     assert found.card["error"] == np.median([run.report.error for run in runs])
 
 
-def test_shipping(
+def test_publishing(
     runs: tuple[Run, ...],
     chosen: tuple[Checkpoint, dict[str, float]],
     twin: Run,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for module in (checkpoint, shipping):
+    for module in (checkpoint, publish):
         monkeypatch.setattr(module, "PRETRAINED", tmp_path)
-    monkeypatch.setattr(shipping, "README", tmp_path / "README.md")
-    monkeypatch.setattr(shipping, "FIGURE", tmp_path / "figure.png")
-    (tmp_path / "README.md").write_text(f"before\n\n{shipping.TABLE}old\nold\n\nafter\n\nthat\n")
-    shipping.ship("small", tuple(run.path for run in runs), twin=twin.path, about="digits")
+    monkeypatch.setattr(publish, "README", tmp_path / "README.md")
+    monkeypatch.setattr(publish, "FIGURE", tmp_path / "figure.png")
+    (tmp_path / "README.md").write_text(f"before\n\n{publish.TABLE}old\nold\n\nafter\n\nthat\n")
+    publish.publish("small", tuple(run.path for run in runs), twin=twin.path, about="digits")
     found = checkpoint.read("small")
     text = (tmp_path / "README.md").read_text()
     assert text == (
-        f"before\n\n{shipping.TABLE}{shipping.table({'small': found.card})}\n\nafter\n\nthat\n"
+        f"before\n\n{publish.TABLE}{publish.table({'small': found.card})}\n\nafter\n\nthat\n"
     )
-    shipping.ship("small", tuple(run.path for run in runs), twin=twin.path, about="digits")
+    publish.publish("small", tuple(run.path for run in runs), twin=twin.path, about="digits")
     assert (tmp_path / "README.md").read_text() == text  # a second time changes nothing
     assert "| `small` | `quick`, seed" in text
     assert (tmp_path / "figure.png").stat().st_size > 5000
@@ -176,7 +175,7 @@ def test_shipping(
     # What is on the card, from the weights alone.
     card, dataset = found.card, data.load(str(runs[0].recipe.data))
     held = dataset.train[-150:]
-    scores = evaluation.scorer(checkpoint.read(twin.path))(held.images).astype(float)
+    scores = scorer(checkpoint.read(twin.path))(held.images).astype(float)
 
     claimed = special.softmax(scores / card["temperature"], axis=1).max(axis=1)
     assert claimed.mean() == pytest.approx(np.mean(scores.argmax(1) == held.labels))
@@ -184,7 +183,7 @@ def test_shipping(
     assert card["held_out"]["error"] == pytest.approx(np.mean(scores.argmax(1) != held.labels))
     ordered = np.sort(scores, axis=1)
     gap = ordered[:, -1] - ordered[:, -2]
-    tested = evaluation.scorer(found)(dataset.test.images).astype(float)
+    tested = scorer(found)(dataset.test.images).astype(float)
     ordered = np.sort(tested, axis=1)
     tested_gap = ordered[:, -1] - ordered[:, -2]
     for point, there in zip(card["rejections"], card["held_out"]["rejections"], strict=True):
@@ -209,34 +208,31 @@ def test_shipping(
     report = lenet.evaluate(lenet.load("small"), dataset.test)
     assert report.temperature == card["temperature"]
     assert report.reliability.ece == pytest.approx(card["reliability"]["ece"], abs=1e-6)
-    predicted = lenet.Predictor("small")
-    assert predicted.temperature == card["temperature"]
+    assert lenet.Predictor("small").checkpoint.temperature == card["temperature"]
 
 
-def test_networks_are_shipped_from_a_checkout(
+def test_networks_are_published_from_a_checkout(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shipping, "FIGURE", tmp_path / "docs" / "figures" / "reliability.png")
+    monkeypatch.setattr(publish, "FIGURE", tmp_path / "docs" / "figures" / "reliability.png")
     with pytest.raises(LenetError, match=r"figures does not exist: .* from a checkout"):
-        shipping.ship("small", (tmp_path,), twin=tmp_path, about="digits")
+        publish.publish("small", (tmp_path,), twin=tmp_path, about="digits")
 
 
-def test_what_cannot_be_shipped(
+def test_what_cannot_be_published(
     runs: tuple[Run, ...], chosen: tuple[Checkpoint, dict[str, float]], twin: Run
 ) -> None:
     first, second, _ = (checkpoint.read(run.path) for run in runs)
     held_out = checkpoint.read(twin.path)
     with pytest.raises(LenetError, match="two of the runs have the same seed"):
-        shipping.median([first, first])
+        publish.median([first, first])
     with pytest.raises(LenetError, match="is of another recipe than"):
-        shipping.median([first, held_out])
+        publish.median([first, held_out])
     with pytest.raises(LenetError, match="held out images of its training set"):
-        shipping.median([held_out])
+        publish.median([held_out])
     dataset = data.load(str(runs[0].recipe.data))
-    longer = Checkpoint(
-        **{**vars(held_out), "card": copy.deepcopy(held_out.card)}  # one of another recipe
-    )
-    longer.card["recipe"]["epochs"] += 1
-    for wrong in (first, second, longer):
+    longer = {**held_out.card["recipe"], "epochs": 99}
+    other = dataclasses.replace(held_out, card={**held_out.card, "recipe": longer})
+    for wrong in (first, second, other):
         with pytest.raises(LenetError, match=r"is no twin of .* --validation 10000"):
-            shipping.model_card(chosen[0], wrong, dataset, chosen[1])
+            publish.model_card(chosen[0], wrong, dataset, chosen[1])

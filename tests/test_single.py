@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 
 import lenet
 from lenet.engine import single
-from lenet.engine.plans import ACTIVATIONS
 from lenet.engine.single import SingleImage
 from lenet.errors import LenetError
-from lenet.networks.models import Network, build
+from lenet.networks.architecture import Architecture, build
+from lenet.networks.arithmetic import ACTIVATIONS
+from lenet.networks.checkpoint import write
+from lenet.networks.torch import from_architecture
 
 pytestmark = needs_kernels
 SETS = single.instruction_sets()
@@ -31,28 +33,29 @@ def picture(seed: int) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, (28, 28), np.uint8)
 
 
-def arrays(model: Network) -> dict[str, NDArray[np.float32]]:
-    return {name: p.detach().numpy() for name, p in model.named_parameters()}
+def kernels_of(architecture: Architecture) -> SingleImage:
+    return SingleImage(architecture, architecture.initial_weights(0))
 
 
 def check(
     network: str, options: Mapping[str, Any], isa: str, seed: int = 0, scale: float = 1.0
 ) -> None:
-    torch.manual_seed(seed)
-    model = build(network, dict(options))
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(scale)
-    kernels = SingleImage(network, model.options, arrays(model), isa)
+    architecture = build(network, options)
+    weights = {
+        name: (scale * array).astype(np.float32)
+        for name, array in architecture.initial_weights(seed).items()
+    }
+    kernels = SingleImage(architecture, weights, isa)
+    model = from_architecture(architecture, weights)
     image = picture(seed)
     x = model.prepare(image[None]).double()
     with torch.no_grad():
         expected = {"input": x, **lenet.trace(model.double(), x)}
-    found = kernels.trace(image)
-    assert list(found) == list(expected)
+    trace = kernels.trace(image)
+    assert list(trace) == list(expected)
     before = expected["input"].numpy()
     for name, value in expected.items():
-        want, got = value[0].numpy(), found[name]
+        want, got = value[0].numpy(), trace[name]
         assert got.shape == want.shape, name
         size = float(np.linalg.norm(want))
         if want.size <= 2:  # they may be what is left of a long sum, far below its terms
@@ -60,12 +63,12 @@ def check(
         error = np.linalg.norm(got - want) / max(size, 1e-30)
         assert error < 1e-5, f"{name}: relative error {error:.2e}"
         before = want
-    assert kernels.scores(image).tobytes() == found["output"].tobytes()
+    assert kernels.scores(image).tobytes() == trace["output"].tobytes()
 
 
 @pytest.mark.parametrize("isa", SETS)
 @pytest.mark.parametrize("pooling", ["average", "max"])
-@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("activation", list(ACTIVATIONS))
 def test_lenet(activation: str, pooling: str, isa: str) -> None:
     knobs = {"activation": activation, "pooling": pooling}
     check("LeNet", knobs, isa)
@@ -91,7 +94,7 @@ def lenets(draw: st.DrawFn) -> dict[str, Any]:
     side = draw(st.integers(28, 37))
     options: dict[str, Any] = {
         "input_size": side,
-        "activation": draw(st.sampled_from(ACTIVATIONS)),
+        "activation": draw(st.sampled_from(list(ACTIVATIONS))),
         "pooling": draw(st.sampled_from(["average", "max"])),
         "classes": draw(st.integers(1, 40)),
         "hidden": draw(st.lists(st.integers(1, 150), max_size=3)),
@@ -132,13 +135,12 @@ def test_any_lenet5(subsampling: str, head: str, isa: str, seed: int, scale: flo
 
 
 def test_images_one_after_the_other_and_layouts() -> None:
-    model = build("LeNet", {"padding": [2, 1], "input_size": 30})
-    kernels = SingleImage("LeNet", model.options, arrays(model))
+    kernels = kernels_of(build("LeNet", {"padding": [2, 1], "input_size": 30}))
     images = np.stack([picture(seed) for seed in range(20)])
     together = kernels.batch_scores(images)
     alone = np.stack([kernels.scores(image) for image in images])
     assert together.tobytes() == alone.tobytes()  # nothing of an image is left for the next
-    fresh = SingleImage("LeNet", model.options, arrays(model)).scores(images[7])
+    fresh = kernels_of(build("LeNet", {"padding": [2, 1], "input_size": 30})).scores(images[7])
     assert fresh.tobytes() == alone[7].tobytes()
     turned = kernels.batch_scores(images.transpose(0, 2, 1))
     assert turned.tobytes() == kernels.batch_scores(images.transpose(0, 2, 1).copy()).tobytes()
@@ -146,8 +148,7 @@ def test_images_one_after_the_other_and_layouts() -> None:
 
 
 def test_several_threads_at_once() -> None:
-    model = build("LeNet5", {})
-    kernels = SingleImage("LeNet5", model.options, arrays(model))
+    kernels = kernels_of(build("LeNet5", {}))
     images = [picture(seed) for seed in range(4)]
     want = [kernels.trace(image) for image in images]
     failures = []
@@ -167,8 +168,7 @@ def test_several_threads_at_once() -> None:
 
 
 def test_a_trace_is_the_callers_own() -> None:
-    model = build("LeNet", {})
-    kernels = SingleImage("LeNet", model.options, arrays(model))
+    kernels = kernels_of(build("LeNet", {}))
     first = kernels.trace(picture(0))
     before = {name: value.copy() for name, value in first.items()}
     kernels.trace(picture(1))
@@ -178,93 +178,88 @@ def test_a_trace_is_the_callers_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"C1.weight": None}, "the weights lack C1.weight"),
-        ({"C1.weight": np.zeros((6, 1, 5, 4), np.float32)}, "C1.weight must be float32"),
-        ({"F6.bias": np.zeros(84)}, r"F6.bias must be float32 \(84,\), not float64"),
-        ({"C5.weight": np.zeros((120, 399), np.float32)}, "C5.weight must be float32"),
-        ({"F6.bias": np.full(84, np.nan, np.float32)}, "F6.bias has values that are not finite"),
-        ({"more": np.zeros(1, np.float32)}, "the network has no more"),
-    ],
-)
-def test_weights_that_do_not_fit(change: dict[str, Any], words: str) -> None:
-    model = build("LeNet", {})
-    weights: dict[str, Any] = {**arrays(model), **change}
-    weights = {name: value for name, value in weights.items() if value is not None}
-    with pytest.raises(LenetError, match=words):
-        SingleImage("LeNet", model.options, weights)
-
-
-@pytest.mark.parametrize(
     "image",
     [np.zeros((28, 28)), np.zeros((28, 27), np.uint8), np.zeros((1, 28, 28), np.uint8)],
 )
 def test_images_that_do_not_fit(image: Any) -> None:
-    model = build("LeNet", {})
-    kernels = SingleImage("LeNet", model.options, arrays(model))
+    kernels = kernels_of(build("LeNet", {}))
     for answer in (kernels.scores, kernels.trace):
         with pytest.raises(LenetError, match="images must be uint8 of 28x28 pixels"):
             answer(image)
 
 
 @pytest.mark.parametrize("options", [{"in_channels": 3}, {"input_size": 20, "padding": 2}])
-def test_networks_that_are_left_to_pytorch(options: dict[str, Any]) -> None:
-    model = build("LeNet", options)
-    assert single.unsupported("LeNet", model.options)
+def test_networks_that_are_left_to_numpy(options: dict[str, Any]) -> None:
+    architecture = build("LeNet", options)
+    assert single.unsupported(architecture)
     with pytest.raises(LenetError, match="cannot be served"):
-        SingleImage("LeNet", model.options, {})
-    assert single.unsupported("ResNet", {})
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"input_size": 10**6},
-        {"padding": [10**10, 0]},
-        {"std": "x"},
-        {"channels": 3},
-        {"hidden": []},
-    ],
-)
-def test_options_that_describe_no_network(change: dict[str, Any], tmp_path: Path) -> None:
-    model = build("LeNet", {})
-    model.options = {**model.options, **change}
-    with pytest.raises(LenetError):
-        SingleImage("LeNet", model.options, arrays(model))
-    lenet.save(model, tmp_path / "x.safetensors")
-    with pytest.raises(LenetError, match=r"x\.safetensors"):
-        lenet.Predictor(tmp_path / "x.safetensors")
+        kernels_of(architecture)
 
 
 def test_the_environment_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = build("LeNet", {})
-    assert SingleImage("LeNet", model.options, arrays(model)).isa == SETS[0]
+    architecture = build("LeNet", {})
+    assert kernels_of(architecture).isa == SETS[0]
     monkeypatch.setenv("LENET_ENGINE", "portable")
-    assert SingleImage("LeNet", model.options, arrays(model)).isa == "portable"
+    assert kernels_of(architecture).isa == "portable"
     monkeypatch.setenv("LENET_ENGINE", "mmx")
     with pytest.raises(LenetError, match="'mmx' is not available"):
-        SingleImage("LeNet", model.options, arrays(model))
+        kernels_of(architecture)
 
 
 @pytest.mark.parametrize("network", ["LeNet", "LeNet5", "LeNet5s"])
 def test_evaluation_prediction_and_trace_without_pytorch(
     network: str, digit_folder: Path, tmp_path: Path
 ) -> None:
-    model = build(network, {})
-    lenet.save(model, tmp_path / "x.safetensors")
+    architecture = build(network, {})
+    weights = architecture.initial_weights(0)
+    write(tmp_path / "x.safetensors", architecture, weights, {})
     script = (
         "import sys, numpy as np, lenet\n"
-        "from lenet.networks import checkpoint; from lenet import data; from lenet.evaluation import evaluation\n"
-        "found = checkpoint.read(sys.argv[1])\n"
+        "from lenet import data\n"
+        "from lenet.engine.scores import tracer\n"
+        "from lenet.networks import checkpoint\n"
+        "model = checkpoint.read(sys.argv[1])\n"
         "test = data.load(sys.argv[2]).test\n"
-        "print(lenet.evaluate(found, test).error)\n"
-        "evaluation.tracer(found)(test.images[0])\n"
+        "print(lenet.evaluate(model, test).error)\n"
+        "tracer(model)(test.images[0])\n"
         "lenet.Predictor(sys.argv[1]).predict(test.images[0])\n"
         "assert 'torch' not in sys.modules\n"
     )
     line = [sys.executable, "-c", script, str(tmp_path / "x.safetensors"), str(digit_folder)]
     done = subprocess.run(line, capture_output=True, text=True, check=False, env=os.environ)
     assert done.returncode == 0, done.stderr
-    expected = lenet.evaluate(model, lenet.data.load(str(digit_folder)).test).error
+    model, digits = from_architecture(architecture, weights), lenet.data.load(str(digit_folder))
+    expected = lenet.evaluate(model, digits.test).error
     assert float(done.stdout) == pytest.approx(expected, abs=0.011)
+
+
+@pytest.mark.parametrize("isa", SETS)
+@pytest.mark.parametrize("maps", [5, 40])  # columns in lanes, or maps
+def test_poolings_may_choose_their_maps(isa: str, maps: int) -> None:
+    random = np.random.default_rng(0)
+    weights = random.normal(size=(maps, 1, 5, 5)).astype(np.float32)
+    sources = [0, 0, 1, 1, 2, 2, 3, 3, maps - 1, 0]
+    coefficient, bias = random.normal(size=(2, len(sources))).astype(np.float32)
+    for largest in (False, True):
+        kernels = single.Layers(isa, {}).kernels
+        kernels.input(28, 28, 0, 1 / 255, 0.0, 0.0, [], [])
+        kernels.convolve(weights, np.zeros(maps, np.float32))
+        before = kernels.place()
+        with pytest.raises(ValueError, match="a map that does not exist"):
+            kernels.pool_largest(1, [maps])
+        if largest:
+            kernels.pool_largest(1, sources)
+        else:
+            kernels.pool_sum(coefficient, bias, 1, sources)
+        after = kernels.place()
+        assert after[1] == (len(sources), 12, 12)
+        values = np.empty(kernels.size, np.float32)
+        kernels.trace(picture(0)[None], values)
+        inputs, outputs = (
+            np.lib.stride_tricks.as_strided(values[start:], shape, [4 * s for s in strides])
+            for start, shape, strides in (before, after)
+        )
+        windows = inputs[sources].reshape(len(sources), 12, 2, 12, 2)
+        scale, shift = coefficient[:, None, None], bias[:, None, None]
+        want = windows.max((2, 4)) if largest else scale * windows.sum((2, 4)) + shift
+        np.testing.assert_allclose(outputs, want, rtol=1e-5, atol=1e-5)

@@ -63,7 +63,7 @@ def test_a_curve_goes_through_its_points():
 
 
 def test_a_network_that_never_saw_strokes_reads_the_plain_ones():
-    from lenet.evaluation.evaluation import scorer
+    from lenet.engine.scores import scorer
 
     scores = scorer(checkpoint.read("mnist"), threads=1)
     plain = (

@@ -1,7 +1,6 @@
 """Sweeps: what is drawn, measured and kept, and processes that share a study and die."""
 
 import csv
-import dataclasses
 import glob
 import json
 import os
@@ -26,8 +25,8 @@ from lenet import data
 from lenet.commands import sweep as command_line
 from lenet.errors import LenetError
 from lenet.figures import plots
-from lenet.sweep import knobs, studies, sweep
-from lenet.training import training
+from lenet.sweep import dimensions, studies, sweep
+from lenet.training import train as training
 from lenet.training.recipes import Recipe, find
 
 HELD_OUT = 160
@@ -38,7 +37,7 @@ ACTIVATION = "activation=relu,tanh"
 
 @pytest.fixture(scope="module")
 def base(quick_recipe: Recipe) -> Recipe:
-    return dataclasses.replace(quick_recipe, epochs=2, validation=HELD_OUT)
+    return quick_recipe.changed(epochs=2, validation=HELD_OUT)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -78,7 +77,7 @@ def test_errors_are_those_of_training(through: sweep.Outcome, base: Recipe, tmp_
     """`lenet train` with the winner's values and the same part held out measures the same error."""
     best = through.results[0]
     assert best.error == min(r.error for r in through.results if r.state == "complete" and r.error)
-    recipe = dataclasses.replace(base, **best.values)
+    recipe = base.changed(**best.values)
     run = training.train(recipe, out=tmp_path / "run", threads=1)
     assert run.report.error == best.error
     assert run.report.count == HELD_OUT
@@ -87,7 +86,7 @@ def test_errors_are_those_of_training(through: sweep.Outcome, base: Recipe, tmp_
 def test_the_winner_is_a_recipe(through: sweep.Outcome, base: Recipe) -> None:
     best = through.results[0].values
     recipe = find(str(through.folder / sweep.BEST))
-    assert recipe == dataclasses.replace(base, **best, name="quick-swept", validation=0)
+    assert recipe == base.changed(**best, name="quick-swept", validation=0)
 
 
 def test_table(through: sweep.Outcome) -> None:
@@ -130,14 +129,14 @@ def test_the_test_set_has_no_say(through: sweep.Outcome, base: Recipe, tmp_path:
     shutil.copytree(base.data, folder)
     write_idx(folder / data.FILES[2], np.zeros((5, 28, 28), np.uint8))
     write_idx(folder / data.FILES[3], np.zeros(5, np.uint8))
-    recipe = dataclasses.replace(base, data=str(folder))
+    recipe = base.changed(data=str(folder))
     again = sweep.sweep(recipe, [LR, ACTIVATION], trials=3, out=tmp_path / "sweep", threads=1)
     assert by_number(again) == by_number(through)[:3]
 
 
 def test_the_last_ten_thousand_are_held_out(base: Recipe) -> None:
     with pytest.raises(LenetError, match="cannot hold out 10000 of 640"):
-        sweep.sweep(dataclasses.replace(base, validation=0), [LR])
+        sweep.sweep(base.changed(validation=0), [LR])
 
 
 # Going on
@@ -151,8 +150,8 @@ def test_stopped_and_gone_on_with(through: sweep.Outcome, base: Recipe, tmp_path
     assert command_line.run(["--resume", str(tmp_path), "--trials", "13", "--threads", "1"]) == 0
     with studies.database(studies.sqlite_url(tmp_path / "study.db"), 10) as database:
         study = optuna.load_study(study_name=through.name, storage=database)
-        turns = knobs.knobs(plan.vary, base)
-        trials = [sweep.result(trial, turns) for trial in study.trials]
+        space = dimensions.search_space(plan.vary, base)
+        trials = [sweep.result(trial, space) for trial in study.trials]
     found = sweep.Outcome(tmp_path, through.name, base, tuple(trials), {})
     assert by_number(found) == by_number(through)
 
@@ -160,7 +159,7 @@ def test_stopped_and_gone_on_with(through: sweep.Outcome, base: Recipe, tmp_path
 def test_another_seed_draws_other_values(
     through: sweep.Outcome, base: Recipe, tmp_path: Path
 ) -> None:
-    other = dataclasses.replace(base, seed=1)
+    other = base.changed(seed=1)
     found = sweep.sweep(other, [LR, ACTIVATION], trials=2, out=tmp_path, threads=1)
     assert found.name != through.name
     rates = {each.values["lr"] for each in found.results}
@@ -338,7 +337,7 @@ sys.exit(cli.main(sys.argv[1:]))
 def test_two_processes_one_killed(server: str, base: Recipe, tmp_path: Path) -> None:
     """No trial is lost or counted twice; that of the killed process is run again."""
     recipe, trials, epochs = tmp_path / "recipe.json", 6, 4
-    recipe.write_text(json.dumps(dataclasses.replace(base, epochs=epochs).as_dict()))
+    recipe.write_text(json.dumps(base.changed(epochs=epochs).as_dict()))
     flags: list[str | Path] = ["sweep", recipe, "--vary", LR, "--vary", "init=torch,lecun-uniform"]
     flags += ["--storage", server, "--out", tmp_path / "out"]
     flags += ["--trials", str(trials), "--heartbeat", "1", "--threads", "1"]

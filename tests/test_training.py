@@ -26,7 +26,8 @@ from lenet.evaluation import evaluation
 from lenet.figures import plots
 from lenet.networks import checkpoint
 from lenet.training import distillation, epochs, runs, training
-from lenet.training.recipes import RECIPES, Recipe
+from lenet.training.recipe import Recipe
+from lenet.training.recipes import RECIPES
 
 EPOCHS = 4
 
@@ -217,7 +218,7 @@ def test_report_is_that_of_the_weights(trained: runs.Run, quick_recipe: Recipe) 
 def test_validation_never_touches_the_test_split(
     quick_recipe: Recipe, digit_folder: Path, tmp_path: Path
 ) -> None:
-    recipe = dataclasses.replace(quick_recipe, validation=100, epochs=2)
+    recipe = quick_recipe.changed(validation=100, epochs=2)
     folder = tmp_path / "data"
     folder.mkdir()
     for file in data.FILES:
@@ -226,7 +227,7 @@ def test_validation_never_touches_the_test_split(
             content[8:] = bytes(len(content) - 8)
         (folder / file).write_bytes(content)
     runs_of = [
-        training.train(dataclasses.replace(recipe, data=str(d)), out=tmp_path / name, threads=1)
+        training.train(recipe.changed(data=str(d)), out=tmp_path / name, threads=1)
         for name, d in (("a", digit_folder), ("b", folder))
     ]
     first, second = runs_of
@@ -246,7 +247,7 @@ def test_default_folder(
     quick_recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    recipe = dataclasses.replace(quick_recipe, epochs=1)
+    recipe = quick_recipe.changed(epochs=1)
     first = training.train(recipe, threads=1)
     second = training.train(recipe, threads=1)
     assert first.path != second.path
@@ -269,7 +270,7 @@ def test_same_seed_same_weights(
     torch.manual_seed(99)  # the seed of the recipe alone counts
     run = training.train(recipe, out=tmp_path / "again", engine=engine, threads=1)
     assert_same_run(run.path, uninterrupted(name))
-    recipe = dataclasses.replace(recipe, seed=recipe.seed + 1, epochs=1)
+    recipe = recipe.changed(seed=recipe.seed + 1, epochs=1)
     other = training.train(recipe, out=tmp_path / "other", engine=engine, threads=1)
     assert other.metrics[0]["loss"] != run.metrics[0]["loss"]
 
@@ -502,7 +503,7 @@ def test_resume_in_another_process_after_signals(
     name: str, recipes: dict[str, tuple[Recipe, str]], tmp_path: Path
 ) -> None:
     recipe, engine = recipes[name]
-    recipe = dataclasses.replace(recipe, epochs=20 if name == "1998" else 50)
+    recipe = recipe.changed(epochs=20 if name == "1998" else 50)
     folder = tmp_path / "run"
     line = [sys.executable, "-c", CHILD, str(folder), json.dumps(recipe.as_dict()), engine]
     for stop in (signal.SIGKILL, signal.SIGINT):
@@ -591,7 +592,7 @@ def test_state_of_another_network_is_refused(
     trained: runs.Run, quick_recipe: Recipe, tmp_path: Path
 ) -> None:
     folder = copied(trained.path, tmp_path / "run")
-    other = dataclasses.replace(quick_recipe, hidden=(120, 80)).as_dict()
+    other = quick_recipe.changed(hidden=(120, 80)).as_dict()
     (folder / "recipe.json").write_text(json.dumps(other))
     environment = json.loads((folder / "environment.json").read_text())
     environment["settings"]["engine"] = "auto"
@@ -602,7 +603,7 @@ def test_state_of_another_network_is_refused(
 
 def test_changed_data_are_noticed(quick_recipe: Recipe, digit_folder: Path, tmp_path: Path) -> None:
     mine = copied(digit_folder, tmp_path / "data")
-    recipe = dataclasses.replace(quick_recipe, data=str(mine), epochs=1)
+    recipe = quick_recipe.changed(data=str(mine), epochs=1)
     training.train(recipe, out=tmp_path / "run", threads=1)
     content = bytearray((mine / data.FILES[0]).read_bytes())
     content[-1] ^= 255
@@ -641,16 +642,16 @@ def test_failures_leave_no_folder(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     cases: list[tuple[Any, dict[str, Any], str]] = [
-        (dataclasses.replace(quick_recipe, data="nowhere"), {}, "no data set 'nowhere'"),
+        (quick_recipe.changed(data="nowhere"), {}, "no data set 'nowhere'"),
         ("lenet6", {}, "no recipe 'lenet6'"),
         (quick_recipe, {"device": "abacus"}, "no device 'abacus'"),
         (quick_recipe, {"device": "meta"}, "no device 'meta'"),
         (quick_recipe, {"engine": "steam"}, "engine must be one of"),
         (quick_recipe, {"threads": 0}, "threads must be at least 1"),
-        (dataclasses.replace(quick_recipe, validation=TRAIN), {}, "cannot hold out"),
-        (dataclasses.replace(quick_recipe, kernel_sizes=(40,)), {}, "does not fit"),
-        (dataclasses.replace(quick_recipe, hidden=(10**12,)), {}, "cannot be built"),
-        (dataclasses.replace(quick_recipe, channels=()), {"engine": "fused"}, "cannot serve"),
+        (quick_recipe.changed(validation=TRAIN), {}, "cannot hold out"),
+        (quick_recipe.changed(kernel_sizes=(40,)), {}, "does not fit"),
+        (quick_recipe.changed(hidden=(10**12,)), {}, "cannot be built"),
+        (quick_recipe.changed(channels=()), {"engine": "fused"}, "cannot serve"),
     ]
     for recipe, options, words in cases:
         with pytest.raises(LenetError, match=words):
@@ -681,7 +682,7 @@ def test_divergence(engine: str, quick_recipe: Recipe, tmp_path: Path) -> None:
 def test_printed_losses(
     engine: str, quick_recipe: Recipe, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    recipe = dataclasses.replace(quick_recipe, epochs=2, print_every=8)
+    recipe = quick_recipe.changed(epochs=2, print_every=8)
     run = training.train(recipe, out=tmp_path / "run", engine=engine, threads=1)
     losses = np.array([record["loss"] for record in run.metrics if "step" in record])
     expected = [  # each epoch has 20 steps, and its last 4 fill no line
@@ -696,7 +697,7 @@ def test_printed_losses(
 
 def test_threads(quick_recipe: Recipe, tmp_path: Path) -> None:
     before = torch.get_num_threads()
-    recipe = dataclasses.replace(quick_recipe, epochs=1)
+    recipe = quick_recipe.changed(epochs=1)
     training.train(recipe, out=tmp_path / "run", engine="autograd", threads=1)
     assert torch.get_num_threads() == before
     training.train(recipe, out=tmp_path / "other")
@@ -727,9 +728,7 @@ def test_a_network_learns_from_its_teacher_alone(
 def test_targets_are_the_mean_scores_of_the_teachers(
     distorted: bool, quick_recipe: Recipe, trained: runs.Run, tmp_path: Path
 ) -> None:
-    other = training.train(
-        dataclasses.replace(quick_recipe, epochs=1), out=tmp_path / "other", threads=1
-    )
+    other = training.train(quick_recipe.changed(epochs=1), out=tmp_path / "other", threads=1)
     teachers = distillation.Teachers(
         [str(trained.path), str(other.path)], trained.model.card["classes"], 3.0
     )
@@ -757,9 +756,9 @@ def test_copies_of_the_training_set_come_in_turn(
 
 
 def test_averages_are_kept_and_measured(quick_recipe: Recipe, tmp_path: Path) -> None:
-    recipe = dataclasses.replace(quick_recipe, epochs=3, averaging=0.95)
+    recipe = quick_recipe.changed(epochs=3, averaging=0.95)
     plain, averaged = (
-        training.train(dataclasses.replace(recipe, averaging=a), out=tmp_path / str(a), threads=1)
+        training.train(recipe.changed(averaging=a), out=tmp_path / str(a), threads=1)
         for a in (0.0, 0.95)
     )
     # The same training, as the average does not touch it; recomputed step by step here.
@@ -770,7 +769,7 @@ def test_averages_are_kept_and_measured(quick_recipe: Recipe, tmp_path: Path) ->
     optimizer = training.make_optimizer(recipe, model)
     split = data.load(recipe.data).train
     minibatches, _ = epochs.make_epochs(
-        dataclasses.replace(recipe, averaging=0.0),
+        recipe.changed(averaging=0.0),
         *(torch.device("cpu"), "auto", 1, model, optimizer, split),
     )
     mean = {name: p.detach().double().clone() for name, p in model.named_parameters()}
@@ -805,7 +804,7 @@ def test_teachers_that_cannot_teach(
     quick_recipe: Recipe, trained: runs.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    taught = dataclasses.replace(quick_recipe, teachers=("nobody",), distillation=0.5)
+    taught = quick_recipe.changed(teachers=("nobody",), distillation=0.5)
     with pytest.raises(LenetError, match="no model 'nobody'"):
         training.train(taught)
     taught = dataclasses.replace(taught, data="fashion-mnist", teachers=(str(trained.path),))
@@ -818,7 +817,7 @@ def test_own_data_folder_may_be_relative(
     tmp_path: Path, quick_recipe: Recipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    recipe = dataclasses.replace(quick_recipe, epochs=1)
+    recipe = quick_recipe.changed(epochs=1)
     training.train(recipe, out=tmp_path / "run", data_dir="here", threads=1)
     settings, _ = runs.read_environment(tmp_path / "run")
     assert settings.data_dir == str(tmp_path / "here")  # so that resuming works from everywhere
@@ -826,6 +825,6 @@ def test_own_data_folder_may_be_relative(
 
 def test_tensorboard(quick_recipe: Recipe, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="the extra tensorboard is not installed")
-    recipe = dataclasses.replace(quick_recipe, epochs=1)
+    recipe = quick_recipe.changed(epochs=1)
     training.train(recipe, out=tmp_path / "run", threads=1, tensorboard=True)
     assert list((tmp_path / "run" / "tensorboard").glob("events.*"))

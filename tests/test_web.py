@@ -29,9 +29,9 @@ from scipy.signal import correlate2d
 
 import lenet
 from lenet.errors import LenetError
-from lenet.evaluation.evaluation import scorer
+from lenet.evaluation.evaluate import scorer
 from lenet.networks import checkpoint
-from lenet.reading.preprocess import preprocess
+from lenet.data.pictures.preprocess import preprocess
 from lenet.training import runs
 from lenet.web import Limits, anatomy, app
 from lenet.web.schemas import Layer
@@ -138,7 +138,8 @@ def test_a_picture_without_a_digit_is_an_answer(ask: Ask) -> None:
         "label": None,
         "probabilities": {},
         "rejected": True,
-        "reason": "no digit found: the picture is blank",
+        "reason": "empty",
+        "box": None,
     }
     trace = ask("POST", "/v1/trace", files=parts(blank.getvalue())).json()
     assert trace["layers"] == []

@@ -1,6 +1,7 @@
 """The page in headless Chromium: real strokes, right answers, nothing from elsewhere."""
 
 import os
+import re
 import shutil
 import statistics
 from collections.abc import Callable, Iterator
@@ -11,14 +12,17 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 from conftest import TRAIN
+from paired import TABLE, Paired
 from PIL import Image
 from playwright import sync_api
 from test_web import Digits, picture
 from test_web_server import Server
 
-import lenet
+from lenet import web
+from lenet.networks import arithmetic, checkpoint
+from lenet.networks.architecture import LeNet5s
 from lenet.networks.codebook import c3_table
-from lenet.training import runs
+from lenet.reading.prediction import Predictor
 
 CHROMIUM = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -35,10 +39,18 @@ SIZES = {"desktop": (1280, 800), "phone": (390, 844)}
 
 
 @pytest.fixture(scope="module")
-def url(trained: runs.Run, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server without MNIST, with the best network, that of 1998, and the small digits' one."""
+def url(reader: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server without MNIST, with pretrained networks and untrained ones."""
     os.environ["LENET_DATA"] = str(tmp_path_factory.mktemp("no-data"))
-    server = Server(["mnist", "lenet5-1998-distorted", "fashion-mnist", trained.path], "")
+    folder = tmp_path_factory.mktemp("models")
+    untrained = []
+    for options in (LeNet5s(), Paired()):
+        network = options.architecture()
+        untrained.append(folder / f"{network.network}.safetensors")
+        checkpoint.write(untrained[-1], network, network.initial_weights(0), {})
+    models = ["mnist", "lenet5-1998-distorted", "fashion-mnist", reader, *untrained]
+    tests = str(Path(__file__).parent)
+    server = Server(models, "", f"import sys; sys.path.append({tests!r}); import paired")
     yield server.url
     server.process.kill()
     server.process.communicate()
@@ -123,6 +135,7 @@ def test_strokes_are_read(model: str, opened: Callable[..., sync_api.Page]) -> N
         answer_is(page, "–")
         measured(page)  # of that click
         draw(page, strokes)
+        durations += measured(page)
         answer_is(page, label)
         best = page.locator("#bars .best")
         sync_api.expect(best.locator("span")).to_have_text(label)
@@ -130,7 +143,6 @@ def test_strokes_are_read(model: str, opened: Callable[..., sync_api.Page]) -> N
         assert share > 0.5
         sync_api.expect(page.locator("#second")).to_contain_text("Second guess")
         sync_api.expect(page.locator("#live")).to_contain_text(f"{label}. ")
-        durations += measured(page)
     first, *others = durations
     assert len(others) >= 10
     middle, most = statistics.median(others), max(others)
@@ -192,7 +204,7 @@ def test_upload_paste_and_drop(
 ) -> None:
     page = opened()
     images, _ = digits
-    predictor = lenet.Predictor("mnist")
+    predictor = Predictor("mnist")
     for i, way in enumerate(["upload", "paste", "drop"]):
         content = picture(images[TRAIN + i], side=200)
         answer = predictor.predict(content)
@@ -221,33 +233,66 @@ def test_upload_paste_and_drop(
     sync_api.expect(page.locator("#status")).to_contain_text("cannot show that file")
 
 
-def test_layers_show_what_lenet_computes(opened: Callable[..., sync_api.Page]) -> None:
+@pytest.mark.parametrize("model", ["mnist", "lenet5-1998-distorted", "LeNet5s", "Paired"])
+def test_layers_show_what_lenet_computes(model: str, opened: Callable[..., sync_api.Page]) -> None:
     """The arithmetic of a unit, by the page, is the value that the network's trace has there."""
     page = opened()
-    for model in ("mnist", "lenet5-1998-distorted"):
-        choose(page, model)
-        answer_is(page, "2")
-        names = page.locator("#layers .layer figcaption b").all_inner_texts()
+    choose(page, model)
+    sync_api.expect(page.locator("#unit-words b")).to_have_text(re.compile("^C3, map"))
+    names = page.locator("#layers .layer figcaption b").all_inner_texts()
+    if model == "Paired":
+        assert names == ["input", "C1", "S2", "C3", "S4", "F5", "scores"]
+    else:
         assert names == ["input", "C1", "S2", "C3", "S4", "C5", "F6", "output"]
-        for name in names[1:]:
-            figure = page.locator("#layers .layer").nth(names.index(name))
-            target = figure.locator(".targets button, canvas:visible").first
-            target.hover(position={"x": 11, "y": 25} if name != "output" else None)
-            sync_api.expect(page.locator("#unit-words b")).to_contain_text(f"{name}, ")
-            computed = page.evaluate(
-                """async () => {
-                    const { compute } = await import("./explain.js");
-                    const { network } = await import("./page.js");
-                    const found = compute(network);
-                    const { values } = network.layers.get(found.layer.answers);
-                    const { map, y, x, number } = network.chosen;
-                    const { width, height } = network.views[number].form;
-                    const index = map * width * height + y * width + x;
-                    const sign = found.layer.kind === "distances" ? -1 : 1;
-                    return [sign * found.value, values[index], Math.max(...values.map(Math.abs))];
-                }"""
-            )
-            assert computed[0] == pytest.approx(computed[1], abs=1e-3 * computed[2] + 1e-4), name
+    for name in names[1:]:
+        figure = page.locator("#layers .layer").nth(names.index(name))
+        target = figure.locator(".codes button, canvas:visible").first
+        target.hover(position={"x": 11, "y": 25})
+        sync_api.expect(page.locator("#unit-words b")).to_contain_text(f"{name}, ")
+        value, expected, most, said = page.evaluate(
+            """async () => {
+                const { compute } = await import("./explain.js");
+                const { sides } = await import("./network.js");
+                const { network } = await import("./page.js");
+                const { layer, map, y, x, value } = compute(network);
+                const { values } = network.layers.get(layer.answers);
+                const [, height, width] = sides(layer);
+                const words = document.getElementById("arithmetic").textContent;
+                const most = Math.max(...values.map(Math.abs));
+                return [value, values[(map * height + y) * width + x], most, words];
+            }"""
+        )
+        assert value == pytest.approx(expected, abs=1e-3 * most + 1e-4), name
+        assert f"{abs(value):.3g}"[:3] in said, name
+        assert "NaN" not in said and "undefined" not in said
+
+
+def test_the_page_knows_every_activation() -> None:
+    source = Path(web.__file__).parent.joinpath("static", "explain.js").read_text()
+    [table] = re.findall(r"const SQUASH = {(.*?)\n};", source, re.DOTALL)
+    assert set(re.findall(r'^ +"(\S+)":', table, re.MULTILINE)) == set(arithmetic.ACTIVATIONS)
+
+
+def test_the_page_knows_no_network() -> None:
+    for file in Path(web.__file__).parent.glob("static/*.js"):
+        assert re.findall(r"LeNet|\b[CSF]\d\b|\b84\b", file.read_text()) == [], file
+
+
+def test_paired_maps_have_a_table(opened: Callable[..., sync_api.Page]) -> None:
+    page = opened()
+    choose(page, "Paired")
+    sync_api.expect(page.locator("#unit-words b")).to_have_text(re.compile("^C3, map"))
+    tables = page.locator(".connections")
+    rows = tables.nth(0).locator("tr").all()
+    marks = [[cell != "" for cell in row.locator("td").all_inner_texts()] for row in rows]
+    np.testing.assert_array_equal(marks, np.arange(4)[:, None] == np.repeat(np.arange(4), 2))
+    rows = tables.nth(1).locator("tr").all()
+    marks = [[cell != "" for cell in row.locator("td").all_inner_texts()] for row in rows]
+    reads = [set(inputs) for group in TABLE for inputs in group]
+    assert marks == [[source in inputs for inputs in reads] for source in range(8)]
+    page.locator("#layers .layer").nth(2).locator("canvas").first.hover(position={"x": 4, "y": 4})
+    assert tables.nth(0).locator(".on").count() == 1
+    sync_api.expect(page.locator("#unit-words")).to_contain_text("map 0 of C1")
 
 
 def test_the_connection_table_lights_up(opened: Callable[..., sync_api.Page]) -> None:
@@ -263,16 +308,16 @@ def test_the_connection_table_lights_up(opened: Callable[..., sync_api.Page]) ->
     lit = [row.locator("td").nth(3).get_attribute("class") or "" for row in rows.all()]
     assert ["on" in words for words in lit] == c3_table()[3].tolist()
     assert page.locator(".connections .on").count() == c3_table()[3].sum()
-    distances = [float(text) for text in page.locator(".targets button").all_inner_texts()]
+    distances = [float(text) for text in page.locator(".codes button").all_inner_texts()]
     assert len(distances) == 10
     assert distances.index(min(distances)) == 2
 
 
 def test_test_images_and_mistakes(
-    opened: Callable[..., sync_api.Page], trained: runs.Run, digits: Digits
+    opened: Callable[..., sync_api.Page], reader: Path, digits: Digits
 ) -> None:
     page = opened()
-    choose(page, trained.path.name)
+    choose(page, reader.name)
     page.click("#random")
     sync_api.expect(page.locator("#truth")).to_contain_text("The test set says")
     assert not page.locator("#prepare").is_checked()  # as it is

@@ -17,7 +17,6 @@ import pytest
 from conftest import TRAIN, interruptible
 from test_web import Digits, parts, picture
 
-from lenet.training import runs
 from lenet.web.server import listen
 
 HOST = "127.0.0.1"
@@ -25,11 +24,11 @@ QUICK = "send_seconds=0.6, connections=40"
 
 
 class Server:
-    """`lenet serve` in a process of its own, with shorter limits."""
+    """`lenet serve` in a process of its own, with shorter limits, after running `first`."""
 
-    def __init__(self, models: Sequence[str | Path], limits: str) -> None:
+    def __init__(self, models: Sequence[str | Path], limits: str, first: str = "") -> None:
         program = (
-            "from lenet.web import Limits, serve; "
+            f"{first}\nfrom lenet.web import Limits, serve; "
             f"serve({[str(model) for model in models]}, port=0, limits=Limits({limits}))"
         )
         self.process = subprocess.Popen(
@@ -68,8 +67,8 @@ def serving(model: Path, limits: str = QUICK) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def server(trained: runs.Run) -> Iterator[Server]:
-    with serving(trained.path) as started:
+def server(reader: Path) -> Iterator[Server]:
+    with serving(reader) as started:
         yield started
 
 
@@ -169,8 +168,8 @@ def test_another_host_name_is_refused(server: Server) -> None:
     assert answer.status_code == 421
 
 
-def test_a_stop_finishes_what_it_began(trained: runs.Run, digits: Digits) -> None:
-    with serving(trained.path, "") as server:
+def test_a_stop_finishes_what_it_began(reader: Path, digits: Digits) -> None:
+    with serving(reader, "") as server:
         head, body = upload(digits[0][TRAIN])
         connection = server.connect(head + body[:100])
         idle = server.connect()
@@ -192,8 +191,8 @@ def test_a_stop_finishes_what_it_began(trained: runs.Run, digits: Digits) -> Non
         idle.close()
 
 
-def test_ctrl_c_is_no_failure(trained: runs.Run) -> None:
-    with serving(trained.path) as server:
+def test_ctrl_c_is_no_failure(reader: Path) -> None:
+    with serving(reader) as server:
         assert server.stop(signal.SIGINT) == 0
         assert server.errors == ""
 

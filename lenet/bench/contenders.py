@@ -24,6 +24,8 @@ from torch.utils.data import DataLoader, Dataset
 from lenet.data import Split
 from lenet.errors import extra
 from lenet.evaluation.evaluation import scorer
+from lenet.export.onnx import graph
+from lenet.networks.architecture import build
 from lenet.networks.checkpoint import Checkpoint
 from lenet.networks.models import LeNet
 from lenet.training.epochs import make_epochs
@@ -491,18 +493,15 @@ def channels_last(weights: tuple[NDArray[np.float32], ...]) -> list[NDArray[np.f
 
 def onnx_file(task: Task, folder: Path) -> str:
     """The network as ONNX, any batch size, input "x" float32 (N, 1, 28, 28)."""
-    file = str(folder / "network.onnx")
-    torch.onnx.export(
-        article_network(task).eval(),
-        (torch.zeros(2, 1, 28, 28),),
-        file,
-        input_names=["x"],
-        dynamic_shapes={"input": {0: torch.export.Dim("batch")}},
-        external_data=False,
-        dynamo=True,
-        verbose=False,
-    )
-    return file
+    import onnx
+
+    architecture, file = build("LeNet", {}), folder / "network.onnx"
+    names = [parameter.name for parameter in architecture.parameters]
+    classes = [str(digit) for digit in range(10)]
+    weights = dict(zip(names, task.weights, strict=True))
+    model = Checkpoint(file, architecture, {"classes": classes}, weights)
+    onnx.save_model(graph(model, pixels=False), file)
+    return str(file)
 
 
 def epochs_of(recipe: Recipe, task: Task) -> Callable[[], object]:

@@ -3,15 +3,17 @@
 Every module has a dataclass of its flags and `run(flags) -> exit status`; none has logic.
 """
 
-from typing import TYPE_CHECKING, TypeVar
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import tyro
 
-from lenet.training.recipes import RECIPES, Recipe, find
-
 if TYPE_CHECKING:
     from lenet.evaluation.metrics import Report
-    from lenet.networks.models import Network
+    from lenet.networks.architecture import Options
+    from lenet.networks.checkpoint import Checkpoint
+    from lenet.training.recipe import Recipe
 
 REJECTED_SHARES = (0.01, 0.02, 0.05, 0.1)  # points of the rejection curve in a printed report
 
@@ -28,23 +30,62 @@ def parse(kind: type[Flags], usage: str, flags: list[str], default: Flags | None
     )
 
 
-def leading_recipe(flags: list[str]) -> tuple[Recipe | None, list[str]]:
-    """The recipe that the flags begin with, if any, and the other flags."""
+def leading_recipe(flags: list[str], default: str) -> "tuple[Recipe, list[str]]":
+    """The recipe that the flags begin with, or else the default one, and the other flags.
+
+    `--model NAME` is looked at here: the other flags of a recipe depend on it.
+    """
+    from lenet.training.recipes import find
+
+    name = default
     if flags and not flags[0].startswith("-"):
-        return find(flags[0]), flags[1:]
-    return None, flags
+        name, *flags = flags
+    recipe = find(name)
+    for number, flag in enumerate(flags):
+        word, _, value = flag.partition("=")
+        if word == "--model":
+            rest = flags[number + 1 :] if value else flags[number + 2 :]
+            value = value or next(iter(flags[number + 1 :]), "")
+            return recipe.changed(model=value), [*flags[:number], *rest]
+    return recipe, flags
 
 
-def find_network(name: str) -> "Network":
-    """A trained network; or, by the name of a class or a recipe, one fresh from its start."""
-    from lenet.networks import checkpoint, models
+def parse_model(kind: type[Any], usage: str, flags: list[str]) -> "tuple[Any, Checkpoint]":
+    """Flags whose first is a model, and the network.
 
-    if name in models.NETWORKS:
-        return models.NETWORKS[name]()
+    The name of a network or of a recipe stands for one that is not trained, whose options are
+    flags too; trained networks go before recipes of the same name.
+    """
+    from lenet.networks import checkpoint
+
+    options = untrained(flags[0]) if flags else None
+    if options is None:
+        arguments = parse(kind, usage, flags)
+        return arguments, checkpoint.read(arguments.model)
+    field = dataclasses.field(default=options)
+    fields = [("options", tyro.conf.OmitArgPrefixes[type(options)], field)]
+    about: dict[str, Any] = {"__doc__": kind.__doc__}
+    extended = dataclasses.make_dataclass(
+        kind.__name__, fields, bases=(kind,), frozen=True, namespace=about
+    )
+    arguments = parse(extended, usage, flags)
+    architecture = arguments.options.architecture()
+    card = {"classes": [str(label) for label in range(architecture.classes)]}
+    weights = architecture.initial_weights(seed=0)
+    return arguments, checkpoint.Checkpoint(Path(flags[0]), architecture, card, weights)
+
+
+def untrained(name: str) -> "Options | None":
+    """The options of the network or recipe of that name, if there is one."""
+    from lenet.networks import checkpoint
+    from lenet.networks.architecture import NETWORKS
+    from lenet.training.recipes import RECIPES
+
+    if name in NETWORKS:
+        return NETWORKS[name]()
     if name in RECIPES and name not in checkpoint.pretrained_names():
-        recipe = RECIPES[name]
-        return models.build(recipe.model, recipe.network_options(classes=10))
-    return checkpoint.load(name)
+        return RECIPES[name].network
+    return None
 
 
 def print_report(report: "Report", title: str) -> None:

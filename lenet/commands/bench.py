@@ -84,9 +84,11 @@ def run(flags: list[str]) -> int:
         case "scaling":
             found = bench.scaling(asked.rounds, asked.data_dir)
             if asked.out:
-                from lenet.figures import plots
+                from lenet.bench import figure
+                from lenet.figures import style
 
-                plots.save(plots.scaling(found.batch_size, found.threads, found.images), asked.out)
+                drawn = figure.scaling(found.batch_size, found.threads, found.images)
+                style.save(drawn, asked.out)
             print_scaling(found, asked.json)
             return 0
         case "train":

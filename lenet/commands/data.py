@@ -26,49 +26,32 @@ class DataFlags:
 
 
 def run(flags: list[str]) -> int:
-    asked = parse(DataFlags, "data", flags)
+    arguments = parse(DataFlags, "data", flags)
 
     from lenet import data
 
-    found = data.load(asked.name, asked.data_dir)
-    folder = (
-        data.data_folder(asked.data_dir) / found.name
-        if found.name in data.SOURCES
-        else Path(found.name)
-    )
-    parts = {"train": found.train, "test": found.test}
-    counts = {
-        part: [int((split.labels == label).sum()) for label in range(len(found.classes))]
-        for part, split in parts.items()
-    }
-    if asked.sheet:
-        from lenet.figures import plots
+    dataset = data.load(arguments.name, arguments.data_dir)
+    public = dataset.name in data.SOURCES
+    folder = data.data_folder(arguments.data_dir) / dataset.name if public else dataset.name
+    parts = {"train": dataset.train, "test": dataset.test}
+    counts = {part: split.counts(dataset.classes) for part, split in parts.items()}
+    if arguments.sheet:
+        from lenet.figures import images, style
 
-        figure = plots.contact_sheet(found.train.images, found.train.labels, found.classes)
-        plots.save(figure, asked.sheet)
-    if asked.json:
+        style.save(images.contact_sheet(dataset.train, dataset.classes), arguments.sheet)
+    if arguments.json:
         shapes = {part: list(split.images.shape) for part, split in parts.items()}
-        about = {"name": found.name, "folder": str(folder), "shapes": shapes}
-        balance = {part: dict(zip(found.classes, c, strict=True)) for part, c in counts.items()}
-        print(json.dumps({**about, "classes": balance, "sha256": found.checksums}))
+        about = {"name": dataset.name, "folder": str(folder), "shapes": shapes}
+        print(json.dumps({**about, "classes": counts, "sha256": dataset.checksums}))
         return 0
-    print_rows(
-        f"{found.name}, in {folder}",
-        ["class", "train", "test"],
-        [
-            *(
-                [name, f"{counts['train'][i]:,}", f"{counts['test'][i]:,}"]
-                for i, name in enumerate(found.classes)
-            ),
-            ["total", *(f"{len(split):,}" for split in parts.values())],
-        ],
-        totals=True,
-    )
+    rows = [[name, *(f"{counts[part][name]:,}" for part in parts)] for name in dataset.classes]
+    rows.append(["total", *(f"{len(split):,}" for split in parts.values())])
+    print_rows(f"{dataset.name}, in {folder}", ["class", *parts], rows, totals=True)
     size = sum(split.images.nbytes for split in parts.values())
-    height, width = found.train.images.shape[1:]
+    height, width = dataset.train.images.shape[1:]
     print(f"images {height}x{width}, uint8, {size / 1e6:.1f} MB in all")
-    for file, checksum in found.checksums.items():
+    for file, checksum in dataset.checksums.items():
         print(f"SHA-256 {checksum}  {file}")
-    if asked.sheet:
-        print(f"wrote {asked.sheet}")
+    if arguments.sheet:
+        print(f"wrote {arguments.sheet}")
     return 0

@@ -23,9 +23,9 @@ class EvaluateFlags:
     corruptions: bool = False
     """Also measure the error under the fifteen corruptions of MNIST-C: noise, blur, fog ..."""
     out: Path | None = None
-    """Write report.json and the figures into this folder."""
-    engine: Literal["auto", "fused", "autograd"] = "auto"
-    """What computes the scores: our fused CPU kernels, or PyTorch."""
+    """Write report.json and figures into this folder."""
+    engine: Literal["auto", "fused", "numpy"] = "auto"
+    """What computes the scores: our fused CPU kernels, or NumPy."""
     threads: int | None = None
     """CPU threads; as many as this process may use by default."""
     data_dir: str | None = None
@@ -35,36 +35,40 @@ class EvaluateFlags:
 
 
 def run(flags: list[str]) -> int:
-    asked = parse(EvaluateFlags, "evaluate", flags)
+    arguments = parse(EvaluateFlags, "evaluate", flags)
 
     from lenet import data
-    from lenet.evaluation import evaluation, metrics
+    from lenet.engine.scores import scorer
+    from lenet.evaluation import evaluate, metrics
     from lenet.networks import checkpoint
 
-    found = checkpoint.read(asked.model)
-    name = asked.data or (found.card.get("data") or {}).get("name", "mnist")
-    dataset = data.load(name, asked.data_dir)
-    split = dataset.test
-    score = evaluation.scorer(found, asked.engine, asked.threads)
-    scores = score(split.images)
-    classes = evaluation.class_names(found, scores.shape[1])
-    if list(dataset.classes) != list(classes):
+    model = checkpoint.read(arguments.model)
+    name = arguments.data or model.data
+    dataset = data.load(name, arguments.data_dir)
+    if list(dataset.classes) != model.classes:
         print(
-            f"lenet evaluate: {found.path.name} answers {classes[0]}, {classes[1]} ..., but {name} "
-            f"has {dataset.classes[0]}, {dataset.classes[1]} ...; they are compared by number",
+            f"lenet evaluate: {model.path.name} answers {model.classes[0]}, {model.classes[1]} "
+            f"..., but {name} has {dataset.classes[0]}, {dataset.classes[1]} ...; they are "
+            "compared by number",
             file=sys.stderr,
         )
-    temperature = evaluation.temperature(found)
-    report = metrics.report(scores, split.labels, classes, temperature)
-    errors = evaluation.robustness(score, split) if asked.corruptions else {}
-    written = evaluation.write(asked.out, report, scores, split) if asked.out else []
-    if asked.out and errors:
-        written.append(evaluation.draw_corruptions(asked.out, errors, split, str(asked.model)))
-    if asked.json:
-        answer = {"model": str(found.path), "data": name, **report.as_dict()}
+    split, score = dataset.test, scorer(model, arguments.threads, arguments.engine)
+    scores = score(split.images)
+    report = metrics.report(scores, split.labels, model.classes, model.temperature)
+    errors = evaluate.robustness(score, split) if arguments.corruptions else {}
+    written: list[Path] = []
+    if arguments.out:
+        from lenet.figures import files
+
+        written.append(evaluate.write_report(arguments.out, report))
+        written += files.draw_evaluation(arguments.out, report, scores, split)
+        if errors:
+            written.append(files.draw_corruptions(arguments.out, model.name, errors, split))
+    if arguments.json:
+        answer = {"model": str(model.path), "data": name, **report.as_dict()}
         print(json.dumps(answer | ({"corruptions": errors} if errors else {})))
         return 0
-    print_report(report, f"{found.path} on the test set of {name}")
+    print_report(report, f"{model.path} on the test set of {name}")
     print_rows(
         "per class",
         ["class", "precision", "recall", "F1", "images"],

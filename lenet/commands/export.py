@@ -1,19 +1,16 @@
 """Writing a trained network for other software."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 from tyro.conf import Positional
 
 from lenet.commands import parse
 from lenet.errors import LenetError
-
-if TYPE_CHECKING:
-    from lenet.export.agreement import Agreement
-    from lenet.export.c import CExport
 
 
 @dataclass(frozen=True)
@@ -47,79 +44,56 @@ class ExportFlags:
 
 
 def run(flags: list[str]) -> int:
-    asked = parse(ExportFlags, "export", flags)
-    if asked.input != "float" and asked.format != "onnx":
+    arguments = parse(ExportFlags, "export", flags)
+    if arguments.input != "float" and arguments.format != "onnx":
         raise LenetError("--input is for --format onnx; the others take images as they are")
-    if asked.numbers != "float32" and asked.format != "c":
+    if arguments.numbers != "float32" and arguments.format != "c":
         raise LenetError("--numbers is for --format c")
 
     from lenet import data
-    from lenet.export import agreement, c, onnx, tensors
+    from lenet.export import c, onnx, tensors
+    from lenet.export.agreement import trial
     from lenet.networks import checkpoint
 
-    model = checkpoint.read(asked.model)
-    name = model.path.parent.name if model.path.name == checkpoint.WEIGHTS else model.path.stem
-    match asked.format:
+    model = checkpoint.read(arguments.model)
+    data_name, data_dir = arguments.data or model.data, arguments.data_dir
+    match arguments.format:
         case "safetensors":
-            out = asked.out or Path(f"{name}-export.safetensors")
-            result = tensors.export(model, out)
-            rows = [[key, words] for key, words in result.keys.items()]
-        case "onnx":
-            trial = agreement.trial(model, asked.data, asked.data_dir)
-            result = onnx.export(
-                model, asked.out or Path(f"{name}.onnx"), asked.input == "uint8", trial
+            result = tensors.export(
+                model, arguments.out or Path(f"{model.name}-export.safetensors")
             )
-            rows = [
-                ["input", result.input],
-                ["opset", str(result.opset)],
-                *agreement_rows(result.agreement),
-            ]
+        case "onnx":
+            out, pixels = arguments.out or Path(f"{model.name}.onnx"), arguments.input == "uint8"
+            result = onnx.export(model, out, pixels, trial(model, data_name, data_dir))
         case "c":
-            trial = agreement.trial(model, asked.data, asked.data_dir)
-            dataset = None
-            if asked.numbers == "int8":
-                dataset = data.load(asked.data or agreement.data_of(model), asked.data_dir)
-            result = c.export(model, asked.out or Path(f"{name}-{asked.numbers}"), dataset, trial)
-            rows = c_rows(result)
-    answer = result.as_dict()
-    if asked.json:
-        print(json.dumps({"model": str(model.path), **answer}))
+            out = arguments.out or Path(f"{model.name}-{arguments.numbers}")
+            dataset = data.load(data_name, data_dir) if arguments.numbers == "int8" else None
+            result = c.export(model, out, dataset, trial(model, data_name, data_dir))
+    if arguments.json:
+        print(json.dumps({"model": str(model.path), **result.as_dict()}))
         return 0
-    width = max(len(name) for name, _ in rows)
-    print(f"{model.path} as {asked.format}\n")
-    for label, words in rows:
+    table = list(rows(result.facts))
+    width = max(len(label) for label, _ in table)
+    print(f"{model.path} as {result.format}\n")
+    for label, words in table:
         print(f"  {label:{width}}  {words}")
     print()
-    for file, size in answer["files"].items():
+    for file, size in result.files.items():
         print(f"wrote {file}, {size:,} bytes")
     return 0
 
 
-def agreement_rows(found: "Agreement") -> list[list[str]]:
-    return [
-        ["checked on", found.images],
-        ["largest difference of a score", f"{found.largest_difference:.3g}"],
-        ["largest score", f"{found.largest_score:.3g}"],
-        ["same answers", f"{found.same_answers:.2%}"],
-    ]
-
-
-def c_rows(found: "CExport") -> list[list[str]]:
-    code = "unknown" if found.code_bytes is None else f"{found.code_bytes:,} bytes"
-    rows = [
-        ["numbers", found.numbers],
-        ["code", code],
-        ["weights and tables", f"{found.weight_bytes:,} bytes"],
-        ["RAM", f"{found.memory_bytes:,} bytes, and a little stack"],
-        ["tried", found.compiled],
-    ]
-    if found.agreement:
-        rows += agreement_rows(found.agreement)
-    if found.loss:
-        change = 100 * (found.loss.error_int8 - found.loss.error)
-        rows += [
-            ["error in float32", f"{found.loss.error:.2%} of {found.loss.count:,} test images"],
-            ["error in int8", f"{found.loss.error_int8:.2%} ({change:+.2f} points)"],
-            ["scales chosen on", f"{found.loss.calibrated_on:,} training images"],
-        ]
-    return rows
+def rows(facts: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Labels and words of what was found, groups within groups in a row."""
+    for name, value in facts.items():
+        match value:
+            case dict():
+                yield from rows(value, f"{prefix}{name}: " if name != "keys" else "")
+            case None:
+                yield prefix + name, "unknown"
+            case int():
+                yield prefix + name.replace("_", " "), f"{value:,}"
+            case float():
+                yield prefix + name.replace("_", " "), f"{value:.4g}"
+            case _:
+                yield prefix + name.replace("_", " "), str(value)

@@ -21,17 +21,17 @@ class ModelsFlags:
 
 
 def run(flags: list[str]) -> int:
-    asked = parse(ModelsFlags, "models", flags)
+    arguments = parse(ModelsFlags, "models", flags)
 
     from lenet.networks import checkpoint
 
     rows = []
     for name in checkpoint.pretrained_names():
-        found = checkpoint.read(name)
-        card, size = found.card, found.path.stat().st_size
-        parameters = sum(array.size for array in found.weights.values())
-        if asked.json:
-            about = {"name": name, "network": found.network, "parameters": parameters}
+        model = checkpoint.read(name)
+        card, size = model.card, model.path.stat().st_size
+        parameters = sum(array.size for array in model.weights.values())
+        if arguments.json:
+            about = {"name": name, "network": model.architecture.network, "parameters": parameters}
             print(json.dumps({**about, "bytes": size, **card}))
         rows.append(
             [
@@ -44,7 +44,7 @@ def run(flags: list[str]) -> int:
                 card["date"],
             ]
         )
-    if not asked.json:
+    if not arguments.json:
         columns = ["name", "what", "parameters", "size", "test error", "recipe", "date"]
         print_rows("networks that come with the package", columns, rows)
     return 0

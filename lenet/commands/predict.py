@@ -2,16 +2,20 @@
 
 import json
 import sys
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from tyro.conf import Positional
 
 from lenet.commands import parse
 from lenet.errors import LenetError
+
+if TYPE_CHECKING:
+    from lenet.reading.prediction import Prediction
 
 
 @dataclass(frozen=True)
@@ -28,46 +32,54 @@ class PredictFlags:
     show: Path | None = None
     """Draw what the preprocessor did: a .png or .svg for one picture, a folder for several,
     where their names begin with their numbers."""
+    jobs: int | None = None
+    """Pictures read at a time; by default as many as there are CPUs to use."""
     json: bool = False
-    """Print one JSON object a line: path, label, probabilities, rejected; or path and error."""
+    """Print one JSON object a line: path, label, probabilities, rejected, reason, box; or path and
+    error for a file that is no picture."""
 
 
 def run(flags: list[str]) -> int:
-    asked = parse(PredictFlags, "predict", flags)
-    if not asked.images:
+    arguments = parse(PredictFlags, "predict", flags)
+    if not arguments.images:
         raise LenetError("name at least one picture, or - for standard input")
+
+    import cv2
 
     from lenet.reading.prediction import Predictor
 
-    sources = list(pictures(asked.images))
-    one_file = asked.show is not None and asked.show.suffix.lower() in (".png", ".svg")
+    sources = list(pictures(arguments.images))
+    one_file = arguments.show is not None and arguments.show.suffix.lower() in (".png", ".svg")
     if one_file and len(sources) > 1:
         raise LenetError(
-            f"--show {asked.show} is one file for {len(sources)} pictures: name a folder"
+            f"--show {arguments.show} is one file for {len(sources)} pictures: name a folder"
         )
-    predictor = Predictor(asked.model)
+    if arguments.jobs is not None and arguments.jobs < 1:
+        raise LenetError(f"--jobs {arguments.jobs}: give at least 1")
+    cv2.setNumThreads(1)  # a thread a picture is faster than several on one
+    warnings.filterwarnings("ignore", module="PIL")  # of odd metadata
+    predictor = Predictor(arguments.model)
+    opened = (sys.stdin.buffer if path == "-" else path for path in sources)
+    answers = predictor.predict_many(opened, arguments.jobs)
     failed = 0
-    for number, path in enumerate(sources, 1):
-        try:
-            answer = predictor.predict(sys.stdin.buffer if path == "-" else path)
-        except LenetError as error:
+    for number, (path, answer) in enumerate(zip(sources, answers, strict=True), 1):
+        if isinstance(answer, LenetError):
             failed += 1
-            report_failure(path, str(error), asked.json)
+            report_failure(path, str(answer), arguments.json)
             continue
-        if asked.show:
+        failed += answer.label is None
+        if arguments.show:
             name = "stdin" if path == "-" else Path(path).stem
-            file = asked.show if one_file else asked.show / f"{number}-{name}.png"
+            file = arguments.show if one_file else arguments.show / f"{number}-{name}.png"
             draw_steps(answer, path, file)
-        if answer.label is None:
-            failed += 1
-            report_failure(path, answer.reason or "no digit found", asked.json)
-        elif asked.json:
+        if arguments.json:
             print(json.dumps({"path": path, **answer.as_dict()}))
+        elif answer.label is None:
+            report_failure(path, answer.reason or "", False)
         else:
             ranked = sorted(answer.probabilities.items(), key=lambda item: -item[1])
             shares = "  ".join(f"{name} {p:.1%}" for name, p in ranked)
-            trust = f"not sure: {answer.reason}" if answer.rejected else "sure"
-            print(f"{path}: {answer.label}  ({trust})  {shares}")
+            print(f"{path}: {answer.label}  ({answer.reason or 'sure'})  {shares}")
     return 1 if failed else 0
 
 
@@ -89,9 +101,9 @@ def report_failure(path: str, reason: str, as_json: bool) -> None:
         print(named, file=sys.stderr)
 
 
-def draw_steps(answer: Any, title: str, file: Path) -> None:
-    from lenet.figures import plots
+def draw_steps(answer: "Prediction", title: str, file: Path) -> None:
+    from lenet.figures import images, style
 
     words = answer.label if answer.reason is None else answer.reason
-    figure = plots.preprocessing_steps(answer.steps, f"{title}: {words}", answer.probabilities)
-    plots.save(figure, file)
+    figure = images.preprocessing_steps(answer.steps, f"{title}: {words}", answer.probabilities)
+    style.save(figure, file)

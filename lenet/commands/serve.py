@@ -31,10 +31,10 @@ class ServeFlags:
 
 
 def run(flags: list[str]) -> int:
-    asked = parse(ServeFlags, "serve", flags)
+    arguments = parse(ServeFlags, "serve", flags)
 
     with errors.extra("web"):
         from lenet.web import serve
 
-    serve(asked.models or None, asked.host, asked.port, open_page=asked.open)
+    serve(arguments.models or None, arguments.host, arguments.port, open_page=arguments.open)
     return 0

@@ -8,8 +8,7 @@ from typing import Annotated, Literal
 import tyro
 from tyro.conf import Positional
 
-from lenet.commands import find_network, parse
-from lenet.errors import LenetError
+from lenet.commands import parse_model
 
 Figures = Literal["architecture", "kernels", "connections", "maps", "saliency", "f6"]
 
@@ -19,16 +18,16 @@ class ShowFlags:
     """Draws what is inside a network, a file a figure.
 
     architecture: the layers to scale, with shapes and counts. kernels: all weights. connections:
-    which maps the second convolution (C3) connects. maps: what every layer answers to an image.
-    saliency: what the answer hangs on. f6: the test images as the last layer but one sees them,
+    which maps are connected (Table I of the paper). maps: what every layer answers to an image.
+    saliency: what the answer depends on. f6: the test images as the last layer but one sees them,
     in a plane. Examples:
 
     `lenet show lenet5-1998`, `lenet show latest photo.jpg --only maps saliency --format svg`.
     """
 
     model: Positional[Annotated[str, tyro.conf.arg(metavar="MODEL")]]
-    """A run folder, a weights file, a pretrained name or latest; or LeNet, LeNet5, LeNet5s or a
-    recipe for a network that is not trained."""
+    """A run folder, a weights file, a pretrained name or latest; or the name of a network (LeNet,
+    LeNet5 ...) or recipe for one that is not trained, with options of the network if you like."""
     image: Positional[Annotated[str, tyro.conf.arg(metavar="IMAGE")]] = "0"
     """A picture of a digit, or the number of a test image."""
     out: Path = Path("figures")
@@ -46,35 +45,25 @@ class ShowFlags:
 
 
 def run(flags: list[str]) -> int:
-    asked = parse(ShowFlags, "show", flags)
+    arguments, model = parse_model(ShowFlags, "show", flags)
 
-    from lenet.figures import gallery, plots
-    from lenet.progress import Progress
+    from lenet.figures import networks
 
-    subject = gallery.subject(
-        find_network(asked.model), asked.model, asked.image, asked.data, asked.data_dir
+    files, reasons = networks.draw(
+        model,
+        arguments.image,
+        arguments.out,
+        f".{arguments.format}",
+        arguments.only,
+        arguments.data,
+        arguments.data_dir,
     )
-    names = asked.only or tuple(gallery.FIGURES)
-    written: dict[str, str] = {}
-    left_out: dict[str, str] = {}
-    with Progress("drawing", len(names)) as progress:
-        for name in dict.fromkeys(names):
-            try:
-                figure = gallery.FIGURES[name](subject)
-            except LenetError as error:
-                if asked.only:
-                    raise
-                left_out[name] = str(error)
-            else:
-                file = asked.out / f"{name}.{asked.format}"
-                plots.save(figure, file)
-                written[name] = str(file)
-            progress.advance(note=name)
-    if asked.json:
-        print(json.dumps({"model": asked.model, "figures": written, "left_out": left_out}))
+    if arguments.json:
+        figures = {name: str(file) for name, file in files.items()}
+        print(json.dumps({"model": arguments.model, "figures": figures, "left_out": reasons}))
         return 0
-    for file in written.values():
+    for file in files.values():
         print(f"wrote {file}")
-    for name, reason in left_out.items():
+    for name, reason in reasons.items():
         print(f"left out {name}: {reason}")
     return 0

@@ -7,27 +7,31 @@ from typing import Annotated
 import tyro
 from tyro.conf import Positional
 
-from lenet.commands import find_network, parse, print_rows
+from lenet.commands import parse_model, print_rows
 
 
 @dataclass(frozen=True)
 class SummaryFlags:
-    """Shows what every layer of a network is and costs, for one image."""
+    """Shows what every layer of a network is and costs, for one image.
+
+    Examples: `lenet summary lenet5-1998`, `lenet summary LeNet --channels 8 24`.
+    """
 
     model: Positional[Annotated[str, tyro.conf.arg(metavar="MODEL")]]
-    """LeNet, LeNet5 or LeNet5s; a recipe; or a run folder, weights file or pretrained name."""
+    """A run folder, a weights file, a pretrained name or latest; or the name of a network (LeNet,
+    LeNet5 ...) or recipe, with options of the network if you like."""
     json: bool = False
     """Print one JSON object."""
 
 
 def run(flags: list[str]) -> int:
-    asked = parse(SummaryFlags, "summary", flags)
+    arguments, model = parse_model(SummaryFlags, "summary", flags)
 
     from lenet.networks import inspection
 
-    found = inspection.summary(find_network(asked.model))
-    if asked.json:
-        print(json.dumps(found.as_dict()))
+    summary = inspection.summary(model)
+    if arguments.json:
+        print(json.dumps(summary.as_dict()))
         return 0
     rows = [
         [
@@ -39,13 +43,12 @@ def run(flags: list[str]) -> int:
             f"{row.multiply_adds:,}",
             f"{row.receptive_field}x{row.receptive_field}",
         ]
-        for row in found
+        for row in summary
     ]
-    numbers = (found.parameters, found.connections, found.multiply_adds)
+    numbers = (summary.parameters, summary.connections, summary.multiply_adds)
     rows.append(["total", "", "", *(f"{number:,}" for number in numbers), ""])
-    side = "x".join(map(str, found.input_shape))
     print_rows(
-        f"{found.network}, input {side}",
+        f"{summary.network}, input {'x'.join(map(str, summary.input_shape))}",
         ["layer", "kind", "output", "parameters", "connections", "multiply-adds", "sees"],
         rows,
         totals=True,

@@ -9,7 +9,7 @@ from tyro.conf import OmitArgPrefixes, UseAppendAction
 
 from lenet.commands import leading_recipe, parse, print_rows
 from lenet.errors import LenetError
-from lenet.training.recipes import RECIPES, Recipe
+from lenet.training.recipe import Recipe
 
 if TYPE_CHECKING:
     from lenet.sweep.sweep import Result
@@ -69,33 +69,35 @@ class SweepFlags:
 
 
 def run(flags: list[str]) -> int:
-    named, flags = leading_recipe(flags)
-    recipe = named or RECIPES["mnist"]
-    asked = parse(SweepFlags, "sweep [RECIPE]", flags, SweepFlags(recipe))
-    if asked.resume and (named or asked.vary or asked.out or asked.recipe != recipe):
+    is_named = bool(flags) and not flags[0].startswith("-")
+    recipe, flags = leading_recipe(flags, "mnist")
+    arguments = parse(SweepFlags, "sweep [RECIPE]", flags, SweepFlags(recipe))
+    if arguments.resume and (
+        is_named or arguments.vary or arguments.out or arguments.recipe != recipe
+    ):
         raise LenetError(
             "--resume goes on with a sweep as it was begun: no recipe, --vary or --out"
         )
 
     from lenet.sweep import sweep
 
-    if asked.resume:
-        plan = sweep.read(asked.resume)
+    if arguments.resume:
+        plan = sweep.read(arguments.resume)
     else:
-        plan = sweep.Plan(asked.recipe, asked.vary, sweep.DEFAULT_TRIALS, None)
+        plan = sweep.Plan(arguments.recipe, arguments.vary, sweep.DEFAULT_TRIALS, None)
     outcome = sweep.sweep(
         plan.recipe,
         plan.vary,
-        trials=plan.trials if asked.trials is None else asked.trials,
-        out=asked.resume or asked.out,
-        storage=asked.storage or plan.storage,
-        heartbeat=asked.heartbeat,
-        device=asked.device,
-        engine=asked.engine,
-        threads=asked.threads,
-        data_dir=asked.data_dir,
+        trials=plan.trials if arguments.trials is None else arguments.trials,
+        out=arguments.resume or arguments.out,
+        storage=arguments.storage or plan.storage,
+        heartbeat=arguments.heartbeat,
+        device=arguments.device,
+        engine=arguments.engine,
+        threads=arguments.threads,
+        data_dir=arguments.data_dir,
     )
-    if asked.json:
+    if arguments.json:
         trials = [asdict(each) for each in outcome.results]
         best = outcome.best.as_dict()
         content = {"folder": str(outcome.folder), "best": best, "importances": outcome.importances}
@@ -109,9 +111,8 @@ def run(flags: list[str]) -> int:
     )
     for field, share in outcome.importances.items():
         print(f"{share:6.0%} of the differences are explained by {field}")
-    figures = "importance.png, parallel.png" if outcome.importances else "parallel.png"
     print(
-        f"All of it is in {outcome.folder}: trials.csv, {figures}.\n"
+        f"All of it is in {outcome.folder}: trials.csv, parallel.png.\n"
         f"Train the winner on all training images: lenet train {outcome.folder}/best.json"
     )
     return 0

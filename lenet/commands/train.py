@@ -9,7 +9,7 @@ from tyro.conf import OmitArgPrefixes
 
 from lenet.commands import leading_recipe, parse, print_report
 from lenet.errors import LenetError
-from lenet.training.recipes import RECIPES, Recipe
+from lenet.training.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,8 @@ class TrainFlags:
     """Trains a network and writes a run folder: weights, metrics, curves, evaluation.
 
     RECIPE comes first: a name (default: mnist) or a .json file. Every field of a recipe is a
-    flag. Examples: `lenet train d2l`, `lenet train mnist --epochs 3 --activation tanh`,
+    flag; `--model NAME` takes another network, and `--model NAME --help` shows its options.
+    Examples: `lenet train d2l`, `lenet train mnist --epochs 3 --activation tanh`,
     `lenet train --resume runs/mnist-20260101-120000`. On many cores, GPUs or machines:
     `torchrun --nproc-per-node=N -m lenet train ...` shares every batch among N processes.
     """
@@ -31,11 +32,13 @@ class TrainFlags:
     """auto, cpu, cuda, mps ..."""
     engine: Literal["auto", "fused", "graph", "autograd"] = "auto"
     """What executes the steps: our fused CPU kernels, PyTorch's autograd, or the same as a CUDA
-    graph."""
+    graph, which was never measured."""
     threads: int | None = None
     """CPU threads; as many as this process may use by default, shared among torchrun's."""
     data_dir: str | None = None
     """Folder of the public data sets; $LENET_DATA or the cache folder by default."""
+    figures: bool = False
+    """Draw the curves, confusions, rejection, calibration and mistakes into the run folder."""
     tensorboard: bool = False
     """Also write TensorBoard logs into the run folder."""
     json: bool = False
@@ -43,32 +46,37 @@ class TrainFlags:
 
 
 def run(flags: list[str]) -> int:
-    named, flags = leading_recipe(flags)
-    recipe = named or RECIPES["mnist"]
-    asked = parse(TrainFlags, "train [RECIPE]", flags, TrainFlags(recipe))
-    alone = TrainFlags(recipe, resume=asked.resume, json=asked.json)
-    if asked.resume and (named or asked != alone):
+    is_named = bool(flags) and not flags[0].startswith("-")
+    recipe, flags = leading_recipe(flags, "mnist")
+    arguments = parse(TrainFlags, "train [RECIPE]", flags, TrainFlags(recipe))
+    alone = TrainFlags(recipe, resume=arguments.resume, json=arguments.json)
+    if arguments.resume and (is_named or arguments != alone):
         raise LenetError(
             "--resume goes on with the run as it was begun: give no recipe and no flags but --json"
         )
 
-    from lenet.training import distributed, training
+    from lenet.training import train
+    from lenet.training.world import find_world
 
-    if asked.resume:
-        run = training.resume(asked.resume)
+    if arguments.resume:
+        run = train.resume(arguments.resume)
     else:
-        run = training.train(
-            asked.recipe,
-            out=asked.out,
-            device=asked.device,
-            engine=asked.engine,
-            threads=asked.threads,
-            data_dir=asked.data_dir,
-            tensorboard=asked.tensorboard,
+        run = train.train(
+            arguments.recipe,
+            out=arguments.out,
+            device=arguments.device,
+            engine=arguments.engine,
+            threads=arguments.threads,
+            data_dir=arguments.data_dir,
+            tensorboard=arguments.tensorboard,
         )
-    if not distributed.find_world().first:
+    if not find_world().first:
         return 0
-    if asked.json:
+    if arguments.figures:
+        from lenet.figures.files import draw_run
+
+        draw_run(run.path, arguments.data_dir)
+    if arguments.json:
         summary = {"accuracy": run.report.accuracy, "error": run.report.error}
         rate = run.examples_per_second
         print(json.dumps({"run": str(run.path), **summary, "examples_per_second": rate}))
@@ -77,5 +85,6 @@ def run(flags: list[str]) -> int:
     print(f"{run.examples_per_second:.1f} examples/sec on {run.device}")
     part = "validation" if run.recipe.validation else "test"
     print_report(run.report, f"{run.recipe.name} on the {part} set of {run.recipe.data}")
-    print(f"All of it is in {run.path}: curves.png, confusion.png, rejection.png, mistakes.png ...")
+    more = "" if arguments.figures else "; lenet evaluate latest --out figures/ draws it"
+    print(f"All of it is in {run.path}{more}")
     return 0

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from lenet.data import run_tool
 from lenet.data.pen import centred, fit_box
+from lenet.data.sources import run_tool
 from lenet.errors import LenetError
 
 VERSION = "5.3.0"  # of every package @fontsource/...

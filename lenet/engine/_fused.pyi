@@ -4,6 +4,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+ACTIVATIONS: list[str]
+POOLINGS: list[str]
+LOSSES: list[str]
+OPTIMIZERS: list[str]
+
 def instruction_sets() -> list[str]: ...
 def warp(
     images: NDArray[np.uint8],
@@ -19,7 +24,13 @@ def warp(
 
 class Parameters:
     def __init__(
-        self, weights: Sequence[NDArray[np.float32]], gradients: Sequence[NDArray[np.float32]]
+        self,
+        weights: NDArray[np.float32],
+        gradients: NDArray[np.float32],
+        optimizer: str | None,
+        state: NDArray[np.float32] | None,
+        average: NDArray[np.float32] | None,
+        averaging: float,
     ) -> None: ...
 
 class FusedStep:
@@ -35,10 +46,11 @@ class FusedStep:
         shades: NDArray[np.float32] | None,
         noise: NDArray[np.int64] | None,
         targets: NDArray[np.float32] | None,
+        update: Sequence[float] | None,
     ) -> tuple[float, int]: ...
     def scores(
         self,
         images: NDArray[np.uint8],
-        weights: Sequence[NDArray[np.float32]],
+        weights: NDArray[np.float32],
         scores: NDArray[np.float32],
     ) -> None: ...

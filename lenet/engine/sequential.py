@@ -1,26 +1,21 @@
-"""Training LeNet-5 (1998) one pattern at a time, as the paper does.
+"""Training LeNet-5 (1998) one pattern at a time, as the paper does: each pattern changes the
+weights before the next one is seen.
 
-Every pattern changes the weights before the next one is seen. A native module does that for the
-RBF head in float32 on the CPU; everywhere else, and where the module was not built, PyTorch does
-the same slowly. Both give the same numbers but for rounding.
+Stochastic diagonal Levenberg-Marquardt (appendix C): every parameter has a step size of its own,
+eta / (mu + h), small where the error is curved. h is the diagonal of the Gauss-Newton approximation
+of the Hessian, estimated now and then on a few hundred patterns.
 """
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from lenet.engine.fused import views
 from lenet.engine.processor import instruction_set
 from lenet.errors import LenetError
-from lenet.networks.layers import EuclideanRBF, Subsampling, TableConv2d
-from lenet.networks.models import LeNet5
-from lenet.training.losses import cross_entropy, map_criterion, penalty
-from lenet.training.optim import gauss_newton_diagonal
+from lenet.networks.architecture import Architecture, Convolution, Distances, Pooling
 
 try:
     from lenet.engine import _sequential  # pyright: ignore[reportAttributeAccessIssue]
@@ -31,100 +26,113 @@ except ImportError:
 
 Images = NDArray[np.uint8]
 Numbers = NDArray[np.int64]
+Flat = NDArray[np.float32]  # all parameters in their order
 
 SLICE = 2000  # patterns between two chances to interrupt the native module
 
 
 @dataclass(frozen=True)
-class Options:
+class Criterion:
     """What a pass makes small.
 
     Attributes:
-        criterion: "penalty" (8) or "map" (9) of the paper; the softmax head has cross-entropy.
+        competitive: criterion (9) of the paper, else (8).
         j: constant of criterion (9).
-        exact: see `lenet.training.optim.gauss_newton_diagonal`.
-        instruction_set: "avx512", "avx2" or "portable"; None takes that of the environment variable
+        exact: where second derivatives start with criterion (9): false takes d2E/dx2 = 2 for every
+            unit of F6, as criterion (8) has it; true the exact value, which nearly vanishes for
+            patterns that are answered with confidence.
+    """
+
+    competitive: bool = True
+    j: float = 10.0
+    exact: bool = False
+
+
+def is_served(architecture: Architecture) -> bool:
+    """Whether the native module trains this network: LeNet-5 of 1998 with its RBF output."""
+    is_lenet5 = architecture.network == "LeNet5"
+    return native is not None and is_lenet5 and isinstance(architecture.layers[-1], Distances)
+
+
+class Patterns:
+    """Trains a network that `is_served` on patterns of one split.
+
+    Args:
+        architecture: the network.
+        weights: changed in place.
+        criterion: what is made small.
+        isa: "avx512", "avx2" or "portable"; None takes that of the environment variable
             LENET_ENGINE, or else the best of this processor.
     """
 
-    criterion: str = "map"
-    j: float = 10.0
-    exact: bool = False
-    instruction_set: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.criterion not in ("penalty", "map"):
-            raise LenetError(f"criterion must be penalty or map, not {self.criterion!r}")
-
-
-@dataclass(frozen=True)
-class Pass:
-    """What a pass saw on line: each pattern before the weights learnt from it.
-
-    Attributes:
-        loss: mean of the criterion.
-        error: share of wrong answers, 0..1.
-    """
-
-    loss: float
-    error: float
-
-
-def train_pass(
-    model: LeNet5,
-    images: Images,
-    labels: Numbers,
-    order: Numbers,
-    step_sizes: Sequence[Tensor],
-    options: Options,
-) -> Pass:
-    """Trains on the patterns in that order: w <- w - step size * gradient after each of them.
-
-    Args:
-        model: changed in place.
-        images: (N, 28, 28).
-        labels: (N,), 0..9.
-        order: (M,), which images to present.
-        step_sizes: one tensor for each parameter of the model, in their order.
-        options: criterion and instruction set.
-
-    Raises:
-        LenetError: the arrays do not fit together, or the weights left the range of numbers.
-    """
-    check(images, labels, order)
-    images = np.ascontiguousarray(images)
-    train = train_natively if is_native(model) else train_in_torch
-    loss, errors = 0.0, 0
-    for start in range(0, len(order), SLICE):
-        part = order[start : start + SLICE]
-        part_loss, part_errors = train(model, images, labels, part, step_sizes, options)
-        loss, errors = loss + part_loss, errors + part_errors
-        if not np.isfinite(loss):
-            raise LenetError("training diverged: lower lr or raise mu")
-    return Pass(loss / len(order), errors / len(order))
-
-
-def curvature(
-    model: LeNet5,
-    images: Images,
-    labels: Numbers,
-    order: Numbers,
-    options: Options,
-) -> dict[str, Tensor]:
-    """`lenet.training.optim.gauss_newton_diagonal` over the patterns of `order`; arguments as above."""
-    check(images, labels, order)
-    if not is_native(model):
-        x = presented(model, images[order])
-        where = torch.as_tensor(labels[order], device=x.device)
-        return gauss_newton_diagonal(
-            model, x, where, criterion=options.criterion, j=options.j, exact=options.exact
+    def __init__(
+        self,
+        architecture: Architecture,
+        weights: Flat,
+        criterion: Criterion,
+        isa: str | None = None,
+    ) -> None:
+        assert native is not None
+        (pooling, *_) = (layer for layer in architecture.layers if isinstance(layer, Pooling))
+        _, convolution, *_ = (i for i in architecture.layers if isinstance(i, Convolution))
+        codes = architecture.layers[-1]
+        assert isinstance(codes, Distances)
+        table = np.zeros((convolution.outputs, convolution.input_shape[0]), np.bool_)
+        for output, wires in enumerate(convolution.wiring):
+            table[output, [source for source, _ in wires]] = True
+        self.shapes = [parameter.shape for parameter in architecture.parameters]
+        self.weights = views(weights, self.shapes)
+        self.network = native.Network(
+            codes=codes.codes,
+            table=table,
+            pooling=pooling.method,
+            loss="map" if criterion.competitive else "penalty",
+            j=criterion.j,
+            exact=criterion.exact,
+            instruction_set=instruction_set(native.instruction_sets(), isa),
         )
-    images = np.ascontiguousarray(images)
-    h = {name: torch.zeros_like(p) for name, p in model.named_parameters()}
-    native_network(model, options).curvature(
-        arrays(model.parameters()), arrays(h.values()), images, labels, order
-    )
-    return {name: value / len(order) for name, value in h.items()}
+
+    def train(
+        self, images: Images, labels: Numbers, order: Numbers, step_sizes: Flat
+    ) -> tuple[float, int]:
+        """Trains on patterns in an order: w <- w - step size * gradient after each of them.
+
+        Args:
+            images: (N, 28, 28).
+            labels: (N,), 0..9.
+            order: (M,), which images to present.
+            step_sizes: one for each parameter.
+
+        Returns:
+            Sum of the criterion and number of wrong answers, each pattern before the weights
+            learnt from it.
+
+        Raises:
+            LenetError: the arrays do not fit together, or the weights left the range of numbers.
+        """
+        check(images, labels, order)
+        images, loss, errors = np.ascontiguousarray(images), 0.0, 0
+        steps = views(step_sizes, self.shapes)
+        for start in range(0, len(order), SLICE):
+            part = order[start : start + SLICE]
+            of_part = self.network.train(self.weights, steps, images, labels, part)
+            loss, errors = loss + of_part[0], errors + of_part[1]
+            if not np.isfinite(loss):
+                raise LenetError("training diverged: lower lr or raise mu")
+        return loss, errors
+
+    def curvature(self, images: Images, labels: Numbers, order: Numbers) -> Flat:
+        """h of every parameter (paper, eq. 20-27), averaged over the patterns of `order`."""
+        check(images, labels, order)
+        h = np.zeros(sum(weight.size for weight in self.weights), np.float32)
+        images = np.ascontiguousarray(images)
+        self.network.curvature(self.weights, views(h, self.shapes), images, labels, order)
+        return h / np.float32(len(order))
+
+
+def step_sizes(h: Flat, lr: float, mu: float) -> Flat:
+    """eta / (mu + h) of every parameter (paper, eq. 18)."""
+    return (np.float32(lr) / (np.float32(mu) + h)).astype(np.float32)
 
 
 def check(images: Images, labels: Numbers, order: Numbers) -> None:
@@ -136,93 +144,3 @@ def check(images: Images, labels: Numbers, order: Numbers) -> None:
         raise LenetError("labels must be 0..9")
     if not len(order) or not 0 <= order.min() <= order.max() < len(images):
         raise LenetError("order must name at least one image, and only images that exist")
-
-
-# The native module
-
-
-def is_native(model: LeNet5) -> bool:
-    """Whether the native module serves this model."""
-    return (
-        native is not None
-        and isinstance(model.get_submodule("output"), EuclideanRBF)
-        and all(
-            p.dtype == torch.float32 and p.device.type == "cpu" and p.is_contiguous()
-            for p in model.parameters()
-        )
-    )
-
-
-def train_natively(
-    model: LeNet5,
-    images: Images,
-    labels: Numbers,
-    order: Numbers,
-    step_sizes: Sequence[Tensor],
-    options: Options,
-) -> tuple[float, int]:
-    """(sum of losses, number of wrong answers) of one slice of `train_pass`."""
-    network = native_network(model, options)
-    weights, steps = arrays(model.parameters()), arrays(step_sizes)
-    return network.train(weights, steps, images, labels, order)
-
-
-def native_network(model: LeNet5, options: Options) -> Any:
-    """What the native module needs besides the weights."""
-    assert native is not None
-    output, s2, c3 = (model.get_submodule(name) for name in ("output", "S2", "C3"))
-    assert isinstance(output, EuclideanRBF)
-    assert isinstance(s2, Subsampling)
-    assert isinstance(c3, TableConv2d)
-    return native.Network(
-        codes=output.codes.numpy(),
-        table=c3.table.numpy(),
-        pooling_scale=s2.scale,
-        competitive=options.criterion == "map",
-        j=options.j,
-        exact=options.exact,
-        instruction_set=instruction_set(native.instruction_sets(), options.instruction_set),
-    )
-
-
-def arrays(tensors: Iterable[Tensor]) -> list[NDArray[np.float32]]:
-    """The same memory as NumPy sees it."""
-    return [tensor.detach().numpy() for tensor in tensors]
-
-
-# The same in PyTorch
-
-
-def train_in_torch(
-    model: LeNet5,
-    images: Images,
-    labels: Numbers,
-    order: Numbers,
-    step_sizes: Sequence[Tensor],
-    options: Options,
-) -> tuple[float, int]:
-    """(sum of losses, number of wrong answers) of one slice of `train_pass`."""
-    parameters = list(model.parameters())
-    x = presented(model, images[order])
-    targets = torch.as_tensor(labels[order], device=x.device)
-    total, errors = 0.0, 0
-    for pattern, target in zip(x.split(1), targets.split(1), strict=True):
-        answer = model(pattern)
-        if not isinstance(model.get_submodule("output"), EuclideanRBF):
-            loss = cross_entropy(answer, target)
-        elif options.criterion == "map":
-            loss = map_criterion(answer, target, options.j)
-        else:
-            loss = penalty(answer, target)
-        gradients = torch.autograd.grad(loss, parameters)
-        with torch.no_grad():
-            for parameter, size, gradient in zip(parameters, step_sizes, gradients, strict=True):
-                parameter.addcmul_(size, gradient, value=-1)
-        total += loss.item()
-        errors += int(answer.argmax(dim=1).item() != target.item())
-    return total, errors
-
-
-def presented(model: LeNet5, images: Images) -> Tensor:
-    """The network's input (N, 1, 32, 32), on its device and in its precision."""
-    return model.prepare(images).to(next(model.parameters()))

@@ -1,30 +1,31 @@
-"""One image through a network, without PyTorch and without a batch to fill the vectors' lanes.
+"""One image through a network, without a batch to fill the vectors' lanes.
 
 The kernels compute layer by layer, and every layer's values stay where they were put, so that a
-trace costs no more than the scores. Served are `LeNet` of any sizes that reads one channel,
-`LeNet5` and `LeNet5s`. docs/engine.md describes the kernels.
+trace costs no more than the scores. docs/engine.md describes the kernels.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from lenet.engine.fused import NOT_INSTALLED
-from lenet.engine.plans import ACTIVATIONS
+from lenet.engine.plan import sees_everything
 from lenet.engine.processor import instruction_set
 from lenet.errors import LenetError
-from lenet.networks.codebook import (
-    BACKGROUND,
-    C3_GROUPS,
-    FOREGROUND,
-    MNIST_MEAN,
-    MNIST_STD,
-    c3_table,
-    digit_codes,
+from lenet.networks.architecture import (
+    Architecture,
+    Convolution,
+    Distances,
+    Flatten,
+    Floats,
+    FullConnection,
+    Layer,
+    Pooling,
+    Preparation,
+    Squashing,
+    Weights,
 )
 
 try:
@@ -33,12 +34,6 @@ except ImportError:  # pure Python installation
     _single = None
 
 IMAGE_SIZE = 28
-POOLINGS = ("average", "max")
-CHOICES: dict[str, dict[str, tuple[str, ...]]] = {  # what options may be
-    "LeNet": {"activation": ACTIVATIONS, "pooling": POOLINGS},
-    "LeNet5": {"subsampling": ("average", "sum"), "head": ("rbf", "softmax")},
-    "LeNet5s": {},
-}
 
 
 def instruction_sets() -> tuple[str, ...]:
@@ -46,28 +41,23 @@ def instruction_sets() -> tuple[str, ...]:
     return () if _single is None else tuple(_single.instruction_sets())
 
 
-def unsupported(network: str, options: Mapping[str, Any]) -> str | None:
-    """None if a single image can be answered here, else one sentence why not.
-
-    Args:
-        network: class name in `lenet.networks.models`.
-        options: arguments of its constructor, as `Network.options` gives them.
-    """
+def unsupported(architecture: Architecture) -> str | None:
+    """None if a single image can be answered here, else one sentence why not."""
     if _single is None:
         return NOT_INSTALLED
-    if network not in CHOICES:
-        return f"there are no kernels for {network}"
-    for name, allowed in CHOICES[network].items():
-        if options[name] not in allowed:
-            return f"{name} is {options[name]!r}, none of {', '.join(allowed)}"
-    if network != "LeNet":
-        return None
-    if options["in_channels"] != 1:
-        return f"the kernels read 1 input channel, not {options['in_channels']}"
-    if options["input_size"] < IMAGE_SIZE:
-        return f"the kernels do not shrink images to {options['input_size']} pixels"
-    if not (np.isfinite(options["mean"]) and np.isfinite(options["std"]) and options["std"] > 0):
-        return f"mean {options['mean']} and std {options['std']} must be finite, and std positive"
+    preparation = architecture.preparation
+    if preparation.channels != 1:
+        return f"the kernels read 1 input channel, not {preparation.channels}"
+    if preparation.size < IMAGE_SIZE:
+        return f"the kernels do not shrink images to {preparation.size} pixels"
+    border = None
+    for layer in architecture.layers:
+        if isinstance(layer, Convolution):
+            if border not in (None, layer.padding) and not sees_everything(layer):
+                return f"the kernels pad {layer.name} only where pooling comes before it"
+            border = 0
+        elif isinstance(layer, Pooling):
+            border = None
     return None
 
 
@@ -84,43 +74,31 @@ class SingleImage:
     """Answers one image after the other. Safe to call from several threads, and after a fork.
 
     Args:
-        network: "LeNet", "LeNet5" or "LeNet5s".
-        options: arguments of its constructor, as `lenet.networks.models.Network.options` gives them.
-        weights: float32 arrays by name, as in a weights file; they are copied.
+        architecture: the network.
+        weights: float32 arrays of its parameters by name; they are copied.
         isa: one of `instruction_sets()`; by default the environment variable LENET_ENGINE, or
             else the best.
 
-    Attributes:
-        classes: number of scores.
-
     Raises:
-        LenetError: the kernels do not serve the network, the weights do not fit it, or there is
-            no such instruction set.
+        LenetError: the kernels do not serve the network, or there is no such instruction set.
     """
 
     def __init__(
-        self,
-        network: str,
-        options: Mapping[str, Any],
-        weights: Mapping[str, NDArray[np.float32]],
-        isa: str | None = None,
+        self, architecture: Architecture, weights: Weights, isa: str | None = None
     ) -> None:
-        if not (available := instruction_sets()):
-            raise LenetError(NOT_INSTALLED)
-        self.isa = instruction_set(available, isa)
-        layers = Layers(self.isa, weights)
+        if reason := unsupported(architecture):
+            raise LenetError(f"this {architecture.network} cannot be served: {reason}")
+        assert _single is not None
+        self.isa = instruction_set(instruction_sets(), isa)
+        self.classes = architecture.classes
+        self._kernels = _single.Network(self.isa)
+        self._views: dict[str, View] = {}
         try:
-            if obstacle := unsupported(network, options):
-                raise LenetError(f"this {network} cannot be served: {obstacle}")
-            add = {"LeNet": add_lenet, "LeNet5": add_lenet5, "LeNet5s": add_lenet5s}[network]
-            add(layers, options)
-        except LenetError:
-            raise
-        except (KeyError, IndexError, TypeError, ValueError) as error:
-            raise LenetError(f"these options describe no {network}: {error}") from None
-        layers.finish()
-        self._kernels, self._views = layers.kernels, layers.views
-        (self.classes,) = self._views["output"].shape
+            self._add_input(architecture)
+            for layer, border in zip(architecture.layers, borders(architecture), strict=True):
+                self._add(layer, border, weights)
+        except ValueError as error:
+            raise LenetError(f"this {architecture.network} cannot be served: {error}") from None
 
     def scores(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Scores (classes,) of an image uint8 (28, 28)."""
@@ -154,6 +132,90 @@ class SingleImage:
             for name, view in self._views.items()
         }
 
+    def _add_input(self, architecture: Architecture) -> None:
+        how = architecture.preparation
+        left, fraction = stretch(how) if how.resize else ([], [])
+        border = first_padding(architecture.layers)
+        self._kernels.input(
+            *(IMAGE_SIZE, how.size, border, how.scale, how.background, how.background),
+            *(left, fraction),
+        )
+        self._name("input", architecture.input_shape)
+
+    def _add(self, layer: Layer, border: int, weights: Weights) -> None:
+        """Adds a layer; a pooling leaves so many zeros around its maps for what follows."""
+        kernels = self._kernels
+        match layer:
+            case Convolution() if sees_everything(layer):
+                kernels.flatten()
+                kernels.multiply(
+                    contiguous(layer.filters(weights).reshape(layer.outputs, -1)),
+                    contiguous(layer.biases(weights)),
+                )
+            case Convolution():
+                kernels.convolve(
+                    contiguous(layer.filters(weights)), contiguous(layer.biases(weights))
+                )
+            case FullConnection():
+                if len(layer.input_shape) == 3:
+                    kernels.flatten()
+                kernels.multiply(*(contiguous(weights[p.name]) for p in layer.parameters))
+            case Pooling():
+                self._pool(layer, border, weights)
+            case Flatten():
+                kernels.flatten()
+            case Distances():
+                kernels.distances(layer.codes)
+        squash = layer.squash if isinstance(layer, SQUASHED) else None
+        if squash:
+            kernels.activate(squash)
+        self._name(layer.name, layer.output_shape)
+
+    def _pool(self, layer: Pooling, border: int, weights: Weights) -> None:
+        sources = list(layer.sources or ())
+        if layer.method == "max" and not layer.squash:
+            self._kernels.pool_largest(border, sources)
+            return
+        maps = layer.output_shape[0]
+        coefficient, bias = np.ones(maps, np.float32), np.zeros(maps, np.float32)
+        if layer.squash:
+            coefficient, bias = (contiguous(weights[p.name]) for p in layer.parameters)
+        self._kernels.pool_sum(
+            (np.float32(layer.share) * coefficient).astype(np.float32), bias, border, sources
+        )
+
+    def _name(self, name: str, shape: tuple[int, ...]) -> None:
+        """Names the latest values, which have that shape."""
+        start, _, strides = self._kernels.place()
+        self._views[name] = View(start, shape, strides[: len(shape)])
+
+
+SQUASHED = Convolution | Pooling | FullConnection | Squashing
+
+
+def contiguous(array: Floats) -> NDArray[np.float32]:
+    return np.ascontiguousarray(array, np.float32)
+
+
+def first_padding(layers: tuple[Layer, ...]) -> int:
+    """Zeros that the first of these layers wants around its input."""
+    layer = layers[0] if layers else None
+    return layer.padding if isinstance(layer, Convolution) else 0
+
+
+def borders(architecture: Architecture) -> list[int]:
+    """For each layer, the zeros that the one after it wants around its input."""
+    layers = architecture.layers
+    return [first_padding(layers[number + 1 :]) for number in range(len(layers))]
+
+
+def stretch(how: Preparation) -> tuple[list[int], list[float]]:
+    """Where each pixel of a row lies between two pixels of the image: the left one, and how far
+    from it to the right one."""
+    where = np.maximum((np.arange(how.size) + 0.5) * IMAGE_SIZE / how.size - 0.5, 0)
+    left = where.astype(int)
+    return left.tolist(), (where - left).tolist()
+
 
 def checked(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """The images, contiguous."""
@@ -163,175 +225,3 @@ def checked(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
             f"not {images.dtype} {images.shape[1:]}"
         )
     return np.ascontiguousarray(images)
-
-
-class Layers:
-    """A network in the making: each method adds a layer to those before.
-
-    Attributes:
-        kernels: the native network.
-        views: name -> where the layer's values lie.
-    """
-
-    def __init__(self, isa: str, weights: Mapping[str, NDArray[np.float32]]) -> None:
-        assert _single is not None
-        self.kernels = _single.Network(isa)
-        self.weights = dict(weights)
-        self.views: dict[str, View] = {}
-
-    def take(self, name: str, *shape: int) -> NDArray[np.float32]:
-        """The weights of that name, which are used once."""
-        if name not in self.weights:
-            raise LenetError(f"the weights lack {name}")
-        array = self.weights.pop(name)
-        if array.dtype != np.float32 or array.shape != shape:
-            raise LenetError(f"{name} must be float32 {shape}, not {array.dtype} {array.shape}")
-        if not np.isfinite(array).all():
-            raise LenetError(f"{name} has values that are not finite")
-        return np.ascontiguousarray(array)
-
-    def finish(self) -> None:
-        if self.weights:
-            raise LenetError(f"the network has no {', '.join(self.weights)}")
-
-    def name(self, name: str, *, flat: bool = False) -> None:
-        """Names the latest values; `flat` ones have one axis."""
-        start, shape, strides = self.kernels.place()
-        self.views[name] = (
-            View(start, shape[:1], strides[:1]) if flat else View(start, shape, strides)
-        )
-
-    @property
-    def units(self) -> int:
-        return int(np.prod(self.kernels.place()[1]))
-
-    def padded_input(
-        self, size: int, border: int, scale: float, shift: float, background: float
-    ) -> None:
-        """scale * pixel + shift in the middle of background, zeros around it."""
-        self.kernels.input(IMAGE_SIZE, size, border, scale, shift, background, [], [])
-        self.name("input")
-
-    def stretched_input(self, size: int, scale: float, shift: float) -> None:
-        """scale * pixel + shift of the image resized bilinearly."""
-        where = np.maximum((np.arange(size) + 0.5) * IMAGE_SIZE / size - 0.5, 0)
-        left = where.astype(int)
-        self.kernels.input(
-            IMAGE_SIZE, size, 0, scale, shift, 0.0, left.tolist(), (where - left).tolist()
-        )
-        self.name("input")
-
-    def convolve(self, weight: NDArray[np.float32], bias: NDArray[np.float32]) -> None:
-        self.kernels.convolve(np.ascontiguousarray(weight), bias)
-
-    def pool_average(self, border: int = 0) -> None:
-        channels = self.kernels.place()[1][0]
-        self.kernels.pool_sum(
-            np.full(channels, 0.25, np.float32), np.zeros(channels, np.float32), border
-        )
-
-    def connect(self, name: str, outputs: int) -> None:
-        """A fully connected layer."""
-        weight = self.take(f"{name}.weight", outputs, self.units)
-        self.kernels.multiply(weight, self.take(f"{name}.bias", outputs))
-        self.name(name, flat=True)
-
-
-def add_lenet(layers: Layers, options: Mapping[str, Any]) -> None:
-    mean, std, activation = options["mean"], options["std"], options["activation"]
-    channels, paddings = options["channels"], [*options["padding"], 0]
-    layers.padded_input(options["input_size"], paddings[0], 1 / 255 / std, -mean / std, -mean / std)
-
-    def activate(name: str, *, flat: bool) -> None:
-        layers.kernels.activate(activation)
-        layers.name(f"{name}_{activation}", flat=flat)
-
-    depth, number = 1, 1
-    for out, kernel, border in zip(channels, options["kernel_sizes"], paddings[1:], strict=True):
-        name = f"C{number}"
-        weight = layers.take(f"{name}.weight", out, depth, kernel, kernel)
-        layers.convolve(weight, layers.take(f"{name}.bias", out))
-        layers.name(name)
-        activate(name, flat=False)
-        if options["pooling"] == "max":
-            layers.kernels.pool_largest(border)
-        else:
-            layers.pool_average(border)
-        layers.name(f"S{number + 1}")
-        depth, number = out, number + 2
-    layers.kernels.flatten()
-    layers.name("flatten", flat=True)
-    letter = "C" if channels else "F"
-    for out in options["hidden"]:
-        layers.connect(f"{letter}{number}", out)
-        activate(f"{letter}{number}", flat=True)
-        number, letter = number + 1, "F"
-    layers.connect("output", options["classes"])
-
-
-def add_lenet5(layers: Layers, options: Mapping[str, Any]) -> None:
-    scale = (FOREGROUND - BACKGROUND) / 255
-    layers.padded_input(32, 0, scale, BACKGROUND, BACKGROUND)
-
-    def squash(name: str, *, flat: bool = False) -> None:
-        layers.kernels.activate("scaled-tanh")
-        layers.name(name, flat=flat)
-
-    def subsample(name: str, maps: int) -> None:
-        share = 1.0 if options["subsampling"] == "sum" else 0.25
-        coefficient = share * layers.take(f"{name}.coefficient", maps)
-        layers.kernels.pool_sum(coefficient, layers.take(f"{name}.bias", maps), 0)
-        squash(name)
-
-    layers.convolve(layers.take("C1.weight", 6, 1, 5, 5), layers.take("C1.bias", 6))
-    squash("C1")
-    subsample("S2", 6)
-    table = c3_table()
-    weight = np.zeros((*table.shape, 5, 5), np.float32)
-    weight[table] = layers.take("C3.weight", table.sum(), 5, 5)
-    layers.convolve(weight, layers.take("C3.bias", 16))
-    squash("C3")
-    subsample("S4", 16)
-    layers.kernels.flatten()
-    weight = layers.take("C5.weight", 120, 16, 5, 5).reshape(120, 400)
-    layers.kernels.multiply(weight, layers.take("C5.bias", 120))
-    squash("C5")
-    layers.kernels.multiply(layers.take("F6.weight", 84, 120), layers.take("F6.bias", 84))
-    squash("F6", flat=True)
-    if options["head"] == "softmax":
-        layers.connect("output", 10)
-    else:
-        layers.kernels.distances(digit_codes())
-        layers.name("output", flat=True)
-
-
-def add_lenet5s(layers: Layers, options: Mapping[str, Any]) -> None:
-    def rectify(name: str, *, flat: bool = False) -> None:
-        layers.kernels.activate("relu")
-        layers.name(f"{name}_relu", flat=flat)
-
-    layers.stretched_input(32, 1 / 255 / MNIST_STD, -MNIST_MEAN / MNIST_STD)
-    layers.convolve(layers.take("C1.weight", 6, 1, 5, 5), layers.take("C1.bias", 6))
-    layers.name("C1")
-    rectify("C1")
-    layers.pool_average()
-    layers.name("S2")
-    weight, bias = np.zeros((16, 6, 5, 5), np.float32), np.empty(16, np.float32)
-    position = 0
-    for name, groups in C3_GROUPS.items():
-        kernels = layers.take(f"C3.{name}.weight", 1, len(groups[0]), 5, 5)[0]
-        bias[position : position + len(groups)] = layers.take(f"C3.{name}.bias", 1)
-        for group in groups:
-            weight[position, group] = kernels
-            position += 1
-    layers.convolve(weight, bias)
-    layers.name("C3")
-    rectify("C3")
-    layers.pool_average()
-    layers.name("S4")
-    layers.kernels.flatten()
-    layers.name("flatten", flat=True)
-    for name, units in (("C5", 120), ("F6", 84)):
-        layers.connect(name, units)
-        rectify(name, flat=True)
-    layers.connect("output", 10)

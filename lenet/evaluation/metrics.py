@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lenet.errors import LenetError
+from lenet.networks.checkpoint import TEMPERATURES
 
 TARGETS = (0.005, 0.001)  # errors of the rest for which to reject; 0.5% is figure 10 of the paper
 CURVE_POINTS = 400  # of the rejection curve that a report keeps, besides those of its targets
 BINS = 15  # of the probabilities, as is usual for the expected calibration error
-TEMPERATURES = (1e-4, 1e4)
 LARGEST_SCORE = 1e300  # so that no difference or sum of scores overflows
 
 

@@ -1,65 +1,45 @@
 """C99 for a network: one header and one source, constant weights, no allocation.
 
-The text is made by walking through the stages of a network. Loops have constant bounds and every
-array has the shape of its layer, which is what people and tools for hardware like to read.
+The text is made by a loop over the layers of a network. Loops have constant bounds and every array
+has the shape of its layer, which is what people and tools for hardware like to read.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import resources
-from math import prod
+from itertools import zip_longest
+from math import ceil, prod
 from textwrap import indent, wrap
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet.export.quantised import RESIZE, TABLE, Quantised
-from lenet.networks.stages import (
-    IMAGE_SIDE,
+from lenet.errors import LenetError
+from lenet.export.lowering import IMAGE_SIDE, lower
+from lenet.export.quantised import RESIZE, TABLE, Quantised, whole_rows
+from lenet.networks.architecture import (
+    Architecture,
     Convolution,
-    Dense,
     Distances,
+    FullConnection,
+    Layer,
     Pooling,
-    Preparation,
-    Stage,
+    Squashing,
+    Weights,
 )
+from lenet.networks.checkpoint import Checkpoint
 
-NUMBERS = 84  # characters of a line of numbers
-SHORT = 70  # characters of numbers that stand on the line of their array
-COMMENT = 96  # characters of a line of a comment
+COLUMNS = 96  # of comments and numbers
 SIZES = {"float": 4, "int8_t": 1, "uint8_t": 1, "uint16_t": 2, "int32_t": 4}  # bytes
-SQUASHES = {  # name -> function in C, its definition
-    "sigmoid": ("sigmoid", "1.0f / (1.0f + expf(-a))"),
-    "tanh": ("tanhf", None),
-    "scaled-tanh": ("scaled_tanh", "1.7159f * tanhf(2.0f / 3.0f * a)"),
-    "relu": ("relu", "a > 0.0f ? a : 0.0f"),
-    "gelu": ("gelu", "a / (1.0f + expf(-1.702f * a))"),
-    "silu": ("silu", "a / (1.0f + expf(-a))"),
+SQUASHES = {  # activation -> C of a `total`
+    "sigmoid": "1.0f / (1.0f + expf(-total))",
+    "tanh": "tanhf(total)",
+    "scaled-tanh": "1.7159f * tanhf(2.0f / 3.0f * total)",
+    "relu": "total > 0.0f ? total : 0.0f",
+    "gelu": "total / (1.0f + expf(-1.702f * total))",
+    "silu": "total / (1.0f + expf(-total))",
 }
-RESCALED = """\
-/* total * multiplier / 2^shift, rounded. */
-static int64_t rescaled(int32_t total, int32_t multiplier, int shift)
-{
-    return ((int64_t)total * multiplier + ((int64_t)1 << (shift - 1))) >> shift;
-}
-
-/* C99 leaves open what >> does to negative numbers. Here it has to keep their sign: if the
-   compiler does otherwise, this array has a negative size. */
-typedef char shifts_keep_signs[(-1 >> 1) == -1 ? 1 : -1];
-"""
-CLAMPED = """\
-static uint8_t clamped(int64_t value)
-{
-    return (uint8_t)(value < 0 ? 0 : value > 255 ? 255 : value);
-}
-"""
-LOOKED_UP = f"""\
-static uint8_t looked_up(const uint8_t table[{TABLE}], int64_t index)
-{{
-    return table[index < 0 ? 0 : index > {TABLE - 1} ? {TABLE - 1} : index];
-}}
-"""
 
 
 @dataclass(frozen=True)
@@ -77,446 +57,345 @@ class Program:
     memory_bytes: int
 
 
-@dataclass
-class Constants:
-    """Constant arrays of one C file."""
-
-    texts: list[str] = field(default_factory=list)
-    tables: dict[bytes, str] = field(default_factory=dict)
-    size: int = 0  # bytes
-
-    def add(self, kind: str, name: str, values: Any) -> None:
-        """Writes an array down."""
-        array = np.asarray(values)
-        self.size += SIZES[kind] * array.size
-        self.texts.append(f"static const {kind} {name}{extent(array.shape)} = ")
-        self.texts[-1] += f"{braces(kind, array)};\n"
-
-    def table(self, name: str, values: NDArray[np.uint8]) -> str:
-        """Writes a table down unless it is there, and returns the name under which it is found."""
-        key = values.tobytes()
-        if key not in self.tables:
-            self.add("uint8_t", name, values)
-            self.tables[key] = name
-        return self.tables[key]
-
-    def take(self) -> str:
-        """What was written down since the last call, and an empty line."""
-        text, self.texts = "\n".join([*self.texts, ""]), []
-        return text
-
-
 class Float32:
     """float throughout, and the functions of libm."""
 
     name = "float32"
-    element = total = weight = bias = score = "float"
+    element = total = weight = bias = score = resizing = "float"
+    mean = "0.25f * total"
+    resized = "total"
     unit = 1.0  # what 1 of a score stands for
 
-    def __init__(self, how: Preparation, stages: Sequence[Stage]) -> None:
-        self.how, self.stages = how, stages
+    def __init__(self, architecture: Architecture, weights: Weights) -> None:
+        self.architecture, self.weights = lower(architecture), weights
 
-    def helpers(self) -> str:
-        """Functions that the layers call."""
-        used = dict.fromkeys(name for stage in self.stages for name in squashes_of(stage))
-        found = [SQUASHES[name] for name in used]
-        return "\n".join(
-            f"static float {name}(float a)\n{{\n    return {value};\n}}\n"
-            for name, value in found
-            if value
-        )
+    def rows(self) -> NDArray[Any]:
+        """The weights by which images are resized."""
+        return self.architecture.preparation.rows(IMAGE_SIDE, IMAGE_SIDE)
 
     def prepared(self, pixel: str) -> str:
         """The input of the network for a pixel."""
-        shift, scale = literal("float", self.how.shift), literal("float", self.how.scale)
-        scaled = f"{scale} * (float){pixel}"
-        return f"{shift} + {scaled}" if self.how.shift else scaled
+        how = self.architecture.preparation
+        scaled = f"{literal('float', how.scale)} * (float)({pixel})"
+        return f"{literal('float', how.background)} + {scaled}" if how.background else scaled
 
-    def resizing(self) -> tuple[str, NDArray[Any]]:
-        """Type and values of the weights by which an image is resized."""
-        return "float", self.how.rows
-
-    def resized(self, total: str) -> str:
-        """A pixel, from the total of the weights' products."""
-        return total
-
-    def value(self, layer: str, x: str) -> str:
+    def value(self, layer: Layer, x: str) -> str:
         """An element x of a layer's input, as its sums take it."""
         return x
 
-    def product(self, weight: str, x: str) -> str:
-        return f"{weight} * {x}"
-
-    def mean(self, total: str) -> str:
-        """A quarter of the total of four elements."""
-        return f"0.25f * {total}"
-
-    def squashed(self, layer: str, squash: str | None, output: str, constants: Constants) -> str:
-        """What a layer passes on for its `total`."""
-        return f"{SQUASHES[squash][0]}(total)" if squash else "total"
+    def squashed(self, layer: Layer, writer: "Writer") -> str:
+        """What output m of a layer passes on for its `total`."""
+        squash: str | None = getattr(layer, "squash", None)
+        if squash and squash not in SQUASHES:
+            raise LenetError(f"{layer.name}: there is no C for the activation {squash}")
+        return SQUASHES[squash] if squash else "total"
 
 
 class Int8:
     """Bytes, whole sums, and tables for what is no polynomial: no floating point at all."""
 
-    name, element, weight = "int8", "uint8_t", "int8_t"
+    name, element, weight, resizing = "int8", "uint8_t", "int8_t", "uint16_t"
     total = bias = score = "int32_t"
+    mean = "(uint8_t)((total + 2) / 4)"
+    resized = f"(total + {RESIZE**2 // 2}) / {RESIZE**2}"
 
     def __init__(self, network: Quantised) -> None:
-        self.network, self.how, self.stages = network, network.preparation, network.stages
-        self.unit = network.unit
+        self.network, self.unit = network, network.unit
+        self.architecture, self.weights = network.architecture, network.weights
 
-    def helpers(self) -> str:
-        used = self.network.rescalings.values()
-        last = self.network.rescalings.get(self.stages[-1].name)
-        return "\n".join(
-            [
-                RESCALED,
-                *([CLAMPED] if any(r.table is None for r in used if r is not last) else []),
-                *([LOOKED_UP] if any(r.table is not None for r in used) else []),
-            ]
-        )
+    def rows(self) -> NDArray[Any]:
+        return whole_rows(self.architecture.preparation)
 
     def prepared(self, pixel: str) -> str:
-        return f"(uint8_t){pixel}"
+        return f"(uint8_t)({pixel})"
 
-    def resizing(self) -> tuple[str, NDArray[Any]]:
-        return "uint16_t", self.how.rows
+    def value(self, layer: Layer, x: str) -> str:
+        return f"({plus(f'(int32_t){x}', -self.network.zeros[layer.name])})"
 
-    def resized(self, total: str) -> str:
-        return f"({total} + {RESIZE * RESIZE // 2}) / {RESIZE * RESIZE}"
-
-    def value(self, layer: str, x: str) -> str:
-        zero = self.network.zeros[layer]
-        return f"({x} {'-' if zero > 0 else '+'} {abs(zero)})" if zero else x
-
-    def product(self, weight: str, x: str) -> str:
-        return f"(int32_t){weight} * {x}"
-
-    def mean(self, total: str) -> str:
-        return f"(uint8_t)(({total} + 2) / 4)"
-
-    def squashed(self, layer: str, squash: str | None, output: str, constants: Constants) -> str:
-        rescaling = self.network.rescalings[layer]
-        constants.add("int32_t", f"{layer}_multiplier", rescaling.multiplier)
-        constants.add("uint8_t", f"{layer}_shift", rescaling.shift)
-        r = f"rescaled(total, {layer}_multiplier[{output}], {layer}_shift[{output}])"
-        if squash is None:
+    def squashed(self, layer: Layer, writer: "Writer") -> str:
+        name, rescaling = layer.name, self.network.rescalings[layer.name]
+        writer.constant("int32_t", f"{name}_multiplier", rescaling.multiplier)
+        writer.constant("uint8_t", f"{name}_shift", rescaling.shift)
+        r = f"rescaled(total, {name}_multiplier[m], {name}_shift[m])"
+        is_last = layer is self.architecture.layers[-1]
+        if is_last and not getattr(layer, "squash", None):
             return f"(int32_t){r}"
-        if rescaling.table is None:
-            return f"clamped({r})"
-        table = constants.table(f"{layer}_table", rescaling.table)
-        return f"looked_up({table}, {r} + {rescaling.offset})"
+        byte = f"(uint8_t)clamped({plus(r, rescaling.offset)}, 255)"
+        if rescaling.table is not None:
+            table = writer.table(f"{name}_table", rescaling.table)
+            byte = f"{table}[clamped({plus(r, rescaling.offset)}, {TABLE - 1})]"
+        return plus(byte, -self.network.zeros["scores"]) if is_last else byte
 
 
-Arithmetic = Float32 | Int8
+class Writer:
+    """Writes the functions of one network.
+
+    Attributes:
+        functions: their text, in the order of the layers.
+        calls: the calls of them.
+        members: `lenet_memory`: name -> shape of what a layer leaves there.
+        one_map: convolutions of which only one map is kept at a time: name -> (height, width).
+        size: of all constant arrays, in bytes.
+    """
+
+    def __init__(self, numbers: Float32 | Int8) -> None:
+        self.numbers = numbers
+        self.constants: list[str] = []
+        self.tables: dict[bytes, str] = {}
+        self.size = 0
+        how = numbers.architecture.preparation
+        self.members: dict[str, tuple[int, ...]] = {"input": (how.channels, how.size, how.size)}
+        self.one_map: dict[str, tuple[int, ...]] = {}
+        self.functions: list[str] = []
+        self.calls = ["prepare(image, memory);"]
+        self.preparation()
+        pooled = None
+        for layer, following in zip_longest(layers := numbers.architecture.layers, layers[1:]):
+            if layer is pooled:
+                continue
+            pooled = None
+            if isinstance(layer, Convolution) and isinstance(following, Pooling):
+                # Maps that are pooled twice, or not in their order, are all kept.
+                pooled = following if following.sources is None else None
+            self.function(layer, pooled)
+
+    def function(self, layer: Layer, pooled: Pooling | None) -> None:
+        """Writes the function of a layer, or of a convolution and the pooling of its maps."""
+        name, source = layer.name, f"memory->{list(self.members)[-1]}"
+        shape = list(self.members.values())[-1]
+        signature, call, result = f"{name}(lenet_memory *memory)", "memory", f"memory->{name}[m]"
+        if is_last := layer is self.numbers.architecture.layers[-1]:
+            signature = f"{name}(const lenet_memory *memory, lenet_score scores[LENET_CLASSES])"
+            call, result = "memory, scores", "scores[m]"
+        match layer:
+            case Convolution() if pooled:
+                plane = f"memory->map.{name}"
+                code = self.convolution(layer, source, plane) + self.pooling(pooled, plane)
+                self.one_map[name] = layer.output_shape[1:]
+            case Convolution():
+                code = self.convolution(layer, source, result)
+            case Pooling():
+                plane = f"{source}[m]"
+                if layer.sources is not None:
+                    self.constant("uint16_t", f"{name}_from", layer.sources)
+                    plane = f"{source}[{name}_from[m]]"
+                code = self.pooling(layer, plane)
+            case Squashing():
+                code = self.squashing(layer, source, shape, result)
+            case FullConnection():
+                code = self.connection(layer, source, shape, result)
+            case Distances():
+                code = self.distances(layer, source, shape, result)
+            case _:
+                raise LenetError(f"{name}: there is no C for a layer of the kind {layer.kind}")
+        ends = pooled or layer
+        if not is_last:
+            self.members[ends.name] = ends.output_shape
+        words = [description(layer, shape)]
+        if pooled:
+            words.append(description(pooled, pooled.input_shape))
+        self.add(words, signature, loops({"m": ends.output_shape[0]}, code))
+        self.calls.append(f"{name}({call});")
+
+    def preparation(self) -> None:
+        """Writes the function that makes the network's input of an image."""
+        numbers, how = self.numbers, self.numbers.architecture.preparation
+        place = f"image[({IMAGE_SIDE} * n + y) * {IMAGE_SIDE} + x]"
+        if (margin := how.margin(IMAGE_SIDE)) is not None:
+            words = f"the image and {margin} pixels of paper around it"
+            inside = " && ".join(f"{v} >= 0 && {v} < {IMAGE_SIDE}" for v in "yx")
+            pixel = f"{inside} ? {place} : 0"
+            code = f"int y = i - {margin};\nint x = j - {margin};\n"
+        else:
+            words, pixel, rows = "the image, resized", numbers.resized, numbers.rows()
+            taps = max(int(np.ptp(np.flatnonzero(row))) + 1 for row in rows)
+            first = [min(int(np.flatnonzero(row)[0]), IMAGE_SIDE - taps) for row in rows]
+            weights = [row[start : start + taps] for row, start in zip(rows, first, strict=True)]
+            self.constant("uint8_t", "input_first", first)
+            self.constant(numbers.resizing, "input_weight", weights)
+            code = f"{numbers.total} total = 0;\n" + loops(
+                {"u": taps, "v": taps},
+                "int y = input_first[i] + u;\nint x = input_first[j] + v;\n"
+                f"total += input_weight[i][u] * input_weight[j][v] * {place};\n",
+            )
+        code += f"memory->input[n][i][j] = {numbers.prepared(pixel)};\n"
+        self.add(
+            [f"Input: {shape_words(self.members['input'])}: {words}."],
+            "prepare(const uint8_t image[LENET_PIXELS], lenet_memory *memory)",
+            loops(dict(zip("nij", self.members["input"], strict=True)), code),
+        )
+
+    def constant(self, kind: str, name: str, values: Any) -> None:
+        """Writes an array down, for the function that comes next."""
+        array = np.asarray(values)
+        self.size += SIZES[kind] * array.size
+        declared = f"static const {kind} {name}{extent(array.shape)}"
+        self.constants.append(f"{declared} = {braces(kind, array)};\n")
+
+    def table(self, name: str, values: NDArray[np.uint8]) -> str:
+        """Writes a table down unless it is there, and returns the name that it has."""
+        key = values.tobytes()
+        if key not in self.tables:
+            self.constant("uint8_t", name, values)
+            self.tables[key] = name
+        return self.tables[key]
+
+    def add(self, words: Sequence[str], signature: str, body: str) -> None:
+        """Adds a function, with the constants that its body needs before it."""
+        lines = [comment(words), *self.constants, ""]
+        self.constants = []
+        text = f"static void {signature}\n{{\n{indent(body, '    ')}}}\n"
+        self.functions.append("\n".join(lines).replace("*/\n\n", "*/\n", 1) + text)
+
+    # Code for map or unit m of a layer
+
+    def convolution(self, layer: Convolution, source: str, result: str) -> str:
+        name, k, numbers = layer.name, layer.kernel, self.numbers
+        inputs, height, width = layer.input_shape
+        kernels = layer.kernels(numbers.weights)
+        if layer.groups is None:
+            kernels = kernels.reshape(layer.outputs, inputs, k, k)
+            kernel, over_inputs, n = f"{name}_kernel[m][n]", loop("n", inputs), ""
+        else:
+            kernel, over_inputs = self.wires(layer)
+            n = f"int n = {name}_from[w];\n"
+        self.constant(numbers.weight, f"{name}_kernel", kernels)
+        self.constant(numbers.bias, f"{name}_bias", layer.biases(numbers.weights))
+        add = f"total += {kernel}[u][v] * {numbers.value(layer, f'{source}[n][y][x]')};\n"
+        if layer.padding:
+            add = block(f"if (y >= 0 && y < {height} && x >= 0 && x < {width})", add)
+        y, x = (plus(index, -layer.padding) for index in ("i + u", "j + v"))
+        window = n + loops({"u": k, "v": k}, f"int y = {y};\nint x = {x};\n{add}")
+        return loops(
+            dict(zip("ij", layer.output_shape[1:], strict=True)),
+            f"{numbers.total} total = {name}_bias[m];\n{block(over_inputs, window)}"
+            f"{result}[i][j] = {numbers.squashed(layer, self)};\n",
+        )
+
+    def wires(self, layer: Convolution) -> tuple[str, str]:
+        """Arrays of the connections of maps; the kernel of wire w, and the loop over a map's
+        wires."""
+        name, pairs = layer.name, [pair for pairs in layer.wiring for pair in pairs]
+        kind = "uint8_t" if max(len(pairs), layer.input_shape[0]) < 256 else "uint16_t"
+        self.constant(kind, f"{name}_first", np.cumsum([0, *map(len, layer.wiring)]))
+        self.constant(kind, f"{name}_from", [source for source, _ in pairs])
+        kernels = [kernel for _, kernel in pairs]
+        kernel = f"{name}_kernel[w]"
+        if kernels != list(range(len(kernels))):  # maps share kernels
+            self.constant(kind, f"{name}_with", kernels)
+            kernel = f"{name}_kernel[{name}_with[w]]"
+        return kernel, f"for (int w = {name}_first[m]; w < {name}_first[m + 1]; w++)"
+
+    def pooling(self, layer: Pooling, plane: str) -> str:
+        name, numbers = layer.name, self.numbers
+        x = f"{plane}[2 * i + u][2 * j + v]"
+        if layer.squash:
+            x = numbers.value(layer, x)
+        if layer.method == "max":
+            start, result = x.replace(" + u", "").replace(" + v", ""), "total"
+            step = f"{numbers.total} x = {x};\ntotal = x > total ? x : total;\n"
+        else:
+            start, step = "0", f"total += {x};\n"
+            result = numbers.mean if layer.method == "average" else "total"
+        code = f"{numbers.total} total = {start};\n" + loops({"u": 2, "v": 2}, step)
+        if layer.squash:
+            coefficient, bias = (numbers.weights[p.name] for p in layer.parameters)
+            share = 1.0 if layer.method == "max" else layer.share
+            self.constant(numbers.weight, f"{name}_weight", share * coefficient)
+            self.constant(numbers.bias, f"{name}_bias", bias)
+            code += f"total = {name}_weight[m] * total + {name}_bias[m];\n"
+            result = numbers.squashed(layer, self)
+        elif numbers.element != numbers.total:
+            result = f"({numbers.element})({result})"
+        code += f"memory->{name}[m][i][j] = {result};\n"
+        return loops(dict(zip("ij", layer.output_shape[1:], strict=True)), code)
+
+    def squashing(self, layer: Squashing, source: str, shape: tuple[int, ...], result: str) -> str:
+        axes, at = indices("ij", shape[1:])
+        x = self.numbers.value(layer, f"{source}[m]{at}")
+        squashed = self.numbers.squashed(layer, self)
+        return loops(axes, f"{self.numbers.total} total = {x};\n{result}{at} = {squashed};\n")
+
+    def connection(
+        self, layer: FullConnection, source: str, shape: tuple[int, ...], result: str
+    ) -> str:
+        name, numbers, (axes, at) = layer.name, self.numbers, indices("nij", shape)
+        weight, bias = (numbers.weights[p.name] for p in layer.parameters)
+        self.constant(numbers.weight, f"{name}_weight", weight.reshape(-1, *shape))
+        self.constant(numbers.bias, f"{name}_bias", bias)
+        add = f"total += {name}_weight[m]{at} * {numbers.value(layer, source + at)};\n"
+        return (
+            f"{numbers.total} total = {name}_bias[m];\n{loops(axes, add)}"
+            f"{result} = {numbers.squashed(layer, self)};\n"
+        )
+
+    def distances(self, layer: Distances, source: str, shape: tuple[int, ...], result: str) -> str:
+        name, numbers, (axes, at) = layer.name, self.numbers, indices("nij", shape)
+        self.constant(numbers.weight, f"{name}_code", layer.codes.reshape(-1, *shape))
+        difference = f"{numbers.value(layer, source + at)} - {name}_code[m]{at}"
+        add = f"{numbers.total} d = {difference};\ntotal += d * d;\n"
+        return f"{numbers.total} total = 0;\n{loops(axes, add)}{result} = -total;\n"
+
+    def memory(self) -> tuple[str, int]:
+        """The members of `lenet_memory`, and its size in bytes."""
+        element = self.numbers.element
+        lines = [f"    {element} {name}{extent(shape)};" for name, shape in self.members.items()]
+        units = sum(map(prod, self.members.values()))
+        if self.one_map:
+            maps = [f"        {element} {n}{extent(s)};" for n, s in self.one_map.items()]
+            lines += [
+                "    union {",
+                *maps,
+                "    } map; /* before the pooling, one after another */",
+            ]
+            units += max(map(prod, self.one_map.values()))
+        return "\n".join(lines), units * SIZES[element]
 
 
-def program(arithmetic: Arithmetic, classes: Sequence[str], about: Sequence[str]) -> Program:
+def program(numbers: Float32 | Int8, model: Checkpoint, about: Sequence[str]) -> Program:
     """The C of a network.
 
     Args:
-        arithmetic: the network in the numbers that it is to be computed in.
-        classes: names of the classes.
+        numbers: the network in the numbers that it is to be computed in.
+        model: classes, temperature and rejection threshold are taken from here.
         about: lines for the comment at the top of both files.
+
+    Raises:
+        LenetError: a layer or an activation has no form in C.
     """
-    how, stages = arithmetic.how, arithmetic.stages
-    constants = Constants()
-    layers, source = [], "input"
-    for number, stage in enumerate(stages):
-        shape = stages[number - 1].output_shape if number else (how.channels, how.side, how.side)
-        layers.append(layer(stage, source, shape, arithmetic, constants))
-        source = result_name(stage)
-    about = [*about, f"Numbers: {arithmetic.name}."]
-    text = "\n".join(
-        [
-            comment([*about, "Compile it with: cc -std=c99 -O2 -c lenet.c"]),
-            '#include "lenet.h"\n',
-            *(["#include <math.h>\n"] if isinstance(arithmetic, Float32) else []),
-            "const char *const lenet_class[LENET_CLASSES] = "
-            + "{\n"
-            + ",\n".join(f"    {quoted(name)}" for name in classes)
-            + "\n};\n",
-            arithmetic.helpers(),
-            preparation(how, arithmetic, constants),
-            *layers,
-            answer(stages),
-        ]
-    )
-    members, memory_bytes = memory(how, stages, arithmetic)
-    header = (
-        HEADER.replace("@about@", comment(about))
-        .replace("@channels@", str(how.channels))
-        .replace("@classes@", str(len(classes)))
-        .replace("@score@", arithmetic.score)
-        .replace("@unit@", repr(arithmetic.unit))
-        .replace("@memory@", members)
-    )
-    main = resources.files("lenet.export").joinpath("main.c").read_text(encoding="utf-8")
-    files = {"lenet.h": header, "lenet.c": text, "main.c": main}
-    return Program(files, constants.size, memory_bytes)
+    writer = Writer(numbers)
+    members, memory_bytes = writer.memory()
+    margin = model.card.get("rejection_threshold")
+    if margin is not None and numbers.name == "int8":
+        margin = ceil(margin / numbers.unit)
+    parts = {
+        "channels": numbers.architecture.preparation.channels,
+        "classes": len(model.classes),
+        "score": numbers.score,
+        "unit": repr(numbers.unit),
+        "temperature": repr(model.temperature / numbers.unit),
+        "threshold": "/* unknown */" if margin is None else f"#define LENET_THRESHOLD {margin!r}",
+        "memory": members,
+        "helpers": own_text("int8.c") if numbers.name == "int8" else "#include <math.h>\n",
+        "functions": "\n".join(writer.functions),
+        "calls": indent("\n".join(writer.calls), "    "),
+        "names": ",\n".join(f"    {quoted(name)}" for name in model.classes),
+        "about": comment([*about, f"Numbers: {numbers.name}."]),
+    }
+    files = {"main.c": own_text("main.c")}
+    for name in ("lenet.h", "lenet.c"):
+        # At once: the words of one part are no place for another.
+        pieces = own_text(f"{name}.in").split("@")
+        files[name] = "".join(str(parts[p]) if i % 2 else p for i, p in enumerate(pieces))
+    return Program(files, writer.size, memory_bytes)
 
 
-HEADER = """\
-@about@
-#ifndef LENET_H
-#define LENET_H
-
-#include <stdint.h>
-
-#define LENET_CHANNELS @channels@
-#define LENET_SIDE 28
-#define LENET_PIXELS (LENET_CHANNELS * LENET_SIDE * LENET_SIDE)
-#define LENET_CLASSES @classes@
-
-typedef @score@ lenet_score;
-#define LENET_SCORE_UNIT @unit@ /* what 1 of a score stands for */
-
-/* What every layer answers, for the last image. All that a call needs beside a little stack. */
-typedef struct {
-@memory@
-} lenet_memory;
-
-#ifdef __cplusplus
-extern "C" {
-#endif
-
-extern const char *const lenet_class[LENET_CLASSES];
-
-/* Reads an image: rows of pixels, channel by channel, 0 is paper and 255 is ink. Fills the scores,
-   of which the largest answers, and returns its class. Nothing but *memory is changed, which may
-   hold anything before; calls with a memory of their own may run at the same time. */
-int lenet_answer(const uint8_t image[LENET_PIXELS], lenet_score scores[LENET_CLASSES],
-                 lenet_memory *memory);
-
-#ifdef __cplusplus
-}
-#endif
-
-#endif
-"""
-
-
-def memory(how: Preparation, stages: Sequence[Stage], arithmetic: Arithmetic) -> tuple[str, int]:
-    """The members of `lenet_memory`, and its size in bytes.
-
-    Of a convolution that is pooled only one map is kept at a time.
-    """
-    shapes = {"input": (how.channels, how.side, how.side)}
-    shapes |= {result_name(stage): stage.output_shape for stage in stages[:-1]}
-    lines = [f"    {arithmetic.element} {name}{extent(shape)};" for name, shape in shapes.items()]
-    units = sum(map(prod, shapes.values()))
-    maps = {s.name: (s.side, s.side) for s in stages if isinstance(s, Convolution) and s.pooling}
-    if maps:
-        one_map = [f"        {arithmetic.element} {n}{extent(s)};" for n, s in maps.items()]
-        lines += ["    union {", *one_map, "    } map; /* before the pooling, one after another */"]
-        units += max(map(prod, maps.values()))
-    return "\n".join(lines), units * SIZES[arithmetic.element]
-
-
-def preparation(how: Preparation, arithmetic: Arithmetic, constants: Constants) -> str:
-    """The function that makes the network's input of an image."""
-    side, place = how.side, f"image[({IMAGE_SIDE} * n + y) * {IMAGE_SIDE} + x]"
-    if how.padding is not None:
-        words = f"the image and {how.padding} pixels of paper around it"
-        inside = " && ".join(f"{v} >= 0 && {v} < {IMAGE_SIDE}" for v in "yx")
-        body = (
-            f"int y = i - {how.padding};\nint x = j - {how.padding};\n"
-            f"int pixel = {inside} ? {place} : 0;\n"
-        )
-        pixel = "pixel"
-    else:
-        words = "the image, resized"
-        kind, rows = arithmetic.resizing()
-        taps = max(int(np.ptp(np.flatnonzero(row))) + 1 for row in rows)
-        first = [min(int(np.flatnonzero(row)[0]), IMAGE_SIDE - taps) for row in rows]
-        weights = [row[start : start + taps] for row, start in zip(rows, first, strict=True)]
-        constants.add("uint8_t", "input_first", first)
-        constants.add(kind, "input_weight", weights)
-        body = f"{arithmetic.total} total = 0;\n" + loops(
-            {"u": taps, "v": taps},
-            "int y = input_first[i] + u;\nint x = input_first[j] + v;\n"
-            f"total += input_weight[i][u] * input_weight[j][v] * {place};\n",
-        )
-        pixel = f"({arithmetic.resized('total')})"
-    body += f"memory->input[n][i][j] = {arithmetic.prepared(pixel)};\n"
-    code = loops({"n": how.channels, "i": side, "j": side}, body)
-    return (
-        comment([f"Input: {shape_words((how.channels, side, side))}: {words}."])
-        + constants.take()
-        + function("prepare(const uint8_t image[LENET_PIXELS], lenet_memory *memory)", code)
-    )
-
-
-def layer(
-    stage: Stage,
-    source: str,
-    shape: tuple[int, ...],
-    arithmetic: Arithmetic,
-    constants: Constants,
-) -> str:
-    """Comment, constants and function of one stage, whose input is the member `source`."""
-    is_last = stage is arithmetic.stages[-1]
-    match stage:
-        case Convolution():
-            words, code = convolution(stage, source, arithmetic, constants)
-        case Dense():
-            result = "scores[m]" if is_last else f"memory->{stage.name}[m]"
-            words, code = dense(stage, source, shape, result, arithmetic, constants)
-        case Distances():
-            words, code = distances(stage, source, arithmetic, constants)
-    signature = f"{stage.name}(lenet_memory *memory)"
-    if is_last:
-        scores = "lenet_score scores[LENET_CLASSES]"
-        signature = f"{stage.name}(const lenet_memory *memory, {scores})"
-    return comment(words) + constants.take() + function(signature, code)
-
-
-def convolution(
-    stage: Convolution, source: str, arithmetic: Arithmetic, constants: Constants
-) -> tuple[list[str], str]:
-    """What the comment says, and the code."""
-    name, (inputs, height, _) = stage.name, stage.input_shape
-    outputs, k, side = len(stage.bias), stage.kernels.shape[1], stage.side
-    words = [
-        f"{name}: {shape_words((outputs, side, side))} from {shape_words(stage.input_shape)}; "
-        f"{len(stage.kernels)} kernels of {k}x{k}"
-        + (f"; padding {stage.padding}" if stage.padding else "")
-        + f"; {stage.squash}."
-    ]
-    shape = (outputs, inputs) if stage.is_full else (len(stage.kernels),)
-    constants.add(arithmetic.weight, f"{name}_kernel", stage.kernels.reshape(*shape, k, k))
-    constants.add(arithmetic.bias, f"{name}_bias", stage.bias)
-    if stage.is_full:
-        kernel, over_inputs = f"{name}_kernel[m][n]", loop("n", inputs)
-    else:
-        kernel, over_inputs = wires(stage, constants)
-        words.append(
-            f"Map m adds up the wires {name}_first[m] to {name}_first[m + 1] - 1; a wire is a map "
-            f"of the input ({name}_from) seen through {kernel}."
-        )
-    x = arithmetic.value(name, f"memory->{source}[n][y][x]")
-    add = f"total += {arithmetic.product(f'{kernel}[u][v]', x)};\n"
-    if stage.padding:
-        inside = " && ".join(f"{v} >= 0 && {v} < {height}" for v in "yx")
-        add = block(f"if ({inside})", add)
-    offset = f" - {stage.padding}" if stage.padding else ""
-    window = loops({"u": k, "v": k}, f"int y = i + u{offset};\nint x = j + v{offset};\n" + add)
-    if not stage.is_full:
-        window = f"int n = {name}_from[w];\n{window}"
-    place = f"map.{name}[i][j]" if stage.pooling else f"{name}[m][i][j]"
-    code = loops(
-        {"i": side, "j": side},
-        f"{arithmetic.total} total = {name}_bias[m];\n{block(over_inputs, window)}"
-        f"memory->{place} = {arithmetic.squashed(name, stage.squash, 'm', constants)};\n",
-    )
-    if stage.pooling:
-        words.append(pooling_words(stage.pooling, stage.output_shape))
-        code += pooling(stage.pooling, stage, arithmetic, constants)
-    return words, loops({"m": outputs}, code)
-
-
-def wires(stage: Convolution, constants: Constants) -> tuple[str, str]:
-    """Arrays of the connections of maps; the kernel of wire w, and the loop over a map's wires."""
-    name, pairs = stage.name, [pair for pairs in stage.wiring for pair in pairs]
-    kind = "uint8_t" if len(pairs) < 256 else "uint16_t"
-    constants.add(kind, f"{name}_first", np.cumsum([0, *map(len, stage.wiring)]))
-    constants.add(kind, f"{name}_from", [source for source, _ in pairs])
-    kernels = [kernel for _, kernel in pairs]
-    kernel = f"{name}_kernel[w]"
-    if kernels != list(range(len(kernels))):  # maps share kernels
-        constants.add(kind, f"{name}_with", kernels)
-        kernel = f"{name}_kernel[{name}_with[w]]"
-    return kernel, f"for (int w = {name}_first[m]; w < {name}_first[m + 1]; w++)"
-
-
-def pooling(
-    pooling: Pooling, stage: Convolution, arithmetic: Arithmetic, constants: Constants
-) -> str:
-    """Code that pools one map."""
-    name, x = pooling.name, f"memory->map.{stage.name}[2 * i + u][2 * j + v]"
-    if pooling.kind == "max":
-        begin = f"{arithmetic.element} most = memory->map.{stage.name}[2 * i][2 * j];\n"
-        step = f"{arithmetic.element} x = {x};\nmost = x > most ? x : most;\n"
-        result = "most"
-    elif pooling.weight is None:
-        begin, step = f"{arithmetic.total} total = 0;\n", f"total += {x};\n"
-        result = arithmetic.mean("total")
-    else:
-        constants.add(arithmetic.weight, f"{name}_weight", pooling.weight)
-        constants.add(arithmetic.bias, f"{name}_bias", pooling.bias)
-        begin = f"{arithmetic.total} total = {name}_bias[m];\n"
-        step = f"total += {arithmetic.product(f'{name}_weight[m]', arithmetic.value(name, x))};\n"
-        result = arithmetic.squashed(name, pooling.squash, "m", constants)
-    side = stage.output_shape[1]
-    end = f"memory->{name}[m][i][j] = {result};\n"
-    return loops({"i": side, "j": side}, begin + loops({"u": 2, "v": 2}, step) + end)
-
-
-def dense(
-    stage: Dense,
-    source: str,
-    shape: tuple[int, ...],
-    result: str,
-    arithmetic: Arithmetic,
-    constants: Constants,
-) -> tuple[list[str], str]:
-    name, outputs = stage.name, len(stage.bias)
-    constants.add(arithmetic.weight, f"{name}_weight", stage.weight.reshape(outputs, *shape))
-    constants.add(arithmetic.bias, f"{name}_bias", stage.bias)
-    axes = dict(zip("nij" if len(shape) == 3 else "n", shape, strict=True))
-    at = "".join(f"[{axis}]" for axis in axes)
-    x = arithmetic.value(name, f"memory->{source}{at}")
-    add = f"total += {arithmetic.product(f'{name}_weight[m]{at}', x)};\n"
-    value = arithmetic.squashed(name, stage.squash, "m", constants)
-    code = loops(
-        {"m": outputs},
-        f"{arithmetic.total} total = {name}_bias[m];\n{loops(axes, add)}{result} = {value};\n",
-    )
-    bend = f"; {stage.squash}" if stage.squash else ""
-    return [f"{name}: {outputs} units, each sees all of {shape_words(shape)}{bend}."], code
-
-
-def distances(
-    stage: Distances, source: str, arithmetic: Arithmetic, constants: Constants
-) -> tuple[list[str], str]:
-    name, (outputs, inputs) = stage.name, stage.codes.shape
-    constants.add(arithmetic.weight, f"{name}_code", stage.codes)
-    difference = f"{arithmetic.value(name, f'memory->{source}[n]')} - {name}_code[m][n]"
-    code = loops(
-        {"m": outputs},
-        f"{arithmetic.total} total = 0;\n"
-        + loops({"n": inputs}, f"{arithmetic.total} d = {difference};\ntotal += d * d;\n")
-        + "scores[m] = -total;\n",
-    )
-    return [f"{name}: minus the squared distance to each of {outputs} codes."], code
-
-
-def answer(stages: Sequence[Stage]) -> str:
-    calls = [f"{stage.name}(memory);" for stage in stages[:-1]]
-    lines = [
-        "prepare(image, memory);",
-        *calls,
-        f"{stages[-1].name}(memory, scores);",
-        "int best = 0;",
-        "for (int m = 1; m < LENET_CLASSES; m++) {",
-        "    if (scores[m] > scores[best]) {",
-        "        best = m;",
-        "    }",
-        "}",
-        "return best;",
-    ]
-    return (
-        "int lenet_answer(const uint8_t image[LENET_PIXELS], lenet_score scores[LENET_CLASSES],\n"
-        "                 lenet_memory *memory)\n{\n" + indent("\n".join(lines), "    ") + "\n}\n"
-    )
+def own_text(name: str) -> str:
+    """A file of this folder."""
+    return resources.files("lenet.export").joinpath(name).read_text(encoding="utf-8")
 
 
 # Words and their order in C
-
-
-def function(signature: str, body: str) -> str:
-    return f"static void {signature}\n{{\n{indent(body, '    ')}}}\n"
 
 
 def loop(index: str, count: int) -> str:
@@ -534,18 +413,29 @@ def block(head: str, body: str) -> str:
     return f"{head} {{\n{indent(body, '    ')}}}\n"
 
 
+def indices(names: str, shape: Sequence[int]) -> tuple[dict[str, int], str]:
+    """The loops over an array of that shape, and its element in them."""
+    axes = dict(zip(names, shape, strict=False))
+    return axes, "".join(f"[{axis}]" for axis in axes)
+
+
+def plus(words: str, number: int) -> str:
+    """The sum of an expression and a number."""
+    return f"{words} {'-' if number < 0 else '+'} {abs(number)}" if number else words
+
+
+def extent(shape: Sequence[int]) -> str:
+    return "".join(f"[{n}]" for n in shape)
+
+
 def braces(kind: str, array: NDArray[Any]) -> str:
     """An initialiser, nested as the array is."""
     if array.ndim > 1:
         return "{\n" + ",\n".join(indent(braces(kind, part), "    ") for part in array) + "\n}"
-    lines = [""]
-    for value in array:
-        word = literal(kind, value) + ", "
-        if len(lines[-1]) + len(word) > NUMBERS:
-            lines.append("")
-        lines[-1] += word
-    text = "\n".join(line.rstrip() for line in lines).rstrip(",")
-    return "{\n" + indent(text, "    ") + "\n}" if len(text) > SHORT else f"{{{text}}}"
+    words = ", ".join(literal(kind, value) for value in array)
+    lines = wrap(words, COLUMNS - 12, break_on_hyphens=False)
+    text = "\n".join(lines)
+    return "{\n" + indent(text, "    ") + "\n}" if len(lines) > 1 else f"{{{text}}}"
 
 
 def literal(kind: str, value: float) -> str:
@@ -558,7 +448,7 @@ def literal(kind: str, value: float) -> str:
 
 def comment(lines: Sequence[str]) -> str:
     """A comment, whatever the lines hold."""
-    text = "\n".join("\n".join(wrap(line, COMMENT)) for line in lines)
+    text = "\n".join("\n".join(wrap(line, COLUMNS)) for line in lines)
     safe = "".join(c if c.isprintable() or c == "\n" else " " for c in text)
     return "/* " + safe.replace("*/", "* /").replace("/*", "/ *").replace("\n", "\n   ") + " */\n"
 
@@ -570,8 +460,18 @@ def quoted(words: str) -> str:
     return '"' + "".join(chr(b) if b in plain else f"\\{b:03o}" for b in words.encode()) + '"'
 
 
-def extent(shape: tuple[int, ...]) -> str:
-    return "".join(f"[{n}]" for n in shape)
+def description(layer: Layer, shape: tuple[int, ...]) -> str:
+    """What a layer makes of an input of that shape."""
+    words = f"{layer.name}: {layer.kind}, {shape_words(shape)} to {shape_words(layer.output_shape)}"
+    if isinstance(layer, Convolution):
+        words += f", kernels of {layer.kernel}x{layer.kernel}, padding {layer.padding}"
+        if layer.groups is not None:
+            words += (
+                f"; map m adds up the wires {layer.name}_first[m] to {layer.name}_first[m + 1] - 1,"
+                f" each from a map of the input ({layer.name}_from) through a kernel"
+            )
+    squash = getattr(layer, "squash", None)
+    return f"{words}; {squash}." if squash and squash != layer.kind else f"{words}."
 
 
 def shape_words(shape: tuple[int, ...]) -> str:
@@ -579,26 +479,3 @@ def shape_words(shape: tuple[int, ...]) -> str:
         return f"{shape[0]} units"
     maps, height, width = shape
     return f"{maps} {'map' if maps == 1 else 'maps'} of {height}x{width}"
-
-
-def pooling_words(pooling: Pooling, shape: tuple[int, int, int]) -> str:
-    how = {
-        "average": "the mean of each 2x2",
-        "max": "the largest of each 2x2",
-        "sum": f"weight times the sum of each 2x2, plus bias; {pooling.squash}",
-    }
-    return f"{pooling.name}: {shape_words(shape)}; {how[pooling.kind]}."
-
-
-def result_name(stage: Stage) -> str:
-    """The member of `lenet_memory` that a stage fills."""
-    if isinstance(stage, Convolution) and stage.pooling:
-        return stage.pooling.name
-    return stage.name
-
-
-def squashes_of(stage: Stage) -> list[str]:
-    """Squashing functions that a stage calls."""
-    own = None if isinstance(stage, Distances) else stage.squash
-    of_pooling = stage.pooling.squash if isinstance(stage, Convolution) and stage.pooling else None
-    return [name for name in (own, of_pooling) if name]

@@ -21,17 +21,15 @@ PATIENCE = 300  # seconds
 
 @dataclass(frozen=True)
 class Built:
-    """A program that was compiled here and has answered.
+    """What a program that was compiled here has answered.
 
     Attributes:
         scores: (N, classes).
         code_bytes: machine code of lenet.c, without its constants; None if `size` cannot tell.
-        words: by which compiler, with which flags, for which processor.
     """
 
     scores: NDArray[np.float64]
     code_bytes: int | None
-    words: str
 
 
 def find() -> list[str] | None:
@@ -41,6 +39,18 @@ def find() -> list[str] | None:
         if command and shutil.which(command[0]):
             return command
     return None
+
+
+def tried(files: Mapping[str, str], images: NDArray[np.uint8]) -> tuple[Built | None, str]:
+    """The program as compiled and run here, and how; or None, and why not."""
+    command = find()
+    if command is None:
+        return None, "not compiled: this machine has no C compiler"
+    command += FLAGS
+    try:
+        return build(command, files, images), f"with {' '.join(command)} for {platform.machine()}"
+    except LenetError as error:
+        return None, f"not compiled: {error}"
 
 
 def build(command: list[str], files: Mapping[str, str], images: NDArray[np.uint8]) -> Built:
@@ -53,13 +63,12 @@ def build(command: list[str], files: Mapping[str, str], images: NDArray[np.uint8
         folder = Path(name)
         for file, text in files.items():
             (folder / file).write_text(text, encoding="utf-8")
-        run([*command, *FLAGS, "-c", "lenet.c"], folder)
-        run([*command, *FLAGS, "main.c", "lenet.o", "-lm", "-o", "lenet"], folder)
+        run([*command, "-c", "lenet.c"], folder)
+        run([*command, "main.c", "lenet.o", "-lm", "-o", "lenet"], folder)
         (folder / "images").write_bytes(images.tobytes())
         lines = run([str(folder / "lenet"), "images"], folder).strip("\n").split("\n")[1:]
         scores = np.array([[float(word) for word in line.split("\t")[1:]] for line in lines])
-        words = f"{' '.join([*command, *FLAGS])} for {platform.machine()}"
-        return Built(scores, code_bytes(folder / "lenet.o"), words)
+        return Built(scores, code_bytes(folder / "lenet.o"))
 
 
 def run(command: list[str], folder: Path) -> str:
@@ -78,11 +87,8 @@ def run(command: list[str], folder: Path) -> str:
 
 def code_bytes(file: Path) -> int | None:
     """Machine code in an object file, as binutils' `size -A` tells it."""
-    if not shutil.which("size"):
-        return None
     try:
         table = [line.split() for line in run(["size", "-A", file.name], file.parent).splitlines()]
-    except LenetError:
+    except LenetError:  # there is no such command
         return None
-    sizes = [int(row[1]) for row in table if row and row[0].startswith(".text")]
-    return sum(sizes) if sizes else None
+    return sum(int(row[1]) for row in table if row and row[0].startswith(".text")) or None

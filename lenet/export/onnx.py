@@ -1,64 +1,46 @@
-"""ONNX in one file, for any batch size, with the preparation of images inside if asked for."""
+"""ONNX in one file, for any batch size, with the preparation of images inside if wished."""
 
 import json
-import logging
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from lenet import __version__
-from lenet.errors import extra
-from lenet.evaluation import evaluation
-from lenet.export.agreement import Agreement, Trial
+from lenet.errors import LenetError, extra
+from lenet.export import Export
+from lenet.export.agreement import Trial
+from lenet.export.lowering import IMAGE_SIDE
 from lenet.files import replacing
-from lenet.networks import checkpoint
+from lenet.networks.architecture import (
+    Convolution,
+    Distances,
+    Flatten,
+    FullConnection,
+    Layer,
+    Pooling,
+    Preparation,
+    Squashing,
+    Weights,
+)
 from lenet.networks.checkpoint import Checkpoint
-from lenet.networks.models import Network
-from lenet.progress import Progress
 
-BATCHES = (1, 7, 250)  # sizes that the file is tried with, in turn
+if TYPE_CHECKING:
+    from onnx import ModelProto, NodeProto, TensorProto
 
-
-@dataclass(frozen=True)
-class OnnxExport:
-    """What was written."""
-
-    path: Path
-    size: int
-    input: str
-    opset: int
-    agreement: Agreement
-
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "format": "onnx",
-            "files": {str(self.path): self.size},
-            "input": self.input,
-            "opset": self.opset,
-            "check": self.agreement.as_dict(),
-        }
+OPSET, IR_VERSION = 18, 10  # ONNX Runtime reads these since 1.18 (2024)
+# Activation f(a) -> operators, each with its second input: a number, a itself, or none.
+SQUASHES: dict[str, list[tuple[str, *tuple[float | Literal["a"], ...]]]] = {
+    "sigmoid": [("Sigmoid",)],
+    "tanh": [("Tanh",)],
+    "scaled-tanh": [("Mul", 2 / 3), ("Tanh",), ("Mul", 1.7159)],
+    "relu": [("Relu",)],
+    "gelu": [("Mul", 1.702), ("Sigmoid",), ("Mul", "a")],
+    "silu": [("Sigmoid",), ("Mul", "a")],
+}
 
 
-class FromPixels(nn.Module):
-    """A network with the preparation of its images in front."""
-
-    def __init__(self, model: Network) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.model(self.model.prepare(images))
-
-
-def export(model: Checkpoint, path: Path, pixels: bool, trial: Trial) -> OnnxExport:
+def export(model: Checkpoint, path: Path, pixels: bool, trial: Trial) -> Export:
     """Writes a network as ONNX, and compares it with the network first.
 
     The input is `images`, uint8 (N, 28, 28), with `pixels`, else `x`, prepared float32
@@ -72,79 +54,155 @@ def export(model: Checkpoint, path: Path, pixels: bool, trial: Trial) -> OnnxExp
     with extra("onnx"):
         import onnx
         import onnxruntime
-        import onnxscript  # noqa: F401  torch.onnx needs it
-    with Progress("exporting to ONNX", 3) as progress:
-        network = checkpoint.restore(model)
-        example, name, words = example_input(network, pixels)
-        with quiet():
-            exported = torch.onnx.export(
-                FromPixels(network).eval() if pixels else network,
-                (example,),
-                dynamo=True,
-                external_data=False,
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
-                input_names=[name],
-                output_names=["scores"],
-                verbose=False,
-            )
-        assert exported is not None
-        progress.advance()
-        file = exported.model_proto
-        file.producer_name, file.producer_version = "lenet", __version__
-        file.doc_string = (
-            f"{model.network}. Input {name}: {words}. Output scores: the largest answers."
-        )
-        metadata = {
-            "classes": json.dumps(evaluation.class_names(model, network.classes)),
-            "network": model.network,
-            "options": json.dumps(model.options),
-            "card": json.dumps(model.card),
-            "input": words,
-        }
-        onnx.helper.set_model_props(file, metadata)
-        with replacing(path) as temporary:
-            onnx.checker.check_model(file, full_check=True)
-            onnx.save_model(file, temporary)
-            progress.advance()
-            session = onnxruntime.InferenceSession(temporary, providers=["CPUExecutionProvider"])
-            shown = trial.images if pixels else network.prepare(trial.images).numpy()
-            agreement = trial.require(answers(session, name, shown), "the ONNX file")
-            size = temporary.stat().st_size
-        progress.advance()
-    return OnnxExport(path, size, words, file.opset_import[0].version, agreement)
+    file = graph(model, pixels)
+    with replacing(path) as temporary:
+        onnx.checker.check_model(file, full_check=True)
+        onnx.save_model(file, temporary)
+        session = onnxruntime.InferenceSession(temporary, providers=["CPUExecutionProvider"])
+        images = trial.images if pixels else model.architecture.preparation(trial.images)
+        name = session.get_inputs()[0].name
+        batches = [batch for batch in np.split(images, [1, 8]) if len(batch)]
+        parts = [np.asarray(session.run(None, {name: batch})[0]) for batch in batches]
+        check = trial.require(np.concatenate(parts), "the ONNX file")
+        size = temporary.stat().st_size
+    words = next(entry.value for entry in file.metadata_props if entry.key == "input")
+    facts = {"input": words, "opset": OPSET, "check": check}
+    return Export("onnx", {path: size}, facts)
 
 
-def example_input(network: Network, pixels: bool) -> tuple[Tensor, str, str]:
-    """An input of two images, its name, and what it is."""
-    channels = network.input_shape[0]
-    if not pixels:
-        shape = ", ".join(map(str, network.input_shape))
-        x = torch.zeros(2, *network.input_shape)
-        return x, "x", f"float32 (N, {shape}), prepared"
-    shape = (28, 28) if channels == 1 else (channels, 28, 28)
-    words = f"uint8 (N, {', '.join(map(str, shape))}), 0 is paper and 255 is ink"
-    return torch.zeros(2, *shape, dtype=torch.uint8), "images", words
+def graph(model: Checkpoint, pixels: bool) -> "ModelProto":
+    """A network as ONNX; `export` says of what form.
+
+    Raises:
+        LenetError: a layer or an activation has no form in ONNX.
+    """
+    from onnx import TensorProto, helper
+
+    architecture = model.architecture
+    how = architecture.preparation
+    if pixels:
+        name, kind = "images", TensorProto.UINT8
+        shape = [*([how.channels] if how.channels > 1 else []), IMAGE_SIDE, IMAGE_SIDE]
+        words = f"uint8 (N, {', '.join(map(str, shape))}), 0 is paper and 255 is ink"
+    else:
+        name, kind, shape = "x", TensorProto.FLOAT, architecture.input_shape
+        words = f"float32 (N, {', '.join(map(str, shape))}), prepared"
+    nodes = Nodes(name)
+    if pixels:
+        nodes.preparation(how)
+    for layer in architecture.layers:
+        nodes.layer(layer, model.weights)
+    nodes.rename("scores")
+    given = helper.make_tensor_value_info(name, kind, ["N", *shape])
+    scores = helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", architecture.classes])
+    file = helper.make_model(
+        helper.make_graph(nodes.nodes, model.architecture.network, [given], [scores], nodes.arrays),
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSION,
+        producer_name="lenet",
+        producer_version=__version__,
+        doc_string=f"{architecture.network}. Input {name}: {words}. Output scores: the "
+        "largest answers.",
+    )
+    metadata = {
+        "classes": json.dumps(model.classes),
+        "network": architecture.network,
+        "options": json.dumps(architecture.as_dict()),
+        "card": json.dumps(model.card),
+        "input": words,
+    }
+    helper.set_model_props(file, metadata)
+    return file
 
 
-def answers(session: Any, name: str, images: NDArray[Any]) -> NDArray[np.float32]:
-    """Scores, in batches of several sizes."""
-    parts, start, turn = [], 0, 0
-    while start < len(images):
-        stop = start + BATCHES[turn % len(BATCHES)]
-        parts.append(session.run(["scores"], {name: images[start:stop]})[0])
-        start, turn = stop, turn + 1
-    return np.concatenate(parts)
+class Nodes:
+    """A chain of operators: each takes what the last one gives.
 
+    Attributes:
+        last: the name of what the last one gives.
+    """
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without the exporter's remarks on its own insides and on torchvision, which is not used."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)
+    def __init__(self, first: str) -> None:
+        self.nodes: list[NodeProto] = []
+        self.arrays: list[TensorProto] = []
+        self.last = first
+
+    def add(self, operator: str, *inputs: Any, **attributes: Any) -> None:
+        """Adds an operator; its inputs after the first are names, numbers, or arrays; all but
+        arrays of whole numbers become float32."""
+        from onnx import helper, numpy_helper
+
+        name = f"{operator}_{len(self.nodes)}"
+        names = [self.last]
+        for number, values in enumerate(inputs):
+            if not isinstance(values, str):
+                is_whole = isinstance(values, np.ndarray) and values.dtype == np.int64
+                array = np.asarray(values, np.int64 if is_whole else np.float32)
+                values = f"{name}_{number}"
+                self.arrays.append(numpy_helper.from_array(array, values))
+            names.append(values)
+        self.nodes.append(helper.make_node(operator, names, [name], name, **attributes))
+        self.last = name
+
+    def rename(self, name: str) -> None:
+        """Gives the last operator, and what it gives, a name."""
+        self.nodes[-1].name = self.nodes[-1].output[0] = self.last = name
+
+    def preparation(self, how: Preparation) -> None:
+        """From uint8 images to the network's input."""
+        self.add("Cast", to=1)  # float32
+        if how.channels == 1:
+            self.add("Unsqueeze", np.array([1]))
+        if (margin := how.margin(IMAGE_SIDE)) is not None:
+            rest = how.size - IMAGE_SIDE - margin
+            self.add("Pad", np.array([0, 0, margin, margin, 0, 0, rest, rest]))
+        else:
+            for _ in "yx":  # first the columns, and what were rows then
+                self.add("MatMul", how.rows(IMAGE_SIDE, IMAGE_SIDE).T)
+                self.add("Transpose", perm=(0, 1, 3, 2))
+        self.add("Mul", how.scale)
+        self.add("Add", how.background)
+        self.rename("input")
+
+    def layer(self, layer: Layer, weights: Weights) -> None:
+        match layer:
+            case Convolution():
+                filters, biases = layer.filters(weights), layer.biases(weights)
+                self.add("Conv", filters, biases, pads=[layer.padding] * 4)
+            case Pooling():
+                self.pooling(layer, weights)
+            case Squashing():
+                pass
+            case Flatten():
+                self.add("Flatten")
+            case FullConnection():
+                self.add("Flatten")
+                self.add("Gemm", *(weights[p.name] for p in layer.parameters), transB=1)
+            case Distances():
+                self.add("Flatten")
+                self.add("Unsqueeze", np.array([1]))
+                self.add("Sub", layer.codes)
+                self.add("ReduceSumSquare", np.array([2]), keepdims=0)
+                self.add("Neg")
+            case _:
+                raise LenetError(f"{layer.name}: ONNX export knows no layer of kind {layer.kind}")
+        if squash := getattr(layer, "squash", None):
+            self.squash(layer.name, squash)
+        self.rename(layer.name)
+
+    def pooling(self, layer: Pooling, weights: Weights) -> None:
+        if layer.sources is not None:
+            self.add("Gather", np.array(layer.sources), axis=1)
+        operator = "MaxPool" if layer.method == "max" else "AveragePool"
+        self.add(operator, kernel_shape=[2, 2], strides=[2, 2])
+        if layer.method == "sum":
+            self.add("Mul", 4.0)
+        for operator, parameter in zip(("Mul", "Add"), layer.parameters, strict=False):
+            self.add(operator, weights[parameter.name][:, None, None])
+
+    def squash(self, layer: str, name: str) -> None:
+        if name not in SQUASHES:
+            raise LenetError(f"{layer}: ONNX export knows no activation {name}")
+        a = self.last
+        for operator, *inputs in SQUASHES[name]:
+            self.add(operator, *(a if i == "a" else i for i in inputs))

@@ -2,36 +2,33 @@
 
 A value x of a layer is kept as a byte q: x = size * (q - zero). Weights have a size for each
 output (map or unit), so that a sum of products is a whole number, too. It becomes the next byte by
-a multiplication and a shift, and then either a clamp (ReLU) or a look into a table of the squashing
-function. No floating point is left, and the same bits come out on every machine: `answer` here and
-the C that `lenet.export.c99` writes compute the same.
+a multiplication and a shift, and then either a clamp or a look into a table of the squashing
+function. No floating point is left, and the same bits come out on every machine:
+`Quantised.scores` here and the C that `lenet.export.c99` writes compute the same.
 
 After Jacob et al., "Quantization and Training of Neural Networks for Efficient
 Integer-Arithmetic-Only Inference" (2018), section 2.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from lenet.errors import LenetError
-from lenet.networks.stages import (
-    IMAGE_SIDE,
+from lenet.export.lowering import IMAGE_SIDE, lower
+from lenet.networks import arithmetic
+from lenet.networks.architecture import (
+    Architecture,
     Convolution,
-    Dense,
     Distances,
     Floats,
+    FullConnection,
+    Layer,
     Pooling,
     Preparation,
-    Stage,
-    pooled,
-    prepared,
-    squashed,
-    sums,
+    Squashing,
+    Weights,
 )
 
 TABLE = 1024  # entries of a squashing table
@@ -44,10 +41,11 @@ Whole = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Scale:
-    """What a byte q stands for: size * (q - zero)."""
+    """What a byte q stands for: size * (q - zero). Only the zero of the input can be no whole
+    number."""
 
     size: float
-    zero: int
+    zero: float
 
 
 # Squashing functions that are flat, to a byte, beyond +-end: name -> (end, scale of the bytes).
@@ -61,11 +59,11 @@ SATURATING = {
 
 @dataclass(frozen=True)
 class Rescaling:
-    """From the sums of a stage to what it passes on.
+    """From the sums of a layer to what it passes on.
 
     r = (sum * multiplier + 2^(shift - 1)) >> shift, for each output. The next byte is
-    table[r + offset], with the index clamped, if there is a table; r clamped to 0..255 if there is
-    none. In the last stage r is the score.
+    table[r + offset], with the index clamped, if there is a table, and r + offset clamped to
+    0..255 if there is none. In a last layer without squashing r is the score.
 
     Attributes:
         multiplier: (outputs,), at least 0 and below 2^31.
@@ -78,19 +76,18 @@ class Rescaling:
     offset: int = 0
     table: NDArray[np.uint8] | None = None
 
-    def rounded(self, sums: Tensor) -> Tensor:
+    def rounded(self, sums: Floats) -> Whole:
         """r for sums (N, outputs, ...)."""
         across = (-1, *[1] * (sums.ndim - 2))
-        multiplier = torch.from_numpy(self.multiplier).reshape(across)
-        shift = torch.from_numpy(self.shift).reshape(across)
-        return (sums.long() * multiplier + (1 << (shift - 1))) >> shift
+        multiplier, shift = self.multiplier.reshape(across), self.shift.reshape(across)
+        return (sums.astype(np.int64) * multiplier + (1 << (shift - 1))) >> shift
 
-    def bytes(self, sums: Tensor) -> Tensor:
+    def bytes(self, sums: Floats) -> Floats:
         """The bytes that are passed on, as float64."""
-        r = self.rounded(sums)
+        r = self.rounded(sums) + self.offset
         if self.table is None:
-            return r.clamp(0, 255).double()
-        return torch.from_numpy(self.table)[(r + self.offset).clamp(0, TABLE - 1)].double()
+            return r.clip(0, 255).astype(np.float64)
+        return self.table[r.clip(0, TABLE - 1)].astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -98,161 +95,167 @@ class Quantised:
     """A network in whole numbers.
 
     Attributes:
-        preparation: its rows in 256ths where the image is resized.
-        stages: weights (-127..127), codes and biases are whole numbers.
-        zeros: name of a stage, or of a pooling that sums -> zero of its input.
-        rescalings: name of a stage, or of a pooling that sums -> from its sums to its output.
+        architecture: lowered, with sums in place of averages where they are weighted.
+        weights: whole numbers in float64, -127..127; biases within 32 bits.
+        zeros: layer -> zero of its input; and "scores", that of the scores.
+        rescalings: layer -> from its sums to its output.
         unit: of a score.
     """
 
-    preparation: Preparation
-    stages: list[Stage]
+    architecture: Architecture
+    weights: Weights
     zeros: dict[str, int]
     rescalings: dict[str, Rescaling]
     unit: float
 
-    def answer(self, images: NDArray[np.uint8]) -> Whole:
+    def scores(self, images: NDArray[np.uint8]) -> Whole:
         """Scores in units of `unit`, (N, classes), for images (N, 28, 28): what the C computes."""
         parts = [self.forward(images[i : i + BATCH]) for i in range(0, len(images), BATCH)]
-        return torch.cat(parts).numpy()
+        return np.concatenate(parts)
 
-    def forward(self, images: NDArray[np.uint8]) -> Tensor:
-        x = pixels(self.preparation, images)
-        for stage in self.stages:
-            total = sums(stage, x - self.zeros[stage.name])
-            if stage is self.stages[-1]:
-                rescaling = self.rescalings.get(stage.name)
-                return rescaling.rounded(total) if rescaling else total.long()
-            x = self.rescalings[stage.name].bytes(total)
-            pooling = stage.pooling if isinstance(stage, Convolution) else None
-            if pooling and pooling.name in self.rescalings:
-                total = pooled(pooling, x - self.zeros[pooling.name])
-                x = self.rescalings[pooling.name].bytes(total)
-            elif pooling:
-                x = torch.floor(pooled(pooling, x) + 0.5)
-        raise AssertionError("a network has at least one stage")
+    def forward(self, images: NDArray[np.uint8]) -> Whole:
+        *layers, last = self.architecture.layers
+        x = pixels(self.architecture.preparation, images)
+        for layer in layers:
+            if layer.name not in self.rescalings:  # pooling that leaves bytes as they are
+                x = np.floor(arithmetic.forward(layer, x, self.weights) + 0.5)
+            else:
+                x = self.rescalings[layer.name].bytes(self.sums(layer, x))
+        sums = self.sums(last, x)
+        if isinstance(last, Distances):
+            return sums.astype(np.int64)
+        rescaling = self.rescalings[last.name]
+        if getattr(last, "squash", None):
+            return rescaling.bytes(sums).astype(np.int64) - self.zeros["scores"]
+        return rescaling.rounded(sums)
+
+    def sums(self, layer: Layer, x: Floats) -> Floats:
+        """Exact: float64 holds whole numbers below 2^53."""
+        return arithmetic.weighted_sums(layer, x - self.zeros[layer.name], self.weights)
 
 
-def quantise(how: Preparation, stages: Sequence[Stage], images: NDArray[np.uint8]) -> Quantised:
+def quantise(architecture: Architecture, weights: Weights, images: NDArray[np.uint8]) -> Quantised:
     """A network in whole numbers, whose scales are chosen on training images (N, 28, 28).
 
     Raises:
-        LenetError: sums would leave 32 bits, or a layer before the last has no squashing function.
+        LenetError: sums would leave 32 bits, or a layer has no form in whole numbers.
     """
-    zero = -how.shift / how.scale
-    scale = Scale(how.scale, round(zero))
-    # The zero of the input is seldom a whole number; what is left of it goes into the first biases.
-    left = how.scale * (scale.zero - zero)
-    x = prepared(how, images)
-    whole: list[Stage] = []
+    architecture = lower(architecture)
+    how, last = architecture.preparation, architecture.layers[-1]
+    exact = {name: array.astype(np.float64) for name, array in weights.items()}
+    scale, unit = Scale(how.scale, -how.background / how.scale), 1.0
+    x: Floats = how(images).astype(np.float64)
+    layers: list[Layer] = []
+    whole: dict[str, Floats] = {}
     zeros: dict[str, int] = {}
     rescalings: dict[str, Rescaling] = {}
-    for stage in stages[:-1]:
-        assert not isinstance(stage, Distances)
-        done, units = whole_stage(stage, scale, left)
-        totals = sums(stage, x)
-        zeros[stage.name] = scale.zero
-        rescalings[stage.name], scale = bend(stage.name, stage.squash, units, totals)
-        x, left = squashed(stage.squash, totals), 0.0
-        if isinstance(stage, Convolution) and isinstance(done, Convolution) and stage.pooling:
-            totals = pooled(stage.pooling, x)
-            x = squashed(stage.pooling.squash, totals)
-            if stage.pooling.weight is not None:
-                pooling, units = whole_pooling(stage.pooling, scale)
-                done = replace(done, pooling=pooling)
-                zeros[pooling.name] = scale.zero
-                rescalings[pooling.name], scale = bend(pooling.name, pooling.squash, units, totals)
-        whole.append(done)
+    for layer in architecture.layers:
+        squash: str | None = getattr(layer, "squash", None)
+        totals = arithmetic.weighted_sums(layer, x, exact)
+        x = arithmetic.squash(squash, totals)
+        zeros[layer.name] = round(scale.zero)
+        if isinstance(layer, Pooling) and not squash:
+            if layer.method == "sum":  # the bytes of the average stand for four times as much
+                layer, scale = replace(layer, method="average"), replace(scale, size=4 * scale.size)
+            layers.append(layer)
+            continue
+        match layer:
+            case Distances() if layer is last:
+                codes = (layer.codes / scale.size).round()
+                if abs(codes).max() > 127:
+                    raise LenetError(
+                        f"{layer.name}: its codes are so far beyond what is squashed before them "
+                        "that they leave 8 bits: export it in float32"
+                    )
+                layers.append(replace(layer, codes=codes))
+                unit = scale.size**2
+                continue
+            case Squashing():
+                done, units = layer, np.full(layer.output_shape[0], scale.size)
+            case Convolution() | Pooling() | FullConnection():
+                done, units, arrays = whole_sums(layer, exact, scale)
+                whole.update(arrays)
+            case _:
+                raise LenetError(f"{layer.name}: {layer.kind} cannot be written in int8")
+        layers.append(done)
+        if layer is last and squash is None:
+            unit = float(units.max())
+            rescalings[layer.name] = rescaling(units / unit)
+        else:
+            rescalings[layer.name], scale = bend(squash, units, totals)
+            if layer is last:
+                unit, zeros["scores"] = scale.size, int(scale.zero)
+    architecture = replace(architecture, layers=tuple(layers))
+    return Quantised(architecture, whole, zeros, rescalings, unit)
 
-    last = stages[-1]
-    zeros[last.name] = scale.zero
-    if isinstance(last, Distances):
-        whole.append(replace(last, codes=(last.codes / scale.size).round()))
-        unit = scale.size**2
-    else:
-        done, units = whole_stage(last, scale, left)
-        unit = float(units.max())
-        whole.append(done)
-        rescalings[last.name] = rescaling(units / unit)
-    return Quantised(whole_rows(how), whole, zeros, rescalings, unit)
 
+def whole_sums(
+    layer: Convolution | Pooling | FullConnection, weights: Weights, scale: Scale
+) -> tuple[Layer, Floats, Weights]:
+    """A layer in whole numbers for an input of that scale.
 
-def whole_stage(
-    stage: Convolution | Dense, scale: Scale, left: float = 0.0
-) -> tuple[Convolution | Dense, Floats]:
-    """The stage in whole numbers for an input of that scale, and what 1 of each sum stands for."""
-    weights = stage.filters() if isinstance(stage, Convolution) else stage.weight
-    weights = weights.reshape(len(stage.bias), -1)
-    bias = stage.bias + left * weights.sum(1)
-    sizes = weight_sizes(weights, bias, scale)
+    Returns:
+        The layer; what 1 of the sum of each of its outputs stands for; its weights.
+    """
+    arrays = [weights[parameter.name] for parameter in layer.parameters]
+    weight, bias, starts = arrays[0], arrays[-1], np.arange(len(arrays[-1]))
+    inputs = weight.reshape(len(weight), -1)
+    match layer:
+        case Convolution(groups=tuple(groups)):  # rows are connections; those of a group share
+            inputs = layer.kernels(weights).reshape(-1, layer.kernel**2)
+            bias = np.concatenate([array for array in arrays if array.ndim == 1])
+            starts = np.cumsum([0, *(len(group[0]) for group in groups)])[:-1]
+            layer = replace(layer, parts=())
+        case Pooling() if layer.method != "max":
+            inputs = (layer.share * inputs).repeat(4, 1)
+            layer = replace(layer, method="sum")
+    zero = round(scale.zero)
+    # What is left of a zero that is no whole number goes into the biases.
+    bias = bias + scale.size * (zero - scale.zero) * np.add.reduceat(inputs.sum(1), starts)
+    # The largest weight of an output becomes 127, and a bias without weights to speak of still
+    # fits 30 bits.
+    largest = np.maximum.reduceat(abs(inputs).max(1), starts)
+    sizes = np.maximum(np.maximum(largest / 127, abs(bias) / (2**30 * scale.size)), 2.0**-60)
     units = sizes * scale.size
+    inputs = (inputs / sizes.repeat(np.diff(starts, append=len(inputs)))[:, None]).round()
     bias = (bias / units).round()
-    require_32_bits(stage.name, (weights / sizes[:, None]).round(), bias, scale)
-    if isinstance(stage, Dense):
-        return replace(stage, weight=(stage.weight / sizes[:, None]).round(), bias=bias), units
-    # Maps that share a kernel share all of them, and so their size.
-    owner = {kernel: o for o, wires in enumerate(stage.wiring) for _, kernel in wires}
-    of_kernels = sizes[[owner[kernel] for kernel in range(len(stage.kernels))]]
-    kernels = (stage.kernels / of_kernels[:, None, None]).round()
-    return replace(stage, kernels=kernels, bias=bias), units
-
-
-def whole_pooling(pooling: Pooling, scale: Scale) -> tuple[Pooling, Floats]:
-    """As `whole_stage`, for a pooling that sums."""
-    assert pooling.weight is not None and pooling.bias is not None
-    four = pooling.weight[:, None].repeat(4, 1)
-    sizes = weight_sizes(four, pooling.bias, scale)
-    units = sizes * scale.size
-    weight, bias = (pooling.weight / sizes).round(), (pooling.bias / units).round()
-    require_32_bits(pooling.name, (four / sizes[:, None]).round(), bias, scale)
-    return replace(pooling, weight=weight, bias=bias), units
-
-
-def weight_sizes(weights: Floats, bias: Floats, scale: Scale) -> Floats:
-    """What 1 stands for in the weights (outputs, inputs) of each output, so that the largest is
-    127, and a bias without weights to speak of still fits 30 bits."""
-    return np.maximum.reduce(
-        [
-            abs(weights).max(1) / 127,
-            abs(bias) / (2**30 * scale.size),
-            np.full(len(bias), 2.0**-60),
-        ]
-    )
-
-
-def require_32_bits(name: str, weights: Floats, bias: Floats, scale: Scale) -> None:
-    largest = max(abs(scale.zero), abs(255 - scale.zero))
-    if (largest * abs(weights).sum(1) + abs(bias)).max() >= 2**31:
+    reach = max(abs(zero), abs(255 - zero)) * np.add.reduceat(abs(inputs).sum(1), starts)
+    if (reach + abs(bias)).max() >= 2**31:
         raise LenetError(
-            f"{name} has {weights.shape[1]:,} inputs a unit, whose sums can leave 32 bits: "
-            "export it in float32"
+            f"{layer.name} has so many inputs that its sums can leave 32 bits: export it in float32"
         )
+    first, second = layer.parameters
+    if isinstance(layer, Pooling):
+        inputs = inputs[:, :1]
+    whole = {first.name: inputs.reshape(first.shape), second.name: bias}
+    return layer, units[list(layer.owners)] if isinstance(layer, Convolution) else units, whole
 
 
-def bend(name: str, squash: str | None, units: Floats, totals: Tensor) -> tuple[Rescaling, Scale]:
+def bend(squash: str | None, units: Floats, totals: Floats) -> tuple[Rescaling, Scale]:
     """From whole sums to bytes, and what the bytes stand for.
 
     Args:
         units: what 1 of the sum of each output stands for.
         totals: sums in the calibration images.
     """
-    if squash is None:
-        raise LenetError(f"{name} has no squashing function, so its range of values is unknown")
-    if squash == "relu":
-        size = max(float(totals.max()), 1e-6) / 255
-        return rescaling(units / size), Scale(size, 0)
+    lowest, highest = float(totals.min()), float(totals.max())
+    if squash in (None, "relu"):
+        low = 0.0 if squash else lowest
+        size = max(highest - low, 1e-6) / 255
+        zero = round(-low / size)
+        return rescaling(units / size, zero), Scale(size, zero)
     if squash in SATURATING:
         end, scale = SATURATING[squash]
         low, high = -end, end
     else:
-        scale, low, high = None, max(float(totals.min()), LOWEST), max(float(totals.max()), 1.0)
+        scale, low, high = None, max(lowest, LOWEST), max(highest, 1.0)
     step = (high - low) / TABLE
     first = round(low / step)
-    values = squashed(squash, step * torch.arange(first, first + TABLE, dtype=torch.float64))
+    values = arithmetic.squash(squash, step * np.arange(first, first + TABLE, dtype=np.float64))
     if scale is None:
-        size = float(values.max() - values.min()) / 255
+        size = float(np.ptp(values)) / 255
         scale = Scale(size, round(-float(values.min()) / size))
-    table = (values / scale.size + scale.zero).round().clamp(0, 255).to(torch.uint8).numpy()
+    table = (values / scale.size + scale.zero).round().clip(0, 255).astype(np.uint8)
     return rescaling(units / step, -first, table), scale
 
 
@@ -274,19 +277,18 @@ def rescaling(
     return Rescaling(multiplier.astype(np.int64), shift.astype(np.int64), offset, table)
 
 
-def whole_rows(how: Preparation) -> Preparation:
-    """The preparation with its rows in 256ths, each of which adds up to 256, if it resizes."""
-    if how.padding is not None:
-        return how
-    rows = (how.rows * RESIZE).round()
-    rows[range(how.side), rows.argmax(1)] += RESIZE - rows.sum(1)
-    return replace(how, rows=rows)
+def whole_rows(how: Preparation) -> Floats:
+    """`how.rows` of images in 256ths, each of which adds up to 256."""
+    rows = (how.rows(IMAGE_SIDE, IMAGE_SIDE).astype(np.float64) * RESIZE).round()
+    rows[range(how.size), rows.argmax(1)] += RESIZE - rows.sum(1)
+    return rows
 
 
-def pixels(how: Preparation, images: NDArray[np.uint8]) -> Tensor:
-    """The bytes that go into the first stage, as float64 (N, channels, side, side)."""
-    planes = images.reshape(len(images), how.channels, IMAGE_SIDE, IMAGE_SIDE).astype(np.float64)
-    resized = torch.from_numpy(how.rows @ planes @ how.rows.T)
-    if how.padding is None:
-        resized = torch.floor((resized + RESIZE * RESIZE // 2) / RESIZE**2)
-    return resized
+def pixels(how: Preparation, images: NDArray[np.uint8]) -> Floats:
+    """The bytes that go into the first layer, as float64 (N, channels, size, size)."""
+    planes = how.planes(images).astype(np.float64)
+    if (margin := how.margin(IMAGE_SIDE)) is not None:
+        rest = how.size - IMAGE_SIDE - margin
+        return np.pad(planes, ((0, 0), (0, 0), (margin, rest), (margin, rest)))
+    rows = whole_rows(how)
+    return np.floor((rows @ planes @ rows.T + RESIZE**2 // 2) / RESIZE**2)

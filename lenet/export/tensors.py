@@ -1,93 +1,82 @@
 """Safetensors: the weights under documented keys, and what else the network is made of."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import numpy as np
 
-from lenet.files import replacing
+from lenet.export import Export
 from lenet.networks import checkpoint
+from lenet.networks.architecture import (
+    Architecture,
+    Convolution,
+    Distances,
+    FullConnection,
+    Layer,
+    Parameter,
+    Pooling,
+)
 from lenet.networks.checkpoint import Checkpoint
-from lenet.networks.codebook import C3_GROUPS
-from lenet.networks.layers import EuclideanRBF, SquashedLinear, Subsampling, TableConv2d
-from lenet.networks.models import GroupConv2d, Network
-
-MAPS = "kernels (output map, input map, row, column)"
-UNITS = "weights (unit, input); inputs in the order (map, row, column)"
 
 
-@dataclass(frozen=True)
-class TensorExport:
-    """What was written.
-
-    Attributes:
-        keys: key -> shape and meaning.
-    """
-
-    path: Path
-    size: int
-    keys: dict[str, str]
-
-    def as_dict(self) -> dict[str, Any]:
-        return {"format": "safetensors", "files": {str(self.path): self.size}, "keys": self.keys}
-
-
-def export(model: Checkpoint, path: Path) -> TensorExport:
+def export(model: Checkpoint, path: Path) -> Export:
     """Writes a network as safetensors that any reader takes, and `lenet.load` as well.
 
     All tensors are float32. The metadata are JSON: `keys` says what each tensor is, `constants`
-    holds what is not trained (the connection table of C3, the codes of the output), `options`,
-    `card`, `model` and `order` are those that `lenet.save` writes.
+    holds what is not trained (which maps are connected, the codes of the output); `options`,
+    `card` and `model` are those that `lenet.save` writes.
 
     Raises:
         LenetError: the file cannot be written.
     """
-    network = checkpoint.restore(model)
-    keys = describe(network)
-    metadata = {
-        **checkpoint.description(network),
-        "keys": json.dumps(keys),
-        "constants": json.dumps(constants(network)),
-    }
-    with replacing(path) as temporary:
-        checkpoint.save_tensors(dict(model.weights), temporary, metadata)
-        size = temporary.stat().st_size
-    return TensorExport(path, size, keys)
+    keys = describe(model.architecture)
+    notes = {"keys": json.dumps(keys), "constants": json.dumps(constants(model.architecture))}
+    checkpoint.write(path, model.architecture, model.weights, model.card, notes)
+    return Export("safetensors", {path: path.stat().st_size}, {"keys": keys})
 
 
-def describe(network: Network) -> dict[str, str]:
+def describe(architecture: Architecture) -> dict[str, str]:
     """Key -> shape and meaning, for every tensor."""
-    found = {}
-    for name, layer in network.named_children():
-        for key, parameter in layer.named_parameters():
-            words = "biases, one for each output" if key.endswith("bias") else meaning(layer, key)
-            found[f"{name}.{key}"] = f"{tuple(parameter.shape)}: {words}"
-    return found
+    return {
+        parameter.name: f"{parameter.shape}: {meaning(layer, parameter)}"
+        for layer in architecture.layers
+        for parameter in layer.parameters
+    }
 
 
-def meaning(layer: nn.Module, key: str) -> str:
+def meaning(layer: Layer, parameter: Parameter) -> str:
+    if parameter.name.endswith("bias"):
+        return "biases, one for each output"
+    maps = "kernels (output map, input map, row, column)"
     match layer:
-        case TableConv2d():
+        case Convolution(groups=tuple(groups), parts=parts) if parts:
+            group = [list(inputs) for inputs in groups[parts.index(parameter.name.split(".")[1])]]
+            return f"{maps}, shared by one output map for each of the input maps {group}"
+        case Convolution(groups=tuple()):
             return "kernels (connection, row, column); connections by output map, then input map"
-        case GroupConv2d():
-            groups = C3_GROUPS[key.split(".")[0]]
-            return f"{MAPS}, shared by one output map for each of the input maps {groups}"
-        case Subsampling():
-            kind = "sum" if layer.scale == 1 else "mean"
-            return f"coefficients, one a map, of the {kind} of each 2x2"
-        case nn.Linear() | SquashedLinear():
-            return UNITS
-    return MAPS
+        case Convolution():
+            return maps
+        case Pooling():
+            pooled = {"average": "mean", "sum": "sum", "max": "maximum"}[layer.method]
+            return f"coefficients, one a map, of the {pooled} of each 2x2"
+        case FullConnection():
+            return "weights (unit, input); inputs in the order (map, row, column)"
+    raise AssertionError(f"a {layer.kind} layer has no parameters")
 
 
-def constants(network: Network) -> dict[str, Any]:
+def constants(architecture: Architecture) -> dict[str, Any]:
     """What the layers hold beside their weights."""
-    found: dict[str, Any] = {}
-    for name, layer in network.named_children():
-        if isinstance(layer, TableConv2d):
-            found[f"{name}.table"] = layer.table.int().tolist()
-        if isinstance(layer, EuclideanRBF):
-            found[f"{name}.codes"] = layer.codes.int().tolist()
-    return found
+    values: dict[str, Any] = {}
+    for layer in architecture.layers:
+        match layer:
+            case Convolution(groups=tuple()):
+                table = np.zeros((layer.outputs, layer.input_shape[0]), np.int64)
+                for output, wires in enumerate(layer.wiring):
+                    table[output, [source for source, _ in wires]] = 1
+                values[f"{layer.name}.table"] = table.tolist()
+            case Pooling(sources=tuple(sources)):
+                values[f"{layer.name}.sources"] = list(sources)
+            case Distances():
+                values[f"{layer.name}.codes"] = layer.codes.astype(int).tolist()
+    return values

@@ -1,14 +1,14 @@
-"""Networks and training states on disk: safetensors with JSON metadata, written in one piece.
+"""Trained networks on disk: safetensors with JSON metadata, written in one piece.
 
 Safetensors files hold numbers only; nothing in them can run when they are read.
 """
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,39 +16,54 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from lenet.errors import LenetError
-from lenet.evaluation.metrics import TEMPERATURES
+from lenet.fields import LARGEST_NUMBER
 from lenet.files import replacing
-
-if TYPE_CHECKING:
-    import torch
-
-    from lenet.networks.models import Network
+from lenet.networks.architecture import Architecture, Weights, build
 
 WEIGHTS = "weights.safetensors"
-STATE = "state.safetensors"
 CHECKSUM = "sha256"  # name of it in the metadata
-LARGEST_NUMBER = 1e300  # JSON has larger ones, that no float holds
+TEMPERATURES = (1e-4, 1e4)  # those that may be fitted
 PRETRAINED = Path(__file__).parent.parent / "pretrained"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trained network as it lies on disk; reading one needs no PyTorch.
+    """A trained network as it lies on disk.
 
     Attributes:
         path: the file it came from.
-        network: class name in `lenet.networks.models`.
-        options: arguments of its constructor.
+        architecture: the network.
         card: what else is known: classes, recipe, data, preprocessing, temperature, rejection
-            threshold; `lenet.pretrained.shipping` says more of what the networks of the package have.
+            threshold; `lenet.pretrained.publish` says more of what the networks of the package
+            have.
         weights: name -> float32 array, in the order of the network's parameters.
     """
 
     path: Path
-    network: str
-    options: dict[str, Any]
+    architecture: Architecture
     card: dict[str, Any]
     weights: dict[str, NDArray[np.float32]]
+
+    @property
+    def name(self) -> str:
+        """What to call it: the name of its run folder, or of its file without the suffix."""
+        path = self.path
+        return path.resolve().parent.name if path.name == WEIGHTS else path.stem
+
+    @property
+    def data(self) -> str:
+        """The data set that it was trained on; mnist where the card does not say."""
+        return (self.card.get("data") or {}).get("name", "mnist")
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes; plain numbers where the card does not say."""
+        return self.card["classes"]
+
+    @property
+    def temperature(self) -> float:
+        """What scores are divided by before they become probabilities; 1 if it was not fitted."""
+        return self.card.get("temperature") or 1.0
 
 
 def locate(model: str | Path) -> Path:
@@ -104,15 +119,19 @@ def read(model: str | Path) -> Checkpoint:
         raise LenetError(
             f"{path} lacks the description that lenet.save writes beside the weights"
         ) from None
-    for name, array in arrays.items():
-        if array.dtype != np.float32:
-            raise LenetError(f"{path}: {name} is {array.dtype}, expected float32")
-        if not np.isfinite(array).all():
-            raise LenetError(f"{path}: {name} has values that are not finite")
-    order = metadata.get("order", "").split()
-    if sorted(order) != sorted(arrays):
-        raise LenetError(f"{path}: the weights do not match their description")
-    return Checkpoint(path, network, options, card, {name: arrays[name] for name in order})
+    try:
+        architecture = build(network, options)
+    except LenetError as error:
+        raise LenetError(f"{path} describes no possible network: {error}") from None
+    require_fit(arrays, architecture, str(path))
+    classes = card.get("classes") or [str(label) for label in range(architecture.classes)]
+    if len(classes) != architecture.classes:
+        raise LenetError(
+            f"{path}: the network has {architecture.classes} scores, but its card names "
+            f"{len(classes)} classes"
+        )
+    weights = {parameter.name: arrays[parameter.name] for parameter in architecture.parameters}
+    return Checkpoint(path, architecture, {**card, "classes": classes}, weights)
 
 
 def is_card(card: Any) -> bool:
@@ -136,136 +155,56 @@ def is_card(card: Any) -> bool:
     )
 
 
-def save(model: "Network", path: str | Path) -> None:
-    """Writes a network's weights and description to a .safetensors file, in one piece.
-
-    Raises:
-        LenetError: the file cannot be written; what was there before is kept.
-    """
-    weights = {name: p.detach().cpu().numpy() for name, p in model.named_parameters()}
-    with replacing(Path(path)) as temporary:
-        save_tensors(weights, temporary, description(model))
-
-
-def description(model: "Network") -> dict[str, str]:
-    """The metadata that `read` needs beside the weights."""
-    return {
-        "format": "lenet",
-        "model": type(model).__name__,
-        "options": json.dumps(model.options),
-        "card": json.dumps(model.card),
-        # safetensors sorts names; the order is the network's
-        "order": " ".join(name for name, _ in model.named_parameters()),
-    }
-
-
-def load(model: str | Path) -> "Network":
-    """The trained network of a run folder, weights file or pretrained name, in evaluation mode.
-
-    Raises:
-        LenetError: as `read`, or the weights do not fit the network that the file names.
-    """
-    return restore(read(model))
-
-
-def restore(checkpoint: Checkpoint) -> "Network":
-    """The PyTorch network of a checkpoint, in evaluation mode."""
-    import torch
-
-    from lenet.networks.models import build
-
-    try:
-        # A LeNet may be of any size: it takes memory when its shapes are known to be the file's.
-        with torch.device("meta" if checkpoint.network == "LeNet" else "cpu"):
-            model = build(checkpoint.network, checkpoint.options)
-    except (RuntimeError, ValueError) as error:
-        raise LenetError(
-            f"{checkpoint.path} describes no possible {checkpoint.network}: {error}"
-        ) from None
-    expected = {name: tuple(p.shape) for name, p in model.named_parameters()}
-    found = {name: array.shape for name, array in checkpoint.weights.items()}
-    if found != expected:
-        wrong = sorted(n for n in found.keys() | expected if found.get(n) != expected.get(n))[0]
-        raise LenetError(
-            f"{checkpoint.path}: {wrong} has shape {found.get(wrong)}, "
-            f"but {checkpoint.network} expects {expected.get(wrong)}"
-        )
-    if checkpoint.network == "LeNet":
-        model = model.to_empty(device="cpu")
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            parameter.copy_(torch.from_numpy(checkpoint.weights[name]))
-    model.card = checkpoint.card
-    return model.eval()
-
-
-def save_state(
-    path: Path,
-    networks: Mapping[str, "Network"],
-    optimizer: "torch.optim.Optimizer",
-    progress: dict[str, Any],
+def write(
+    path: str | Path,
+    architecture: Architecture,
+    weights: Weights,
+    card: dict[str, Any],
+    notes: Mapping[str, str] | None = None,
 ) -> None:
-    """Writes all that the next epoch depends on: weights, optimizer state, and `progress`."""
-    tensors = {
-        f"{role}/{name}": parameter.detach().cpu().numpy()
-        for role, network in networks.items()
-        for name, parameter in network.named_parameters()
-    }
-    numbers = {}
-    for index, state in optimizer.state_dict()["state"].items():
-        for key, value in state.items():
-            if hasattr(value, "numpy"):
-                tensors[f"optimizer/{index}/{key}"] = value.detach().cpu().numpy()
-            else:
-                numbers[f"optimizer/{index}/{key}"] = value
-    with replacing(path) as temporary:
-        save_tensors(
-            tensors,
-            temporary,
-            {"progress": json.dumps(progress), "numbers": json.dumps(numbers)},
-        )
+    """Writes a trained network to a .safetensors file, in one piece.
 
-
-def load_state(
-    path: Path, networks: Mapping[str, "Network"], optimizer: "torch.optim.Optimizer"
-) -> dict[str, Any]:
-    """Puts a saved state into the networks and the optimizer and returns its `progress`.
+    Args:
+        weights: float32 arrays of the architecture's parameters by name.
+        card: what is known of the network, JSON-able.
+        notes: further metadata, for other readers.
 
     Raises:
-        LenetError: the file is missing, damaged, or of another recipe.
+        LenetError: the weights are not those of the architecture, or the file cannot be written;
+            what was there before is kept.
     """
-    import torch
-
-    metadata, arrays = read_tensors(path)
-    try:
-        progress, numbers = json.loads(metadata["progress"]), json.loads(metadata["numbers"])
-        with torch.no_grad():
-            for role, network in networks.items():
-                for name, parameter in network.named_parameters():
-                    parameter.copy_(fitting(arrays[f"{role}/{name}"], parameter.shape))
-        shapes = [p.shape for group in optimizer.param_groups for p in group["params"]]
-        state: dict[int, dict[str, Any]] = {}
-        for name, value in [*arrays.items(), *numbers.items()]:
-            if name.startswith("optimizer/"):
-                _, index, key = name.split("/")
-                if isinstance(value, np.ndarray):
-                    value = fitting(value, shapes[int(index)] if value.ndim else ())
-                state.setdefault(int(index), {})[key] = value
-        optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
-        if not all(isinstance(progress[name], int) for name in ("epoch", "metrics_bytes")):
-            raise ValueError("its progress is not counted")
-    except (KeyError, IndexError, TypeError, ValueError, RuntimeError, AttributeError) as error:
-        raise LenetError(f"{path} is not a training state of this recipe: {error}") from None
-    return progress
+    require_fit(weights, architecture, f"{path} is not written")
+    metadata = {
+        "format": "lenet",
+        "model": architecture.network,
+        "options": json.dumps(architecture.as_dict()),
+        "card": json.dumps(card),
+        **(notes or {}),
+    }
+    with replacing(Path(path)) as temporary:
+        save_tensors(dict(weights), temporary, metadata)
 
 
-def fitting(array: NDArray[Any], shape: Sequence[int]) -> "torch.Tensor":
-    """The array as a tensor; PyTorch itself would stretch what has another shape."""
-    import torch
+def require_fit(weights: Weights, architecture: Architecture, source: str) -> None:
+    """Refuses weights that are not finite float32 arrays of the architecture's parameters.
 
-    if array.shape != tuple(shape):
-        raise ValueError(f"shape {array.shape} where {tuple(shape)} is expected")
-    return torch.from_numpy(array)
+    Raises:
+        LenetError: it names the first array that differs.
+    """
+    expected = {parameter.name: parameter.shape for parameter in architecture.parameters}
+    shapes = {name: array.shape for name, array in weights.items()}
+    if shapes != expected:
+        differ = [n for n in shapes.keys() | expected if shapes.get(n) != expected.get(n)]
+        name = sorted(differ)[0]
+        raise LenetError(
+            f"{source}: {name} has shape {shapes.get(name)}, but {architecture.network} has "
+            f"{expected.get(name)}"
+        )
+    for name, array in weights.items():
+        if array.dtype != np.float32:
+            raise LenetError(f"{source}: {name} is {array.dtype}, expected float32")
+        if not np.isfinite(array).all():
+            raise LenetError(f"{source}: {name} has values that are not finite")
 
 
 def save_tensors(tensors: dict[str, NDArray[Any]], path: Path, metadata: dict[str, str]) -> None:

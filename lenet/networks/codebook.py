@@ -33,13 +33,12 @@ DIGIT_DRAWING = """
 ....... ....... ....... ....... .....## ....... ....... ....... ....... .......
 """
 
-# LeNet5s: the groups of maps of S2 over which each kernel set of C3 slides, in the kernels' order.
-# Neighbours wrap around.
-C3_GROUPS: dict[str, list[list[int]]] = {
-    "three": [[(i + d) % 6 for d in (0, 1, 2)] for i in range(6)],
-    "four": [[(i + d) % 6 for d in (0, 1, 2, 3)] for i in range(6)],
-    "gap": [[(i + d) % 6 for d in (0, 1, 3, 4)] for i in range(3)],
-    "all": [[0, 1, 2, 3, 4, 5]],
+# LeNet5s: the groups of maps of S2 over which each kernel set of C3 slides. Neighbours wrap around.
+C3_PARTS: dict[str, tuple[tuple[int, ...], ...]] = {
+    "three": tuple(tuple((i + d) % 6 for d in (0, 1, 2)) for i in range(6)),
+    "four": tuple(tuple((i + d) % 6 for d in (0, 1, 2, 3)) for i in range(6)),
+    "gap": tuple(tuple((i + d) % 6 for d in (0, 1, 3, 4)) for i in range(3)),
+    "all": ((0, 1, 2, 3, 4, 5),),
 }
 
 GLYPH_HEIGHT, GLYPH_WIDTH = 12, 7
@@ -52,6 +51,11 @@ def c3_table() -> NDArray[np.bool_]:
     """Table I as booleans of shape (16, 6): [map of C3, map of S2]; 60 are true."""
     rows = C3_DRAWING.split()
     return np.array([[mark == "X" for mark in row] for row in rows]).T
+
+
+def c3_groups() -> tuple[tuple[tuple[int, ...]], ...]:
+    """Table I as the input maps of each map of C3, each a group of its own."""
+    return tuple((tuple(row.nonzero()[0].tolist()),) for row in c3_table())
 
 
 def digit_glyphs() -> NDArray[np.float32]:

@@ -1,24 +1,23 @@
-"""Looking inside a network: what each layer costs and answers, and what an answer hangs on."""
+"""Looking inside a network: what each layer is and costs, and what an answer hangs on."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol, runtime_checkable
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor, nn
 
 from lenet.errors import LenetError
-from lenet.networks.models import Network
+from lenet.networks import arithmetic, checkpoint
+from lenet.networks.architecture import NETWORKS, Architecture, Floats, Weights
 
 
-@runtime_checkable
-class Counted(Protocol):
-    """A layer of ours that counts its own connections and multiply-adds."""
+class HasArchitecture(Protocol):
+    """A module of ours, or a trained network as it was read from disk."""
 
-    def connections(self, output_shape: Sequence[int]) -> int: ...
-    def multiply_adds(self, output_shape: Sequence[int]) -> int: ...
+    @property
+    def architecture(self) -> Architecture: ...
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class Row:
 
     Attributes:
         name: as in weights and traces.
-        kind: class of the layer.
+        kind: convolution, average pooling, full connection ...
         output_shape: without the batch axis.
         parameters: trainable numbers.
         connections: inputs that reach each unit, biases counted as one each, as in the paper.
@@ -64,7 +63,7 @@ class Summary:
     def multiply_adds(self) -> int:
         return sum(row.multiply_adds for row in self.rows)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[Row]:
         return iter(self.rows)
 
     def __len__(self) -> int:
@@ -79,108 +78,54 @@ class Summary:
         return {**asdict(self), "totals": totals}
 
 
-def trace(model: nn.Sequential, x: Tensor) -> dict[str, Tensor]:
-    """What every layer answers: its name -> its activation, in order, input first to last.
+def summary(model: str | Path | Architecture | HasArchitecture) -> Summary:
+    """What every layer of a network is and costs, for one image.
 
     Args:
-        model: any of the networks, or another sequence of named layers, in any floating dtype, on
-            any device.
-        x: a prepared input (N, C, H, W), of that dtype and on that device.
+        model: a network in any of its forms, the name of one (LeNet, LeNet5 ...), a run folder, a
+            weights file or a pretrained name.
 
-    Returns:
-        Activations (N, ...) of x's dtype; the last is what ``model(x)`` returns. Gradients run
-        through them unless they are switched off. Names are those of ``model.named_children()``:
-        C1, S2, C3 ..., and where squashing is a layer of its own, C1_sigmoid and the like.
+    Raises:
+        LenetError: there is no such network.
     """
-    activations = {}
-    for name, layer in model.named_children():
-        x = layer(x)
-        activations[name] = x
-    return activations
-
-
-def summary(model: Network) -> Summary:
-    """What every layer of the network is and costs, for one image."""
-    parameter = next(model.parameters())
-    image = torch.zeros(1, *model.input_shape, dtype=parameter.dtype, device=parameter.device)
-    with torch.no_grad():
-        activations = trace(model, image)
-    rows = []
-    field, jump, inputs = 1, 1, image
-    for name, layer in model.named_children():
-        output = activations[name]
-        window, stride = window_of(layer, inputs)
-        field, jump = min(field + (window - 1) * jump, model.input_shape[-1]), jump * stride
-        connections, multiply_adds = counts(layer, inputs[0].shape, output[0].shape)
+    architecture = architecture_of(model)
+    rows, field, jump = [], 1, 1
+    for layer in architecture.layers:
+        window, stride = layer.window
+        field = min(field + (window - 1) * jump, architecture.preparation.size)
+        jump *= stride
         rows.append(
             Row(
-                name=name,
-                kind=type(layer).__name__,
-                output_shape=tuple(output.shape[1:]),
-                parameters=sum(p.numel() for p in layer.parameters() if p.requires_grad),
-                connections=connections,
-                multiply_adds=multiply_adds,
+                name=layer.name,
+                kind=layer.kind,
+                output_shape=layer.output_shape,
+                parameters=sum(parameter.size for parameter in layer.parameters),
+                connections=layer.connections,
+                multiply_adds=layer.multiply_adds,
                 receptive_field=field,
             )
         )
-        inputs = output
-    return Summary(type(model).__name__, model.input_shape, tuple(rows))
+    return Summary(architecture.network, architecture.input_shape, tuple(rows))
 
 
-def window_of(layer: nn.Module, inputs: Tensor) -> tuple[int, int]:
-    """(side, stride) of the window through which one unit sees the layer's input (N, C, H, W)."""
-    match layer:
-        case nn.Conv2d():
-            return layer.kernel_size[0], layer.stride[0]
-        case nn.AvgPool2d() | nn.MaxPool2d():
-            return 2, 2
-        case nn.Flatten():
-            return inputs.shape[-1], 1  # what follows sees the whole map
-    return getattr(layer, "window", (1, 1))
+def architecture_of(model: str | Path | Architecture | HasArchitecture) -> Architecture:
+    if isinstance(model, Architecture):
+        return model
+    if isinstance(model, str | Path):
+        if str(model) in NETWORKS:
+            return NETWORKS[str(model)]().architecture()
+        return checkpoint.read(model).architecture
+    if not hasattr(model, "architecture"):
+        raise LenetError(
+            f"a {type(model).__name__} has no architecture: give one of lenet's networks, its "
+            "name, a run folder or a weights file"
+        )
+    return model.architecture
 
 
-def counts(
-    layer: nn.Module, input_shape: Sequence[int], output_shape: Sequence[int]
-) -> tuple[int, int]:
-    """(connections, multiply-adds) of one layer for one image."""
-    units = 1
-    for size in output_shape:
-        units *= size
-    match layer:
-        case Counted():
-            return layer.connections(output_shape), layer.multiply_adds(output_shape)
-        case nn.Conv2d():
-            fan_in = layer.weight[0].numel()
-            return units * (fan_in + 1), units * fan_in
-        case nn.Linear():
-            return units * (layer.in_features + 1), units * layer.in_features
-        case nn.AvgPool2d():
-            return 4 * units, 4 * units
-        case nn.MaxPool2d():
-            return 4 * units, 0
-        case _ if not list(layer.parameters()):
-            return 0, 0
-    raise LenetError(f"no rule to count the connections of {type(layer).__name__}")
-
-
-def input_gradient(model: Network, x: Tensor, label: int) -> Tensor:
-    """How the score of a class changes with each number of the input.
-
-    Simonyan, Vedaldi, Zisserman, "Deep Inside Convolutional Networks" (2013), section 3.
-
-    Args:
-        x: one prepared image (1, C, H, W).
-
-    Returns:
-        The derivative, (C, H, W), with its sign.
-    """
-    x = x.detach().clone().requires_grad_()
-    with torch.enable_grad():
-        (gradient,) = torch.autograd.grad(model(x)[0, label], x)
-    return gradient[0]
-
-
-def occlusion(model: Network, x: Tensor, label: int, side: int = 5) -> Tensor:
+def occlusion(
+    architecture: Architecture, weights: Weights, x: Floats, label: int, side: int = 5
+) -> Floats:
     """How much the score of a class falls when a square of the input is made blank.
 
     Zeiler, Fergus, "Visualizing and Understanding Convolutional Networks" (2013), section 4.2.
@@ -193,19 +138,20 @@ def occlusion(model: Network, x: Tensor, label: int, side: int = 5) -> Tensor:
         (H, W): the fall for the square around each place; positive where the answer hangs on what
         is there, negative where the blank would serve it better.
     """
-    channels, height, width = model.input_shape
-    blank = model.prepare(np.zeros((1, channels, height, width), np.uint8)).to(x)
-    rows, columns = (torch.arange(n, device=x.device) for n in (height, width))
-    half = side // 2
-    near_row = (rows[:, None] - rows).abs() <= half  # (place, pixel)
-    near_column = (columns[:, None] - columns).abs() <= half
-    with torch.no_grad():
-        whole = model(x)[0, label]
-        falls = []
-        for near in near_row:
-            hidden = near[None, :, None] & near_column[:, None, :]  # (places of a row, H, W)
-            falls.append(whole - model(torch.where(hidden[:, None], blank, x))[:, label])
-    return torch.stack(falls)
+    _, height, width = architecture.input_shape
+    rows, columns = np.arange(height), np.arange(width)
+    near_row = abs(rows[:, None] - rows) <= side // 2  # (place, pixel)
+    near_column = abs(columns[:, None] - columns) <= side // 2
+
+    def score(inputs: Floats) -> Floats:
+        return list(arithmetic.activations(architecture, weights, inputs).values())[-1][:, label]
+
+    background = x.dtype.type(architecture.preparation.background)
+    falls = []
+    for near in near_row:
+        hidden = near[None, :, None] & near_column[:, None, :]  # (places of a row, H, W)
+        falls.append(score(x) - score(np.where(hidden[:, None], background, x)))
+    return np.stack(falls)
 
 
 @dataclass(frozen=True)

@@ -1,32 +1,48 @@
-"""Reading pictures: a file in, a label with probabilities and an honest "not sure" out."""
+"""One digit in a picture: a file in, a label with probabilities and an honest "not sure" out."""
 
 import math
-from collections.abc import Callable
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet.data.pictures import Source
+from lenet.data.pictures.decoding import Box, Source
+from lenet.data.pictures.preprocess import Preprocessed, preprocess, preprocess_plain
+from lenet.engine.scores import scorer
+from lenet.errors import LenetError
 from lenet.evaluation import metrics
-from lenet.evaluation.evaluation import class_names, scorer, temperature
 from lenet.networks import checkpoint
-from lenet.reading.preprocess import Preprocessed, preprocess, preprocess_plain
+
+NOT_SURE = "not sure"
+NOT_A_DIGIT = "not a digit"
+JUNK = "none"  # the class, in a network that has one, of what is no digit
+AHEAD = 4  # pictures that are read ahead, for each thread
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Prediction:
     """The answer for one picture.
 
     Attributes:
         label: name of the class, None if the picture holds nothing to read.
         probabilities: class -> softmax of score / temperature, 0..1, where the temperature is
-            the network's, fitted on held-out images; empty if there is no label.
-        rejected: whether not to trust the answer: the two best scores are closer than the
-            network's rejection threshold, or there is no label.
-        reason: why there is no label, or why the answer is rejected; None if it is trusted.
+            the network's, fitted on held-out images; empty where nothing was found to read. Of a
+            network with a class "none", shares among the digits.
+        rejected: whether not to trust the answer, or there is no label.
+        reason: why it is rejected; None if it is trusted. "not sure": the two best scores are
+            closer than the network's rejection threshold. Without a label: "empty" (a blank or too
+            pale picture, an empty box or sheet), "several digits" (side by side, or one above the
+            other), "not a digit" (noise, texture, text, a filled patch, or the network's class
+            "none").
+        box: [left, top, right, bottom] of what was read, in the picture's pixels, right and bottom
+            excluded; None where nothing was found.
         image: uint8 (28, 28) as the network saw it, None if nothing was found.
         steps: name -> picture, what the preprocessor did, in order.
     """
@@ -35,17 +51,18 @@ class Prediction:
     probabilities: dict[str, float]
     rejected: bool
     reason: str | None
+    box: Box | None
     image: NDArray[np.uint8] | None
     steps: dict[str, NDArray[np.uint8]]
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-able: label, probabilities and rejected; or error where there is no label."""
-        if self.label is None:
-            return {"error": self.reason}
+        """JSON-able: label, probabilities, rejected, reason and box."""
         return {
             "label": self.label,
             "probabilities": {name: round(p, 6) for name, p in self.probabilities.items()},
             "rejected": self.rejected,
+            "reason": self.reason,
+            "box": None if self.box is None else list(self.box),
         }
 
 
@@ -55,9 +72,7 @@ def preprocessor(card: dict[str, Any]) -> Callable[[Source], Preprocessed]:
 
 
 class Predictor:
-    """Reads one picture after the other with one trained network.
-
-    Where our own kernels serve the network, PyTorch is not imported.
+    """Reads digits in pictures with a trained network. Safe to call from several threads.
 
     Args:
         model: a run folder, a weights file, a pretrained name, or "latest" (under ./runs).
@@ -70,39 +85,69 @@ class Predictor:
         self.checkpoint = checkpoint.read(model)
         self.scores = scorer(self.checkpoint, threads=1)  # one image: threads would wait
         card = self.checkpoint.card
-        self.temperature = temperature(self.checkpoint)
         threshold = card.get("rejection_threshold")
         # Unknown, or none makes the network good enough: then no answer is to be trusted.
         self.threshold = math.inf if threshold is None else float(threshold)
         self.preprocess = preprocessor(card)
 
-    def predict(self, image: Source) -> Prediction:
+    def predict(self, picture: Source) -> Prediction:
         """Reads one picture.
 
         Args:
-            image: a path, the bytes of a file, a binary file, a PIL image, or an array: uint8,
+            picture: a path, the bytes of a file, a binary file, a PIL image, or an array: uint8,
                 uint16, bool or float (H, W), (H, W, 3) or (H, W, 4).
 
         Raises:
             LenetError: it is no picture, or a damaged one.
         """
-        found = self.preprocess(image)
+        found = self.preprocess(picture)
         scores = None if found.image is None else self.scores(found.image[None])[0]
         return self.answer(found, scores)
+
+    def predict_many(
+        self, pictures: Iterable[Source], jobs: int | None = None
+    ) -> Iterator[Prediction | LenetError]:
+        """Reads many pictures, in their order, a few ahead of what is taken.
+
+        A picture that cannot be read fails alone: its LenetError stands in its place.
+
+        Args:
+            pictures: each as `predict` takes it; also endless.
+            jobs: threads; None for as many as this process may use CPUs.
+        """
+        jobs = jobs or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else jobs
+        left = iter(pictures)
+        with ThreadPoolExecutor(jobs) as threads:
+
+            def started(picture: Source) -> Future[Prediction | LenetError]:
+                return threads.submit(self.predict_or_error, picture)
+
+            ahead = deque(map(started, islice(left, AHEAD * threads._max_workers)))
+            while ahead:
+                yield ahead.popleft().result()
+                ahead.extend(map(started, islice(left, 1)))
+
+    def predict_or_error(self, picture: Source) -> Prediction | LenetError:
+        try:
+            return self.predict(picture)
+        except LenetError as error:
+            return error
 
     def answer(self, found: Preprocessed, scores: NDArray[np.float32] | None) -> Prediction:
         """What the network's scores (classes,) for a preprocessed picture mean; None where the
         preprocessor found nothing to give it."""
         if scores is None:
-            return Prediction(None, {}, True, found.reason, None, found.steps)
-        names = class_names(self.checkpoint, len(scores))
-        shares = metrics.softmax(scores / self.temperature)
+            return Prediction(None, {}, True, found.reason, None, None, found.steps)
+        shares = metrics.softmax(scores / self.checkpoint.temperature).tolist()
+        probabilities = dict(zip(self.checkpoint.classes, shares, strict=True))
+        label = max(probabilities, key=probabilities.__getitem__)
         rejected = bool(metrics.confidence(scores) < self.threshold)
+        reason = NOT_SURE if rejected else None
+        if JUNK in probabilities:
+            junk = probabilities.pop(JUNK)
+            probabilities = {name: p / max(1 - junk, 1e-12) for name, p in probabilities.items()}
+        if label == JUNK:
+            label, rejected, reason = None, True, NOT_A_DIGIT
         return Prediction(
-            label=names[int(scores.argmax())],
-            probabilities=dict(zip(names, shares.tolist(), strict=True)),
-            rejected=rejected,
-            reason="the two best scores are too close" if rejected else None,
-            image=found.image,
-            steps=found.steps,
+            label, probabilities, rejected, reason, found.box, found.image, found.steps
         )

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from lenet.errors import LenetError, extra
-from lenet.sweep.knobs import Knob
+from lenet.sweep.search_space import Dimension
 
 with extra("sweep"):
     import optuna
@@ -75,17 +75,18 @@ class SeededSampler(BaseSampler):
         return self.sampler.sample_independent(study, trial, param_name, param_distribution)
 
 
-def draw(knob: Knob, trial: Trial) -> Any:
-    """A value of the knob: a number, or one of its choices as it is spelled."""
-    if knob.choices:
-        return trial.suggest_categorical(knob.field, knob.choices)
-    if knob.whole:
-        return trial.suggest_int(knob.field, int(knob.low), int(knob.high), log=knob.log)
-    return trial.suggest_float(knob.field, knob.low, knob.high, log=knob.log)
+def draw(dimension: Dimension, trial: Trial) -> Any:
+    """A value: a number, or one of the choices as it is spelled."""
+    name, low, high, log = dimension.field, dimension.low, dimension.high, dimension.log
+    if dimension.choices:
+        return trial.suggest_categorical(name, dimension.choices)
+    if dimension.whole:
+        return trial.suggest_int(name, int(low), int(high), log=log)
+    return trial.suggest_float(name, low, high, log=log)
 
 
 def importances(study: Study) -> dict[str, float]:
-    """Knob -> share of the differences between complete trials that it explains, largest first.
+    """Field -> share of the differences between complete trials that it explains, largest first.
 
     By PED-ANOVA (Watanabe et al., 2023). Empty for fewer than two complete trials.
     """

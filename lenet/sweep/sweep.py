@@ -1,9 +1,9 @@
-"""Sweeps: many trainings of one recipe with its knobs turned, and the best of them as a recipe.
+"""Sweeps: many trainings of one recipe with other values, and the best of them as a recipe.
 
 A trial trains on all but the held-out part of the training images and is measured on that part
 after each epoch; the test set is not looked at. The folder of a sweep has sweep.json (what it
 varies), study.db (the trials, unless they are in a shared database), and at the end trials.csv,
-best.json, importance.png and parallel.png.
+best.json and parallel.png.
 """
 
 import csv
@@ -18,31 +18,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from lenet import data
-from lenet.engine.steps import cpu_threads
 from lenet.errors import LenetError
-from lenet.figures import plots
+from lenet.figures import style, sweeps
 from lenet.files import write_text
 from lenet.progress import Progress
 from lenet.sweep import studies
-from lenet.sweep.knobs import Knob, knobs, spelled, turned
+from lenet.sweep.search_space import Dimension, recipe_at, search_space, spelled
 from lenet.sweep.studies import FrozenTrial, Trial, TrialPruned, TrialState
-from lenet.training.distributed import find_world
-from lenet.training.epochs import Watch, make_epochs
-from lenet.training.recipes import Recipe
-from lenet.training.runs import Settings
-from lenet.training.training import (
-    choose_device,
-    initial_network,
-    make_optimizer,
-    make_teachers,
-    with_full_path,
-)
+from lenet.training.engines import choose_device
+from lenet.training.epochs import Watch
+from lenet.training.recipe import Recipe
+from lenet.training.run import Settings
+from lenet.training.train import assemble, with_full_path
+from lenet.training.world import find_world
 
 SWEEP, TRIALS, BEST = "sweep.json", "trials.csv", "best.json"
-IMPORTANCE, PARALLEL = "importance.png", "parallel.png"
+PARALLEL = "parallel.png"
 VALIDATION = 10_000  # training images held out if the recipe does not say
 DEFAULT_TRIALS = 50
 HEARTBEAT = 20  # seconds
@@ -123,25 +116,26 @@ def sweep(
 
     Args:
         recipe: what is varied; its `validation` images, or 10,000, are held out.
-        vary: knobs, as `lenet.sweep.knobs` spells them.
-        out: the folder; sweeps/NAME by default, where NAME is made of recipe, knobs and data.
+        vary: the search space, as `lenet.sweep.search_space` spells them.
+        out: the folder; sweeps/NAME by default, where NAME is made of recipe, search space and
+            data.
         storage: URL of a database; a SQLite file in the folder by default.
         heartbeat: seconds between signs of life in the database; a process that misses three is
             taken for dead, and its trial is run again.
         device, engine, threads, data_dir: as for `lenet.train`.
 
     Raises:
-        LenetError: a knob, the data, the database or the folder cannot be used; no trial was
+        LenetError: a value, the data, the database or the folder cannot be used; no trial was
             possible.
     """
     if trials < 1 or heartbeat < 1:
         raise LenetError("trials and heartbeat must be at least 1")
     recipe = with_full_path(recipe)
-    recipe = dataclasses.replace(recipe, validation=recipe.validation or VALIDATION)
-    turns = knobs(vary, recipe)
+    recipe = recipe.changed(validation=recipe.validation or VALIDATION)
+    space = search_space(vary, recipe)
     dataset = data.load(recipe.data, data_dir).hold_out(recipe.validation)
     settings = Settings(
-        str(choose_device("cpu" if recipe.optimizer == "sdlm" else device)),
+        "cpu" if recipe.optimisation.optimizer == "sdlm" else choose_device(device),
         engine,
         find_world().threads if threads is None else threads,
         str(data_dir) if data_dir else None,
@@ -152,19 +146,21 @@ def sweep(
     folder = Path(out) if out else Path("sweeps") / name
     url = studies.checked_url(storage) if storage else studies.sqlite_url(folder / "study.db")
     begin(folder, Plan(recipe, tuple(vary), trials, storage and studies.without_password(url)))
-    with cpu_threads(settings.threads), studies.database(url, heartbeat) as database:
-        study = studies.open_study(database, name, recipe.seed, max(1, recipe.epochs // 4))
+    with studies.database(url, heartbeat) as database:
+        study = studies.open_study(
+            database, name, recipe.seed, max(1, recipe.optimisation.epochs // 4)
+        )
         with Progress(f"sweep {name}", trials) as bar:
-            trainer = Trainer(recipe, turns, dataset, settings, bar)
+            trainer = Trainer(recipe, space, dataset, settings, bar)
             try:
                 studies.work(study, database, trials, trainer.train, trainer.tell)
             except KeyboardInterrupt:
                 bar.say(f"\nStopped. Trials are kept; go on with: lenet sweep --resume {folder}")
                 raise
-        results = tuple(sorted((result(trial, turns) for trial in study.trials), key=rank))
+        results = tuple(sorted((result(trial, space) for trial in study.trials), key=rank))
         importances = studies.importances(study)
     outcome = Outcome(folder, name, winner(recipe, results), results, importances)
-    write(outcome, turns)
+    write(outcome, space)
     return outcome
 
 
@@ -199,7 +195,7 @@ def read(folder: Path) -> Plan:
 
 
 def study_name(recipe: Recipe, vary: Sequence[str], checksums: dict[str, str]) -> str:
-    """The same on every machine for the same recipe, knobs and data, wherever these lie."""
+    """The same on every machine for the same recipe, search space and data, wherever these lie."""
     definition = [{**recipe.as_dict(), "data": checksums}, sorted(vary)]
     text = json.dumps(definition, sort_keys=True)
     return f"{recipe.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
@@ -223,10 +219,10 @@ class TrialWatch(Watch):
     """Moves the bar, on which a trial is one unit, by a step's share of it."""
 
     def __init__(self, bar: Progress, recipe: Recipe, epoch: int, images: int) -> None:
-        super().__init__(bar, dataclasses.replace(recipe, print_every=0), epoch)
-        self.images_of_trial = recipe.epochs * images
+        super().__init__(bar, recipe.changed(print_every=0), epoch)
+        self.images_of_trial = recipe.optimisation.epochs * images
 
-    def __call__(self, examples: int, loss: Any = None, right: Any = None) -> None:
+    def __call__(self, examples: int, loss: Any, right: Any) -> None:
         self.bar.advance(examples / self.images_of_trial)
 
 
@@ -236,12 +232,12 @@ class Trainer:
     def __init__(
         self,
         base: Recipe,
-        turns: Sequence[Knob],
+        space: Sequence[Dimension],
         dataset: data.Dataset,
         settings: Settings,
         bar: Progress,
     ) -> None:
-        self.base, self.turns, self.dataset = base, turns, dataset
+        self.base, self.space, self.dataset = base, space, dataset
         self.settings, self.bar = settings, bar
         self.best = "none complete yet"
 
@@ -252,27 +248,22 @@ class Trainer:
             LenetError: there is no such recipe or network, or its loss became infinite.
             TrialPruned: other trials were better by then.
         """
-        recipe = turned(self.base, self.turns, [studies.draw(knob, trial) for knob in self.turns])
-        settings, classes = self.settings, self.dataset.classes
-        train, validation = self.dataset.train, self.dataset.test
-        device = torch.device(settings.device)
-        model = initial_network(recipe, len(classes)).to(device)
-        optimizer = make_optimizer(recipe, model)
-        epochs, _ = make_epochs(
-            *(recipe, device, settings.engine, settings.threads, model, optimizer, train),
-            make_teachers(recipe, classes, settings),
+        recipe = recipe_at(
+            self.base, self.space, [studies.draw(dimension, trial) for dimension in self.space]
         )
-        error = math.nan
-        for epoch in range(1, recipe.epochs + 1):
-            note = f"trial {trial.number}, epoch {epoch}/{recipe.epochs}; {self.best}"
+        train, validation = self.dataset.train, self.dataset.test
+        training, _ = assemble(recipe, self.dataset, self.settings)
+        error, epochs = math.nan, recipe.optimisation.epochs
+        for epoch in range(1, epochs + 1):
+            note = f"trial {trial.number}, epoch {epoch}/{epochs}; {self.best}"
             self.bar.advance(0, note)
-            epochs.run(epoch, TrialWatch(self.bar, recipe, epoch, len(train)))
-            scores = epochs.scores(validation.images)
+            training.run(epoch, TrialWatch(self.bar, recipe, epoch, len(train)))
+            scores = training.scores(validation.images)
             if not np.isfinite(scores).all():
                 raise LenetError(f"scores are not finite after epoch {epoch}")
             error = float(np.mean(scores.argmax(axis=1) != validation.labels))
             trial.report(error, epoch)
-            if epoch < recipe.epochs and trial.should_prune():
+            if epoch < epochs and trial.should_prune():
                 raise TrialPruned
         return error
 
@@ -282,14 +273,14 @@ class Trainer:
         if errors:
             self.best = f"best {min(errors):.2%}"
         if finished:
-            self.bar.say(result(finished, self.turns).words)
+            self.bar.say(result(finished, self.space).words)
         running = sum(trial.state is TrialState.RUNNING for trial in trials)
         done = sum(trial.state in studies.FINISHED for trial in trials)
         note = f"{running} running elsewhere; {self.best}" if running else self.best
         self.bar.advance(done - self.bar.done, note)
 
 
-def result(trial: FrozenTrial, turns: Sequence[Knob]) -> Result:
+def result(trial: FrozenTrial, space: Sequence[Dimension]) -> Result:
     errors = trial.intermediate_values
     reason = trial.user_attrs.get(studies.REASON, "")
     state = trial.state.name.lower()
@@ -303,7 +294,7 @@ def result(trial: FrozenTrial, turns: Sequence[Knob]) -> Result:
         error=errors[max(errors)] if errors else None,
         epochs=len(errors),
         seconds=trial.duration.total_seconds() if trial.duration else 0.0,
-        values={k.field: k.value(trial.params[k.field]) for k in turns if k.field in trial.params},
+        values={k.field: k.value(trial.params[k.field]) for k in space if k.field in trial.params},
         reason=reason,
     )
 
@@ -324,15 +315,15 @@ def winner(base: Recipe, results: Sequence[Result]) -> Recipe:
     if best.state != "complete":
         reasons = [each.reason for each in results if each.state == "impossible"] or ["all failed"]
         raise LenetError(f"no trial came to its end; the first reason: {reasons[0]}")
-    return dataclasses.replace(base, **best.values, name=f"{base.name}-swept", validation=0)
+    return base.changed(**best.values, name=f"{base.name}-swept", validation=0)
 
 
-def write(outcome: Outcome, turns: Sequence[Knob]) -> None:
+def write(outcome: Outcome, space: Sequence[Dimension]) -> None:
     """Writes the winning recipe, the table of trials and the figures."""
     folder, results = outcome.folder, outcome.results
     write_text(folder / BEST, json.dumps(outcome.best.as_dict(), indent=2) + "\n")
     table = io.StringIO()
-    fields = [knob.field for knob in turns]
+    fields = [dimension.field for dimension in space]
     rows = csv.writer(table, lineterminator="\n")
     rows.writerow(["trial", "state", "validation_error", "epochs", "seconds", *fields, "reason"])
     for each in results:
@@ -343,20 +334,17 @@ def write(outcome: Outcome, turns: Sequence[Knob]) -> None:
     write_text(folder / TRIALS, table.getvalue())
     complete = [each for each in results if each.state == "complete"]
     pruned = [each for each in results if each.state == "pruned"]
-    if outcome.importances:
-        title = f"{outcome.name}: what the knobs explain in {len(complete)} complete trials"
-        plots.save(plots.importances(outcome.importances, title), folder / IMPORTANCE)
-    else:  # too few complete trials; of another set of trials it would be wrong
-        (folder / IMPORTANCE).unlink(missing_ok=True)
-    axes = [coordinate(knob, [each.values for each in complete + pruned]) for knob in turns]
+    trials = [each.values for each in complete + pruned]
+    axes = [coordinate(dimension, trials) for dimension in space]
     errors = [each.error if each.state == "complete" else None for each in complete + pruned]
     title = f"{outcome.name}: {len(complete)} complete trials, {len(pruned)} pruned"
-    plots.save(plots.parallel_coordinates(axes, errors, title), folder / PARALLEL)
+    style.save(sweeps.parallel_coordinates(axes, errors, title), folder / PARALLEL)
 
 
-def coordinate(knob: Knob, trials: Sequence[Mapping[str, Any]]) -> plots.Coordinate:
-    values = [values[knob.field] for values in trials]
-    if knob.choices:
-        order = [knob.value(choice) for choice in knob.choices]
-        return plots.Coordinate(knob.field, list(map(order.index, values)), labels=knob.choices)
-    return plots.Coordinate(knob.field, values, log=knob.log)
+def coordinate(dimension: Dimension, trials: Sequence[Mapping[str, Any]]) -> sweeps.Coordinate:
+    field, choices = dimension.field, dimension.choices
+    values = [values[field] for values in trials]
+    if choices:
+        order = [dimension.value(choice) for choice in choices]
+        return sweeps.Coordinate(field, list(map(order.index, values)), labels=choices)
+    return sweeps.Coordinate(field, values, log=dimension.log)

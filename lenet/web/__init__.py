@@ -1,4 +1,7 @@
-"""The page and the REST server: `app` for any ASGI server and for tests, `serve` for people."""
+"""The page and the REST server: `app` for any ASGI server and for tests, `serve` for people.
+
+Imports data, networks, engine, evaluation and reading; needs the extra `web`.
+"""
 
 from lenet import errors
 

@@ -1,7 +1,6 @@
 """The application: which question goes where."""
 
 import base64
-import binascii
 from collections.abc import Callable, Collection, Sequence
 from http import HTTPStatus
 from pathlib import Path
@@ -20,12 +19,13 @@ from lenet.networks import checkpoint
 from lenet.web import problems, schemas
 from lenet.web.guard import Guard
 from lenet.web.limits import Limits
+from lenet.web.model import Model, ServedModel, Workers
 from lenet.web.problems import Problem
-from lenet.web.reader import Reader, Workers
 from lenet.web.schemas import Preprocessing
 
 STATIC = Path(__file__).parent / "static"
 FIRST = "mnist"  # the pretrained network that answers if none is named
+MOST_MARKS = 1000  # commas and opening brackets in JSON; more would fill memory when it is parsed
 DESCRIPTION = """\
 Reads handwritten digits and other small pictures with LeNet.
 
@@ -38,7 +38,7 @@ What is done to a picture first. `digit`: find one digit, crop and centre it as 
 `auto`: what the model was trained for."""
 
 Manner = Annotated[Preprocessing, Query(description=MANNERS)]
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 
 def pretrained_first() -> list[str]:
@@ -65,13 +65,13 @@ def app(
     """
     limits = limits or Limits()
     workers = Workers(limits)
-    readers: dict[str, Reader] = {}
-    for model in models or pretrained_first():
-        reader = Reader(model, workers)
-        if reader.name in readers:
-            raise LenetError(f"two models are called {reader.name}; rename the file or folder")
-        readers[reader.name] = reader
-    first = next(iter(readers))
+    served: dict[str, ServedModel] = {}
+    for name in models or pretrained_first():
+        model = ServedModel(name, workers)
+        if model.name in served:
+            raise LenetError(f"two models are called {model.name}; rename the file or folder")
+        served[model.name] = model
+    first = next(iter(served))
 
     service = FastAPI(
         title="lenet",
@@ -83,17 +83,29 @@ def app(
     problems.install(service)
     service.add_middleware(Guard, limits=limits, hosts=hosts)
 
-    def named(name: str) -> Reader:
-        if name not in readers:
-            raise Problem(
-                HTTPStatus.NOT_FOUND, f"no model {name!r}; there are {', '.join(readers)}"
-            )
-        return readers[name]
+    def named(name: str) -> ServedModel:
+        if name not in served:
+            raise Problem(HTTPStatus.NOT_FOUND, f"no model {name!r}; there are {', '.join(served)}")
+        return served[name]
 
     def chosen(
         model: Annotated[str, Query(description="One of `GET /v1/models`.")] = first,
-    ) -> Reader:
+    ) -> ServedModel:
         return named(model)
+
+    async def files_of(request: Request, most: int) -> list[bytes]:
+        kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+        if kind == "application/json":
+            files = await workers.small.run(files_in_json, await request.body(), most)
+        elif kind == "multipart/form-data":
+            files = await files_in_form(request, most)
+        else:
+            raise Problem(
+                HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+                "send pictures as multipart/form-data or application/json, "
+                f"not {kind or 'nothing'}",
+            )
+        return files
 
     @service.post(
         "/v1/predict",
@@ -104,12 +116,12 @@ def app(
     )
     async def predict(
         request: Request,
-        reader: Annotated[Reader, Depends(chosen)],
+        model: Annotated[ServedModel, Depends(chosen)],
         preprocessing: Manner = Preprocessing.AUTO,
     ) -> Response:
         files = await files_of(request, limits.images)
-        answers = await reader.predict(files, preprocessing)
-        return json(schemas.Predictions(model=reader.name, answers=answers))
+        answers = await model.predict(files, preprocessing)
+        return json(schemas.Predictions(model=model.name, answers=answers))
 
     @service.post(
         "/v1/trace",
@@ -120,44 +132,42 @@ def app(
     )
     async def trace(
         request: Request,
-        reader: Annotated[Reader, Depends(chosen)],
+        model: Annotated[ServedModel, Depends(chosen)],
         preprocessing: Manner = Preprocessing.AUTO,
     ) -> Response:
         [file] = await files_of(request, 1)
-        return json(await reader.trace(file, preprocessing))
+        return json(await model.trace(file, preprocessing))
 
     @service.get("/v1/models", summary="The networks that answer here")
     async def models_here() -> schemas.Models:
-        return schemas.Models(
-            models=[schemas.ModelCard(**reader.model.model_dump()) for reader in readers.values()]
-        )
+        return schemas.Models(models=[model.description for model in served.values()])
 
     @service.get(
         "/v1/models/{name}",
         summary="One network with its layers and weights",
-        response_model=schemas.Model,
+        response_model=Model,
         responses=errors(404, 422),
     )
     async def one_model(name: str) -> Response:
-        return json(named(name).model)
+        return json(named(name).description)
 
     @service.get(
         "/v1/examples/random",
         summary="An image of the model's test set by chance",
         responses=errors(404, 422, 503),
     )
-    async def random_example(reader: Annotated[Reader, Depends(chosen)]) -> schemas.Example:
-        return await test_set(reader.examples.random)
+    async def random_example(model: Annotated[ServedModel, Depends(chosen)]) -> schemas.Example:
+        return await test_set(model.examples.random)
 
     @service.get(
         "/v1/examples/mistakes",
         summary="The images of its test set that the model gets most wrong",
         responses=errors(404, 422, 503),
     )
-    async def mistakes(reader: Annotated[Reader, Depends(chosen)]) -> schemas.Mistakes:
-        return await test_set(reader.examples.mistakes)
+    async def mistakes(model: Annotated[ServedModel, Depends(chosen)]) -> schemas.Mistakes:
+        return await test_set(model.examples.mistakes)
 
-    async def test_set(question: Callable[[], Found]) -> Found:
+    async def test_set(question: Callable[[], Result]) -> Result:
         try:
             # In the large pictures' thread: reading a data set takes a moment, and once is enough.
             return await workers.large.run(question)
@@ -219,50 +229,41 @@ def pictures_body(most: int) -> dict[str, Any]:
     }
 
 
-async def files_of(request: Request, most: int) -> list[bytes]:
-    """The picture files in the body of a request, multipart or JSON.
+def files_in_json(body: bytes, most: int) -> list[bytes]:
+    """The picture files in a JSON body.
 
     Raises:
-        Problem: it is neither, is malformed, or has no picture or more than `most`.
+        Problem: it is malformed, or has no picture or more than `most`.
     """
-    kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
-    if kind == "application/json":
-        files = files_in_json(await request.body())
-    elif kind == "multipart/form-data":
-        files = await files_in_form(request, most)
-    else:
-        raise Problem(
-            HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-            f"send pictures as multipart/form-data or application/json, not {kind or 'nothing'}",
-        )
-    if not 1 <= len(files) <= most:
-        raise Problem(
-            HTTPStatus.UNPROCESSABLE_ENTITY, f"send 1 to {most} pictures, not {len(files)}"
-        )
-    return files
-
-
-def files_in_json(body: bytes) -> list[bytes]:
+    # base64 has neither commas nor brackets: what has many of them is refused before it is parsed.
+    if sum(body.count(mark) for mark in b",[{") > MOST_MARKS:
+        raise unprocessable(f"send an object with 1 to {most} pictures, not so many values")
     try:
         images = schemas.Images.model_validate_json(body).images
-        return [base64.b64decode(image, validate=True) for image in images]
     except ValidationError as error:
-        wrong = "; ".join(
-            ".".join(map(str, fault["loc"])) + ": " + fault["msg"] for fault in error.errors()
-        )
-        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, wrong.lstrip(": ")) from None
-    except (binascii.Error, ValueError):
-        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "images must be base64") from None
+        raise unprocessable(problems.faults(error.errors(include_input=False))) from None
+    if len(images) > most:
+        raise unprocessable(f"send 1 to {most} pictures, not {len(images)}")
+    try:
+        return [base64.b64decode(image, validate=True) for image in images]
+    except ValueError:
+        raise unprocessable("images must be base64") from None
 
 
 async def files_in_form(request: Request, most: int) -> list[bytes]:
+    """The picture files in a multipart body; the errors are those of `files_in_json`."""
     try:
         async with request.form(max_files=most, max_fields=0) as form:
             parts = form.multi_items()
             if unknown := [name for name, _ in parts if name != "images"]:
-                raise Problem(
-                    HTTPStatus.UNPROCESSABLE_ENTITY, f"unknown part {unknown[0]!r}; name it images"
-                )
-            return [await part.read() for _, part in parts if isinstance(part, UploadFile)]
+                raise unprocessable(f"unknown part {unknown[0]!r}; name it images")
+            files = [await part.read() for _, part in parts if isinstance(part, UploadFile)]
     except MultiPartException as error:
         raise Problem(HTTPStatus.BAD_REQUEST, error.message) from None
+    if not files:
+        raise unprocessable(f"send 1 to {most} pictures, not 0")
+    return files
+
+
+def unprocessable(detail: str) -> Problem:
+    return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail)

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet import data
+from lenet.engine.scores import Scorer
 from lenet.errors import LenetError
 from lenet.evaluation import metrics
-from lenet.evaluation.evaluation import Scorer
 from lenet.web.schemas import Example, Mistake, Mistakes, Pixels
 
 MISTAKES = 24  # that are shown

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -74,28 +75,17 @@ class Guard:
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
         self.check_origin(headers)
-        body = Body(self, receive)
-        try:
-            try:
-                async with asyncio.timeout(self.limits.send_seconds):
-                    received = await body.read(headers)
-            except TimeoutError:
-                raise Problem(
-                    HTTPStatus.REQUEST_TIMEOUT,
-                    f"the request took longer than {self.limits.send_seconds:g} s to arrive",
-                ) from None
+        async with self.body(headers, receive) as body:
             if self.requests >= self.limits.requests:
                 raise busy("too many requests at one time")
             self.requests += 1
             try:
                 async with asyncio.timeout(self.limits.seconds):
-                    await self.app(scope, replay(received, receive), send)
+                    await self.app(scope, replay(body, receive), send)
             except TimeoutError:
                 raise busy(f"the answer took longer than {self.limits.seconds:g} s") from None
             finally:
                 self.requests -= 1
-        finally:
-            self.buffered -= body.held
 
     def check_origin(self, headers: Headers) -> None:
         host = host_name(headers.get("host", ""))
@@ -107,21 +97,13 @@ class Guard:
         if headers.get("sec-fetch-site") == "cross-site":
             raise Problem(HTTPStatus.FORBIDDEN, "other sites' pages may not ask this server")
 
+    @asynccontextmanager
+    async def body(self, headers: Headers, receive: Receive) -> AsyncIterator[bytes]:
+        """All of a request's body, which counts as held in memory until the block ends.
 
-class Body:
-    """The body of one request while it arrives.
-
-    Args:
-        guard: keeps the sum of all that is held.
-        receive: where it comes from.
-    """
-
-    def __init__(self, guard: Guard, receive: Receive) -> None:
-        self.guard, self.limits, self.receive = guard, guard.limits, receive
-        self.held = 0  # bytes in memory
-
-    async def read(self, headers: Headers) -> bytes:
-        """All of it. Raises Problem if it is too large, alone or with those of others."""
+        Raises:
+            Problem: it is too large, alone or with those of others, or too slow.
+        """
         most = self.limits.body_bytes
         too_large = Problem(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
@@ -132,29 +114,35 @@ class Body:
         patience = most if "expect" in headers else PATIENCE * most
         if content_length(headers) > patience:
             raise too_large
-        chunks, size = [], 0
-        while True:
-            message = await self.receive()
-            if message["type"] == "http.disconnect":
-                raise ConnectionError("the client left")
-            chunk = message.get("body", b"")
-            size += len(chunk)
-            if size > patience:
+        chunks, size, held, more = [], 0, 0, True
+        try:
+            try:
+                async with asyncio.timeout(self.limits.send_seconds):
+                    while more:
+                        message = await receive()
+                        if message["type"] == "http.disconnect":
+                            raise ConnectionError("the client left")
+                        chunk = message.get("body", b"")
+                        more = message.get("more_body", False)
+                        size += len(chunk)
+                        if size > patience:
+                            raise too_large
+                        if size <= most:
+                            chunks.append(chunk)
+                            held += len(chunk)
+                            self.buffered += len(chunk)
+                        if self.buffered > self.limits.buffered_bytes:
+                            raise busy("too much is being sent at one time")
+            except TimeoutError:
+                raise Problem(
+                    HTTPStatus.REQUEST_TIMEOUT,
+                    f"the request took longer than {self.limits.send_seconds:g} s to arrive",
+                ) from None
+            if size > most:
                 raise too_large
-            if size <= most:
-                self.hold(len(chunk))
-                chunks.append(chunk)
-            if not message.get("more_body", False):
-                break
-        if size > most:
-            raise too_large
-        return b"".join(chunks)
-
-    def hold(self, size: int) -> None:
-        self.held += size
-        self.guard.buffered += size
-        if self.guard.buffered > self.limits.buffered_bytes:
-            raise busy("too much is being sent at one time")
+            yield b"".join(chunks)
+        finally:
+            self.buffered -= held
 
 
 def content_length(headers: Headers) -> int:

@@ -1,7 +1,9 @@
 """Errors in one format: problem details for HTTP (RFC 9457)."""
 
 import json
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -48,6 +50,14 @@ def response(problem: HTTPException) -> Response:
     return Response(content, problem.status_code, problem.headers, media_type=MEDIA_TYPE)
 
 
+def faults(errors: Sequence[Mapping[str, Any]]) -> str:
+    """The first few of pydantic's errors, in one sentence."""
+    first = [
+        f"{'.'.join(map(str, error['loc']))}: {error['msg']}".lstrip(": ") for error in errors[:3]
+    ]
+    return "; ".join(f"{fault:.200}" for fault in first)
+
+
 def install(app: FastAPI) -> None:
     """Lets the application answer in this format wherever the framework has one of its own."""
 
@@ -57,10 +67,7 @@ def install(app: FastAPI) -> None:
 
     async def of_values(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        wrong = "; ".join(
-            f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()
-        )
-        return response(Problem(HTTPStatus.UNPROCESSABLE_ENTITY, wrong))
+        return response(Problem(HTTPStatus.UNPROCESSABLE_ENTITY, faults(error.errors())))
 
     app.add_exception_handler(HTTPException, of_status)
     app.add_exception_handler(RequestValidationError, of_values)

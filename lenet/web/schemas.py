@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from lenet.reading.prediction import Prediction
-from lenet.reading.preprocess import Preprocessed
+from lenet.data.pictures.preprocess import Preprocessed
 
 
 class Preprocessing(StrEnum):
@@ -30,7 +29,7 @@ class Array(BaseModel):
     )
 
     @classmethod
-    def of(cls, values: NDArray[np.float32]) -> "Array":
+    def of(cls, values: NDArray[np.floating]) -> "Array":
         data = np.ascontiguousarray(values, "<f4").tobytes()
         return cls(shape=list(values.shape), data=base64.b64encode(data).decode())
 
@@ -48,22 +47,22 @@ class Pixels(BaseModel):
         return cls(width=width, height=height, data=base64.b64encode(picture.tobytes()).decode())
 
 
+Box = tuple[int, int, int, int]
+Shares = tuple[float, float, float, float]
+
+
 class Answer(BaseModel):
     """What one picture shows."""
 
     label: str | None = Field(description="Name of the class; null if there is nothing to read.")
     probabilities: dict[str, float] = Field(description="Class -> 0..1; empty without a label.")
     rejected: bool = Field(description='Whether not to trust the answer: "not sure".')
-    reason: str | None = Field(description="Why there is no label, or why it is not sure.")
-
-    @classmethod
-    def of(cls, found: Prediction) -> "Answer":
-        return cls(
-            label=found.label,
-            probabilities={name: round(p, 6) for name, p in found.probabilities.items()},
-            rejected=found.rejected,
-            reason=found.reason,
-        )
+    reason: str | None = Field(
+        description='Why it is rejected: "not sure", "empty", "several digits", "not a digit".'
+    )
+    box: tuple[int, int, int, int] | None = Field(
+        description="Left, top, right and bottom of what was read, in the picture's pixels."
+    )
 
 
 class Predictions(BaseModel):
@@ -82,12 +81,10 @@ class Step(Pixels):
 class Placement(BaseModel):
     """Which part of the picture became which part of the 28x28 pixels."""
 
-    box: tuple[float, float, float, float] = Field(
+    box: Shares = Field(
         description="Left, top, right and bottom in the picture, in shares of its width and height."
     )
-    field: tuple[float, float, float, float] = Field(
-        description="Left, top, right and bottom in the 28x28 pixels."
-    )
+    field: Shares = Field(description="Left, top, right and bottom in the 28x28 pixels.")
 
 
 class Activation(Array):
@@ -101,10 +98,12 @@ class Trace(BaseModel):
 
     model: str
     answer: Answer
-    image: Pixels | None = Field(description="What the network sees; null if nothing was found.")
+    image: Pixels | None = Field(
+        description="What the network sees; null if there is nothing to read."
+    )
     steps: list[Step] = Field(description="The preprocessor's steps, at most 112 pixels a side.")
     placement: Placement | None
-    layers: list[Activation] = Field(description="Every layer; empty if nothing was found.")
+    layers: list[Activation] = Field(description="Every layer; empty if there is nothing to read.")
 
 
 class Images(BaseModel):
@@ -113,36 +112,6 @@ class Images(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     images: list[str] = Field(min_length=1, description="base64 of the files.")
-
-
-class Layer(BaseModel):
-    """A layer as the page draws and explains it."""
-
-    name: str = Field(description="As in weights and in a trace: C1, S2, C3 ...")
-    answers: str = Field(description="Name in a trace of what the layer answers, after `squash`.")
-    kind: Literal[
-        "convolution", "subsampling", "average", "maximum", "full connection", "distances"
-    ]
-    shape: list[int] = Field(description="Maps, height, width; or units.")
-    window: int = Field(description="Side of the square of inputs that a unit sees in a map.")
-    stride: int
-    padding: int
-    squash: str | None = Field(description="The function applied to the weighted sum.")
-    connections: list[list[int]] = Field(description="For each map, the maps that it reads.")
-    weights: Array | None = Field(
-        description="Convolution: a kernel for each connection, in their order. Subsampling: a "
-        "coefficient for each map. Full connection: (units, inputs). Distances: the codes."
-    )
-    biases: Array | None
-    scale: float = Field(description="Of the sum of the window's values: average 1/4, sum 1.")
-
-
-class Field28(BaseModel):
-    """Where the 28x28 pixels lie in the network's input: x -> offset + scale * x."""
-
-    shape: list[int]
-    offset: float
-    scale: float
 
 
 class ModelCard(BaseModel):
@@ -169,13 +138,6 @@ class Models(BaseModel):
     """The networks that answer here; the first one does if none is named."""
 
     models: list[ModelCard]
-
-
-class Model(ModelCard):
-    """A network with all its layers and weights."""
-
-    input: Field28
-    layers: list[Layer]
 
 
 class Example(BaseModel):
@@ -207,19 +169,18 @@ class Health(BaseModel):
     status: Literal["ok"] = "ok"
 
 
-def placement_of(found: Preprocessed) -> Placement | None:
-    """Where in the 28x28 pixels the found part of a picture went."""
-    if found.image is None or found.box is None or found.shift is None:
+def placement_of(prepared: Preprocessed) -> Placement | None:
+    """Where in the 28x28 pixels the part of a picture that was read went."""
+    if prepared.image is None or prepared.box is None or prepared.shift is None:
         return None
-    (left, top, right, bottom), (x, y) = found.box, found.shift
-    picture = found.steps.get("grayscale", found.image)
-    fitted = found.steps.get("20x20")
+    (left, top, right, bottom), (x, y) = prepared.box, prepared.shift
+    columns, rows = prepared.size
+    fitted = prepared.steps.get("20x20")
     if fitted is None:  # the whole picture fills the field
-        longer = max(right - left, bottom - top)
-        width, height = ((side * 28 / longer) for side in (right - left, bottom - top))
+        longer = max(prepared.size)
+        width, height = (side * 28 / longer for side in prepared.size)
     else:
         height, width = fitted.shape
-    rows, columns = picture.shape
     return Placement(
         box=(left / columns, top / rows, right / columns, bottom / rows),
         field=(x, y, x + width, y + height),

@@ -4,13 +4,10 @@
 
 #include <cstdint>
 
+#include "choices.h"
 #include "warp.h"
 
 namespace lenet {
-
-enum class Activation { none, sigmoid, tanh, scaled_tanh, relu, gelu, silu };
-enum class Pooling { average, sum, max };
-enum class Loss { cross_entropy, squared_error, penalty, map };
 
 // Where something begins in the caller's arrays of weights, and of gradients: in array number
 // `array`, after `offset` floats.
@@ -76,11 +73,25 @@ struct Result {
   int right;
 };
 
+// How the weights change after a step. All arrays are flat: all parameters in their order.
+struct Update {
+  Optimizer optimizer;
+  const float* coefficients;  // what the optimizer's class says for this step
+  float* weights;
+  const float* gradients;
+  float* state;         // (any number of arrays of `size`), or null: SGD without momentum
+  float* average;       // of the weights over the steps, or null
+  float average_share;  // that the new weights have in it
+  long size;
+};
+
 // A network of one plan with its working memory. Not for two callers at once.
 class Network {
  public:
   virtual ~Network();
-  virtual Result step(const Batch& batch, const float* const* weights, float* const* gradients) = 0;
+  // Overwrites the gradients; then changes the weights, unless `update` is null.
+  virtual Result step(const Batch& batch, const float* const* weights, float* const* gradients,
+                      const Update* update) = 0;
   virtual void scores(const Batch& batch, const float* const* weights, float* scores) = 0;
 };
 

@@ -9,6 +9,7 @@
 #include "fused.h"
 #include "loss.h"
 #include "memory.h"
+#include "optimizer.h"
 #include "rbf.h"
 #include "stage.h"
 #include "thread_pool.h"
@@ -55,13 +56,16 @@ class LeNet final : public Network {
     }
   }
 
-  Result step(const Batch& batch, const float* const* weights, float* const* gradients) override {
+  Result step(const Batch& batch, const float* const* weights, float* const* gradients,
+              const Update* update) override {
     begin(batch, weights);
     gradients_ = gradients;
+    update_ = update;
     for (DenseLayer* layer : layers_) layer->reserve(tiles_);
     parallel<&LeNet::pack<true>>();
     parallel<&LeNet::train_tiles>();
     parallel<&LeNet::reduce>();
+    if (update) parallel<&LeNet::update_weights>();
     Result result = {0.0, 0};
     for (int thread = 0; thread < team_; thread++) {
       result.loss += workspaces_[thread].loss / batch.size;
@@ -274,6 +278,9 @@ class LeNet final : public Network {
     for (Stage* stage : stages_) stage->reduce(thread, team_, gradients_);
   }
 
+  // Fourth phase, if wanted.
+  void update_weights(int thread) { update(*update_, thread, team_); }
+
   const Plan plan_;
   const int threads_;
   const Stages stages_;
@@ -287,6 +294,7 @@ class LeNet final : public Network {
   int team_ = 1;  // threads that work: no more than tiles
   const float* const* weights_ = nullptr;
   float* const* gradients_ = nullptr;
+  const Update* update_ = nullptr;
   float* scores_ = nullptr;
 };
 

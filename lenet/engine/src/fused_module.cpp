@@ -15,6 +15,7 @@
 
 #include "cpu.h"
 #include "fused.h"
+#include "module.h"
 #include "thread_pool.h"
 #include "warp.h"
 
@@ -56,8 +57,8 @@ std::vector<std::string> available_instruction_sets() {
 
 using Images = nb::ndarray<const std::uint8_t, nb::ndim<3>, nb::c_contig, nb::device::cpu>;
 using Numbers = nb::ndarray<const std::int64_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
-using Weight = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
-using Gradient = nb::ndarray<float, nb::c_contig, nb::device::cpu>;
+using Weights = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Values = nb::ndarray<float, nb::c_contig, nb::device::cpu>;
 using Maps = nb::ndarray<const float, nb::shape<-1, 2, 3>, nb::c_contig, nb::device::cpu>;
 using Knots = nb::ndarray<const float, nb::shape<-1, 2, -1, -1>, nb::c_contig, nb::device::cpu>;
 using Shades = nb::ndarray<const float, nb::shape<-1, 2>, nb::c_contig, nb::device::cpu>;
@@ -111,21 +112,9 @@ void check_index(const Numbers& index, const Images& images) {
                              std::to_string(images.shape(0)) + " images").c_str());
 }
 
-template <class Choice>
-Choice choose(nb::handle name, std::vector<std::pair<std::string, Choice>> from) {
-  for (const auto& [known, choice] : from)
-    if (nb::cast<std::string>(name) == known) return choice;
-  throw nb::value_error(("there is no choice '" + nb::cast<std::string>(name) + "'").c_str());
-}
-
+// None is no activation.
 Activation activation(nb::handle name) {
-  if (name.is_none()) return Activation::none;
-  return choose<Activation>(name, {{"sigmoid", Activation::sigmoid},
-                                   {"tanh", Activation::tanh},
-                                   {"scaled-tanh", Activation::scaled_tanh},
-                                   {"relu", Activation::relu},
-                                   {"gelu", Activation::gelu},
-                                   {"silu", Activation::silu}});
+  return name.is_none() ? Activation::none : choose(activations, nb::cast<std::string>(name));
 }
 
 using Floats = nb::ndarray<const float, nb::c_contig, nb::device::cpu>;
@@ -148,10 +137,7 @@ class Description {
       add_layer(nb::cast<nb::dict>(layer));
     plan.codes = floats(fields["codes"], codes_);
     plan.classes = nb::cast<int>(fields["classes"]);
-    plan.loss = choose<Loss>(fields["loss"], {{"cross-entropy", Loss::cross_entropy},
-                                              {"mse", Loss::squared_error},
-                                              {"penalty", Loss::penalty},
-                                              {"map", Loss::map}});
+    plan.loss = choose(losses, nb::cast<std::string>(fields["loss"]));
     plan.label_smoothing = nb::cast<float>(fields["label_smoothing"]);
     plan.j = nb::cast<float>(fields["j"]);
     plan.distillation = nb::cast<float>(fields["distillation"]);
@@ -176,9 +162,7 @@ class Description {
     stage.input_side = integer("input_side");
     stage.side = integer("side");
     stage.activation = activation(fields["activation"]);
-    stage.pooling = choose<Pooling>(
-        fields["pooling"],
-        {{"average", Pooling::average}, {"sum", Pooling::sum}, {"max", Pooling::max}});
+    stage.pooling = choose(poolings, nb::cast<std::string>(fields["pooling"]));
     stage.subsampling = activation(fields["subsampling"]);
     stage.kernels = places(fields["kernels"], kernels_[plan.stages], stage.kernel * stage.kernel);
     stage.biases = places(fields["biases"], biases_[plan.stages], 1);
@@ -223,46 +207,60 @@ class Description {
   std::vector<Place> kernels_[most_stages], biases_[most_stages];
 };
 
-template <class Array>
-std::vector<std::size_t> sizes_of(const std::vector<Array>& arrays) {
-  std::vector<std::size_t> sizes;
-  for (const Array& array : arrays) sizes.push_back(array.size());
-  return sizes;
-}
-
-template <class Array>
-auto pointers_to(const std::vector<Array>& arrays) {
-  std::vector<decltype(arrays[0].data())> pointers;
-  for (const Array& array : arrays) pointers.push_back(array.data());
-  return pointers;
-}
-
-// Weights and gradients of a network. It keeps the caller's arrays alive.
+// Weights, their gradients and what belongs to the optimizer, each one flat array of all parameters
+// in their order. It keeps the caller's arrays alive.
 class Parameters {
  public:
-  Parameters(std::vector<Weight> weights, std::vector<Gradient> gradients)
-      : sizes(sizes_of(weights)),
-        weights(pointers_to(weights)),
-        gradients(pointers_to(gradients)),
-        weight_arrays_(std::move(weights)),
-        gradient_arrays_(std::move(gradients)) {
-    if (sizes_of(gradient_arrays_) != sizes)
-      throw nb::value_error("gradients must have the sizes of the weights");
+  Parameters(Values weights, Values gradients, const std::optional<std::string>& optimizer,
+             std::optional<Values> state, std::optional<Values> average, float averaging)
+      : weights_(std::move(weights)),
+        gradients_(std::move(gradients)),
+        state_(std::move(state)),
+        average_(std::move(average)),
+        average_share_(1.0f - averaging) {
+    if (optimizer) optimizer_ = choose(optimizers, *optimizer);
+    const std::size_t arrays = optimizer_ == Optimizer::adamw ? 2 : 1;
+    if (gradients_.size() != size() || (average_ && average_->size() != size()) ||
+        (state_ && state_->size() != arrays * size()) ||
+        (!state_ && optimizer_ == Optimizer::adamw))
+      throw nb::value_error("the arrays of the parameters do not fit together");
   }
 
-  const std::vector<std::size_t> sizes;
-  const std::vector<const float*> weights;
-  const std::vector<float*> gradients;
+  std::size_t size() const { return weights_.size(); }
+  float* weights() const { return weights_.data(); }
+  float* gradients() const { return gradients_.data(); }
+
+  Update update(const std::vector<float>& coefficients) const {
+    const std::size_t count = optimizer_ == Optimizer::adamw ? 5 : 3;
+    if (!optimizer_) throw nb::value_error("an update needs parameters with an optimizer");
+    if (coefficients.size() != count)
+      throw nb::value_error(("update must be " + std::to_string(count) + " numbers, not " +
+                             std::to_string(coefficients.size())).c_str());
+    return {.optimizer = *optimizer_,
+            .coefficients = coefficients.data(),
+            .weights = weights(),
+            .gradients = gradients(),
+            .state = state_ ? state_->data() : nullptr,
+            .average = average_ ? average_->data() : nullptr,
+            .average_share = average_share_,
+            .size = static_cast<long>(size())};
+  }
 
  private:
-  const std::vector<Weight> weight_arrays_;
-  const std::vector<Gradient> gradient_arrays_;
+  const Values weights_, gradients_;
+  std::optional<Optimizer> optimizer_;
+  const std::optional<Values> state_, average_;
+  const float average_share_;
 };
 
 class FusedStep {
  public:
   FusedStep(nb::dict fields, int threads, const std::string& isa)
       : description_(fields), plan_(description_.plan) {
+    for (const std::size_t size : description_.sizes) {
+      offsets_.push_back(parameters_);
+      parameters_ += size;
+    }
     if (threads < 1 || threads > 256) throw nb::value_error("threads must be from 1 to 256");
     for (const auto& set : instruction_sets())
       if (isa == set.name && set.available) network_.reset(set.create(plan_, threads));
@@ -274,7 +272,8 @@ class FusedStep {
                               const std::optional<Knots>& knots,
                               const std::optional<Shades>& shades,
                               const std::optional<Noise>& noise,
-                              const std::optional<Targets>& targets) {
+                              const std::optional<Targets>& targets,
+                              const std::optional<std::vector<float>>& coefficients) {
     check_images(images);
     if (labels.shape(0) != images.shape(0))
       throw nb::value_error(("there are " + std::to_string(images.shape(0)) + " images but " +
@@ -283,6 +282,8 @@ class FusedStep {
     if (size < 1 || size > 1 << 20)
       throw nb::value_error("a batch must have from 1 to 1048576 examples");
     check_index(index, images);
+    if (targets.has_value() != (plan_.distillation > 0.0f))
+      throw nb::value_error("targets and the plan's distillation go together");
     if (targets && (targets->shape(0) != size ||
                     targets->shape(1) != static_cast<std::size_t>(plan_.classes)))
       throw nb::value_error("targets must have the shape (batch, classes)");
@@ -297,24 +298,28 @@ class FusedStep {
     }
     const Distortions distortions =
         read_distortions(maps, knots, shades, noise, size, plan_.image_size);
-    check_sizes(parameters.sizes);
+    check_size(parameters.size());
+    const auto weights = arrays_in<const float>(parameters.weights());
+    const auto gradients = arrays_in<float>(parameters.gradients());
+    std::optional<Update> update;
+    if (coefficients) update = parameters.update(*coefficients);
 
     const nb::gil_scoped_release release;
     const std::lock_guard lock(mutex_);
     const Result result =
         network_->step({images.data(), index.data(), labels.data(), static_cast<int>(size),
                         distortions, targets ? targets->data() : nullptr},
-                       parameters.weights.data(), parameters.gradients.data());
+                       weights.data(), gradients.data(), update ? &*update : nullptr);
     return {result.loss, result.right};
   }
 
-  void scores(const Images& images, const std::vector<Weight>& weights, const Gradient& scores) {
+  void scores(const Images& images, const Weights& weights, const Values& scores) {
     check_images(images);
     if (scores.ndim() != 2 || scores.shape(0) != images.shape(0) ||
         scores.shape(1) != static_cast<std::size_t>(plan_.classes))
       throw nb::value_error("scores must have the shape (images, classes)");
-    check_sizes(sizes_of(weights));
-    const auto pointers = pointers_to(weights);
+    check_size(weights.size());
+    const auto arrays = arrays_in<const float>(weights.data());
 
     const nb::gil_scoped_release release;
     const std::lock_guard lock(mutex_);
@@ -325,7 +330,7 @@ class FusedStep {
       const std::size_t size = std::min(part, images.shape(0) - start);
       network_->scores(
           {images.data() + start * pixels, nullptr, nullptr, static_cast<int>(size), {}, nullptr},
-          pointers.data(), scores.data() + start * plan_.classes);
+          arrays.data(), scores.data() + start * plan_.classes);
     }
   }
 
@@ -336,13 +341,23 @@ class FusedStep {
       throw nb::value_error("images must have the shape (N, image_size, image_size)");
   }
 
-  void check_sizes(const std::vector<std::size_t>& sizes) const {
-    if (sizes != description_.sizes)
+  void check_size(std::size_t size) const {
+    if (size != parameters_)
       throw nb::value_error("the parameters are not those of a network of this plan");
+  }
+
+  // Where the arrays of the plan lie in a flat one.
+  template <class Float>
+  std::vector<Float*> arrays_in(Float* flat) const {
+    std::vector<Float*> arrays;
+    for (const std::size_t offset : offsets_) arrays.push_back(flat + offset);
+    return arrays;
   }
 
   const Description description_;
   const Plan& plan_;
+  std::vector<std::size_t> offsets_;  // of the arrays in a flat one
+  std::size_t parameters_ = 0;        // in all of them
   std::unique_ptr<Network> network_;
   ForkSafeMutex mutex_;
 };
@@ -397,21 +412,29 @@ void warp_images(const Images& images, const Numbers& index, const Maps& maps,
 }  // namespace lenet
 
 NB_MODULE(_fused, m) {
+  m.attr("ACTIVATIONS") = lenet::names(lenet::activations);
+  m.attr("POOLINGS") = lenet::names(lenet::poolings);
+  m.attr("LOSSES") = lenet::names(lenet::losses);
+  m.attr("OPTIMIZERS") = lenet::names(lenet::optimizers);
   m.def("instruction_sets", &lenet::available_instruction_sets);
   m.def("warp", &lenet::warp_images, nb::arg("images").noconvert(), nb::arg("index").noconvert(),
         nb::arg("maps").noconvert(), nb::arg("knots").noconvert().none(),
         nb::arg("shades").noconvert().none(), nb::arg("noise").noconvert().none(),
         nb::arg("out").noconvert(), nb::arg("threads"), nb::arg("isa"));
   nb::class_<lenet::Parameters>(m, "Parameters")
-      .def(nb::init<std::vector<lenet::Weight>, std::vector<lenet::Gradient>>(),
-           nb::arg("weights").noconvert(), nb::arg("gradients").noconvert());
+      .def(nb::init<lenet::Values, lenet::Values, const std::optional<std::string>&,
+                    std::optional<lenet::Values>, std::optional<lenet::Values>, float>(),
+           nb::arg("weights").noconvert(), nb::arg("gradients").noconvert(),
+           nb::arg("optimizer").none(), nb::arg("state").noconvert().none(),
+           nb::arg("average").noconvert().none(), nb::arg("averaging"));
   nb::class_<lenet::FusedStep>(m, "FusedStep")
       .def(nb::init<nb::dict, int, const std::string&>())
       .def("step", &lenet::FusedStep::step, nb::arg("images").noconvert(),
            nb::arg("labels").noconvert(), nb::arg("index").noconvert(), nb::arg("parameters"),
            nb::arg("maps").noconvert().none(),
            nb::arg("knots").noconvert().none(), nb::arg("shades").noconvert().none(),
-           nb::arg("noise").noconvert().none(), nb::arg("targets").noconvert().none())
+           nb::arg("noise").noconvert().none(), nb::arg("targets").noconvert().none(),
+           nb::arg("update").none())
       .def("scores", &lenet::FusedStep::scores, nb::arg("images").noconvert(),
            nb::arg("weights").noconvert(), nb::arg("scores").noconvert());
 }

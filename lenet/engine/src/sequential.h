@@ -22,7 +22,7 @@ struct Settings {
   const float* codes;              // (classes, feature_row), padded with 0
   const bool* table;               // (c3_maps, c1_maps): C3's connections
   float pooling_scale;             // what each of 2x2 inputs adds: 1 to a sum, 0.25 to an average
-  bool competitive;                // criterion (9), else (8)
+  bool competitive;                // criterion (9), the loss map; else (8), penalty
   float j;                         // constant of criterion (9)
   bool exact;                      // curvature of criterion (9) at F6, else 2
 };

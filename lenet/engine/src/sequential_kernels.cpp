@@ -10,10 +10,7 @@
 #include <cstring>
 #include <memory>
 
-#if defined(__SSE2__)
-#include <xmmintrin.h>
-#endif
-
+#include "denormals.h"
 #include "vector.h"
 
 namespace lenet::LENET_ISA {
@@ -602,18 +599,6 @@ void add_curvature(const Parameters& w, const Settings& settings, const Activati
 // ---------------------------------------------------------------------------------------------
 // Entry points.
 
-// Saturated units make denormal derivatives, which cost a hundred times an ordinary number.
-class FlushDenormals {
- public:
-#if defined(__SSE2__)
-  FlushDenormals() : saved(_mm_getcsr()) { _mm_setcsr(saved | 0x8040); }
-  ~FlushDenormals() { _mm_setcsr(saved); }
-
- private:
-  unsigned saved;
-#endif
-};
-
 struct Workspace {
   Parameters w;
   Activations a;
@@ -625,7 +610,7 @@ struct Workspace {
 
 Result train(const Patterns& patterns, const Settings& settings, float* const* parameters,
              const float* const* steps) {
-  const FlushDenormals flush;
+  const FlushDenormals flush;  // saturated units make denormal derivatives
   const auto work = std::make_unique<Workspace>(parameters, settings);
   const auto step = std::make_unique<Parameters>();
   pack(steps, settings.table, *step);

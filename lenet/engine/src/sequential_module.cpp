@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "cpu.h"
+#include "module.h"
 #include "sequential.h"
 
 namespace nb = nanobind;
@@ -52,6 +53,17 @@ const Kernels& chosen(const std::string& instruction_set) {
   throw nb::value_error(("this processor has no instruction set " + instruction_set).c_str());
 }
 
+float pooling_scale(lenet::Pooling pooling) {
+  if (pooling == lenet::Pooling::max) throw nb::value_error("pooling must be average or sum");
+  return pooling == lenet::Pooling::sum ? 1.0f : 0.25f;
+}
+
+bool is_competitive(lenet::Loss loss) {
+  if (loss != lenet::Loss::map && loss != lenet::Loss::penalty)
+    throw nb::value_error("the loss must be penalty or map");
+  return loss == lenet::Loss::map;
+}
+
 // What a network and its training need besides the weights.
 struct Network {
   Settings settings;
@@ -60,8 +72,8 @@ struct Network {
   std::vector<char> table;
   std::size_t sizes[lenet::parameter_arrays];
 
-  Network(Codes code, Table connected, float pooling_scale, bool competitive, float j, bool exact,
-          const std::string& instruction_set)
+  Network(Codes code, Table connected, const std::string& pooling, const std::string& loss, float j,
+          bool exact, const std::string& instruction_set)
       : settings{}, kernels(&chosen(instruction_set)),
         codes(lenet::classes * lenet::feature_row),
         table(connected.data(), connected.data() + connected.size()) {
@@ -70,8 +82,8 @@ struct Network {
                   codes.data() + i * lenet::feature_row);
     settings.codes = codes.data();
     settings.table = reinterpret_cast<const bool*>(table.data());
-    settings.pooling_scale = pooling_scale;
-    settings.competitive = competitive;
+    settings.pooling_scale = pooling_scale(lenet::choose(lenet::poolings, pooling));
+    settings.competitive = is_competitive(lenet::choose(lenet::losses, loss));
     settings.j = j;
     settings.exact = exact;
     std::size_t connections = 0;
@@ -133,9 +145,10 @@ void curvature(const Network& network, const std::vector<Floats>& parameters,
 NB_MODULE(_sequential, m) {
   m.doc() = "LeNet-5 of 1998, one pattern at a time; see lenet.engine.sequential.";
   nb::class_<Network>(m, "Network")
-      .def(nb::init<Codes, Table, float, bool, float, bool, const std::string&>(),
-           nb::arg("codes"), nb::arg("table"), nb::arg("pooling_scale"), nb::arg("competitive"),
-           nb::arg("j"), nb::arg("exact"), nb::arg("instruction_set"))
+      .def(nb::init<Codes, Table, const std::string&, const std::string&, float, bool,
+                    const std::string&>(),
+           nb::arg("codes"), nb::arg("table"), nb::arg("pooling"), nb::arg("loss"), nb::arg("j"),
+           nb::arg("exact"), nb::arg("instruction_set"))
       .def("train", &train)
       .def("curvature", &curvature);
   m.def("instruction_sets", [] {

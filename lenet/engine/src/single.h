@@ -42,6 +42,7 @@ struct Layer {
   const float* weights;   // in the order in which the kernels read them; of an average pooling
                           // the coefficient of each channel's sum of four
   const float* bias;      // one for each channel, padded to whole vectors
+  const int* sources;     // of a pooling: the map that each map pools; null: its own
 };
 
 // How pixels become the input: stretched by linear interpolation where `left` is not null, then

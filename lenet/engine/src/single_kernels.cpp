@@ -194,13 +194,17 @@ template <Pooling pooling>
 LENET_INLINE Vector combine(Vector a, Vector b) {
   return pooling == Pooling::max ? maximum(a, b) : a + b;
 }
+template <Pooling pooling>
+LENET_INLINE float combine(float a, float b) {
+  return pooling == Pooling::max ? (a > b ? a : b) : a + b;
+}
 
 template <Pooling pooling>
 void pool_columns(const Layer& layer, float* buffer) {
   const Place &in = layer.in, &out = layer.out;
   for (int c = 0; c < out.channels; c++)
     for (int y = 0; y < out.height; y++) {
-      const float* upper = buffer + in.at(c, 2 * y, 0);
+      const float* upper = buffer + in.at(layer.sources ? layer.sources[c] : c, 2 * y, 0);
       const float* lower = upper + in.row_stride;
       float* to = buffer + out.at(c, y, 0);
       for (int x = 0; x < out.width; x += lanes) {
@@ -224,7 +228,14 @@ void pool_channels(const Layer& layer, float* buffer) {
       const float* upper = buffer + in.at(0, 2 * y, 2 * x);
       const float* lower = upper + in.row_stride;
       float* to = buffer + out.at(0, y, x);
-      for (int c = 0; c < out.channels; c += lanes) {
+      for (int c = 0; layer.sources && c < out.channels; c++) {
+        const int s = layer.sources[c];
+        const float pooled = combine<pooling>(
+            combine<pooling>(upper[s], upper[in.column_stride + s]),
+            combine<pooling>(lower[s], lower[in.column_stride + s]));
+        to[c] = pooling == Pooling::average ? layer.weights[c] * pooled + layer.bias[c] : pooled;
+      }
+      for (int c = 0; !layer.sources && c < out.channels; c += lanes) {
         Vector pooled = combine<pooling>(
             combine<pooling>(load(upper + c), load(upper + in.column_stride + c)),
             combine<pooling>(load(lower + c), load(lower + in.column_stride + c)));

@@ -5,11 +5,11 @@
 #include <nanobind/stl/tuple.h>
 #include <nanobind/stl/vector.h>
 
-#include <map>
 #include <string>
 #include <tuple>
 #include <vector>
 
+#include "module.h"
 #include "single_network.h"
 
 namespace nb = nanobind;
@@ -44,17 +44,6 @@ int connected_outputs(const Network& network, const Weights& weights) {
   return static_cast<int>(weights.shape(0));
 }
 
-lenet::Activation activation(const std::string& name) {
-  using lenet::Activation;
-  static const std::map<std::string, Activation> known = {
-      {"sigmoid", Activation::sigmoid},         {"tanh", Activation::tanh},
-      {"scaled-tanh", Activation::scaled_tanh}, {"relu", Activation::relu},
-      {"gelu", Activation::gelu},               {"silu", Activation::silu}};
-  const auto found = known.find(name);
-  if (found == known.end()) throw nb::value_error(("no activation " + name).c_str());
-  return found->second;
-}
-
 void require_images(const Network& network, const Images& images) {
   const auto pixels = static_cast<std::size_t>(network.pixels());
   if (images.shape(1) != images.shape(2) || images.shape(1) * images.shape(2) != pixels)
@@ -76,14 +65,21 @@ NB_MODULE(_single, m) {
                            static_cast<int>(weights.shape(2)));
            })
       .def("activate",
-           [](Network& self, const std::string& name) { self.activate(activation(name)); })
-      .def("pool_largest", &Network::pool_largest)
-      .def("pool_sum",
-           [](Network& self, const Weights& coefficient, const Weights& bias, int border) {
-             require_size(coefficient, self.place().channels);
-             require_size(bias, self.place().channels);
-             self.pool_sum(coefficient.data(), bias.data(), border);
+           [](Network& self, const std::string& name) {
+             self.activate(lenet::choose(lenet::activations, name));
            })
+      .def("pool_largest", &Network::pool_largest, nb::arg("border"),
+           nb::arg("sources") = std::vector<int>())
+      .def("pool_sum",
+           [](Network& self, const Weights& coefficient, const Weights& bias, int border,
+              std::vector<int> sources) {
+             const auto channels = sources.empty() ? self.place().channels : sources.size();
+             require_size(coefficient, static_cast<std::int64_t>(channels));
+             require_size(bias, static_cast<std::int64_t>(channels));
+             self.pool_sum(coefficient.data(), bias.data(), border, std::move(sources));
+           },
+           nb::arg("coefficient"), nb::arg("bias"), nb::arg("border"),
+           nb::arg("sources") = std::vector<int>())
       .def("flatten", &Network::flatten)
       .def("multiply",
            [](Network& self, const Weights& weights, const Weights& bias) {

@@ -182,27 +182,41 @@ void Network::activate(Activation activation) {
   add({.kind = Kind::activate, .in = place_, .out = out, .activation = activation});
 }
 
-void Network::pool_largest(int border) { pool(Pooling::max, nullptr, nullptr, border); }
-
-void Network::pool_sum(const float* coefficient, const float* bias, int border) {
-  pool(Pooling::average, keep_padded(coefficient, place_.channels),
-       keep_padded(bias, place_.channels), border);
+void Network::pool_largest(int border, std::vector<int> sources) {
+  pool(Pooling::max, nullptr, nullptr, border, std::move(sources));
 }
 
-void Network::pool(Pooling pooling, const float* coefficient, const float* bias, int border) {
+void Network::pool_sum(const float* coefficient, const float* bias, int border,
+                       std::vector<int> sources) {
+  const int channels = pooled_channels(sources);
+  pool(Pooling::average, keep_padded(coefficient, channels), keep_padded(bias, channels), border,
+       std::move(sources));
+}
+
+int Network::pooled_channels(const std::vector<int>& sources) const {
+  return sources.empty() ? place_.channels : static_cast<int>(sources.size());
+}
+
+void Network::pool(Pooling pooling, const float* coefficient, const float* bias, int border,
+                   std::vector<int> sources) {
   const int height = place_.height / 2, width = place_.width / 2;
   require(height > 0 && width > 0 && border_ == 0 && 0 <= border && border <= 4096,
           "a pooling does not fit");
-  const Place out = place_.column_stride == 1
-                        ? columns_in_lanes(place_.channels, height, width, border)
-                        : channels_in_lanes(place_.channels, height, width, border);
+  for (const int source : sources)
+    require(0 <= source && source < place_.channels, "sources name a map that does not exist");
+  const int channels = pooled_channels(sources);
+  const int* kept = nullptr;
+  if (!sources.empty()) kept = sources_.emplace_back(std::move(sources)).data();
+  const Place out = place_.column_stride == 1 ? columns_in_lanes(channels, height, width, border)
+                                              : channels_in_lanes(channels, height, width, border);
   add({.kind = Kind::pool,
        .in = place_,
        .out = out,
        .kernel = border,
        .pooling = pooling,
        .weights = coefficient,
-       .bias = bias},
+       .bias = bias,
+       .sources = kept},
       border);
 }
 

@@ -30,10 +30,11 @@ class Network {
   // weights (outputs, inputs, kernel, kernel), bias (outputs); no padding but the input's border.
   void convolve(const float* weights, const float* bias, int outputs, int kernel);
   void activate(Activation activation);
-  // 2x2 with stride 2: the largest, or coefficient * sum + bias, one of each for each channel.
-  // The result gets a border of zeros for a convolution that pads.
-  void pool_largest(int border);
-  void pool_sum(const float* coefficient, const float* bias, int border);
+  // 2x2 with stride 2: the largest, or coefficient * sum + bias, one of each for each channel of
+  // the result. Channel k pools channel sources[k], or, where there are none, channel k. The result
+  // gets a border of zeros for a convolution that pads.
+  void pool_largest(int border, std::vector<int> sources);
+  void pool_sum(const float* coefficient, const float* bias, int border, std::vector<int> sources);
   // To (channels * height * width) units, in PyTorch's order.
   void flatten();
   // weights (outputs, inputs), bias (outputs).
@@ -59,7 +60,9 @@ class Network {
   float* keep(std::int64_t floats);
   const float* keep_padded(const float* values, int count);
   void add(Layer layer, int border = 0);
-  void pool(Pooling pooling, const float* coefficient, const float* bias, int border);
+  int pooled_channels(const std::vector<int>& sources) const;
+  void pool(Pooling pooling, const float* coefficient, const float* bias, int border,
+            std::vector<int> sources);
   void connect(Kind kind, const float* weights, const float* bias, int outputs);
 
   const Kernels* kernels_;
@@ -68,6 +71,7 @@ class Network {
   std::vector<float> fraction_;
   std::vector<Layer> layers_;
   std::vector<std::vector<Line>> weights_;
+  std::vector<std::vector<int>> sources_;
   std::vector<Line> buffer_;
   Place place_{};   // of the latest values
   int border_ = 0;  // zeros around them

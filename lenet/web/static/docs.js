@@ -37,10 +37,10 @@ for (const [path, methods] of Object.entries(openapi.paths)) {
 }
 
 function fields(schema, depth = 0) {
-  const found = resolve(schema ?? {});
-  if (found.type === "array") return `[${fields(found.items, depth)}]`;
-  if (!found.properties || depth > 1) return found.type ?? "";
-  return `{${Object.entries(found.properties)
+  const resolved = resolve(schema ?? {});
+  if (resolved.type === "array") return `[${fields(resolved.items, depth)}]`;
+  if (!resolved.properties || depth > 1) return resolved.type ?? "";
+  return `{${Object.entries(resolved.properties)
     .map(([name, inner]) => {
       const text = fields(inner.anyOf?.[0] ?? inner, depth + 1);
       return text.startsWith("{") || text.startsWith("[{") ? `${name}: ${text}` : name;

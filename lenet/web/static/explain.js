@@ -1,7 +1,7 @@
 // The arithmetic of one unit: its patch, its kernel, the sum, the bias and the squashing.
 
 import { largest, paint, sized } from "./colours.js";
-import { brief } from "./network.js";
+import { brief, columnsOf, isRow, padded, sides, wires } from "./network.js";
 
 const SQUASH = {
   "sigmoid": ["σ(a)", (a) => 1 / (1 + Math.exp(-a))],
@@ -12,60 +12,54 @@ const SQUASH = {
   "silu": ["a σ(a)", (a) => a / (1 + Math.exp(-a))],
 };
 
-/** Computes a unit from the layer before: { parts, bias, sum, value, words }. */
+/** Computes the chosen unit from the layer before: its parts, bias, weighted sum and value. */
 export function compute(network) {
-  const { number, map, y, x } = network.chosen;
+  const { number } = network.chosen;
+  if (number === 0 || !network.layers) return null;
   const view = network.views[number];
   const { layer } = view;
-  if (number === 0 || !network.layers) return null;
   const before = network.views[number - 1].layer;
-  const input = network.layers.get(before.answers);
-  const unit = layer.shape.length === 1 || layer.shape[1] === 1 ? y * view.form.width + x : map;
-  const place = layer.shape.length === 1 || layer.shape[1] === 1 ? [0, 0] : [y, x];
-  const found = { layer, before, unit, parts: [], bias: layer.biases?.[unit] ?? null };
-  if (layer.kind === "full connection" || layer.kind === "distances") {
-    const inputs = layer.weights.shape[1];
-    const weights = layer.weights.values.subarray(unit * inputs, (unit + 1) * inputs);
-    found.parts.push(part(0, input.values, weights, inputs === 84 ? 7 : Math.ceil(Math.sqrt(inputs * 0.8)), layer.kind));
-  } else {
-    let kernel = 0;
-    if (layer.kind === "convolution") {
-      for (let i = 0; i < unit; i++) kernel += layer.connections[i].length;
-    }
-    for (const source of layer.connections[unit]) {
-      const patch = cut(input, source, layer, place);
-      const size = layer.window ** 2;
-      const weights = layer.kind === "convolution"
-        ? layer.weights.values.subarray(kernel * size, (kernel + 1) * size)
-        : new Float32Array(size).fill(layer.scale * (layer.weights?.values[unit] ?? 1));
-      found.parts.push(part(source, patch, weights, layer.window, layer.kind));
-      kernel += 1;
-    }
-  }
-  const total = found.parts.reduce((sum, each) => sum + each.sum, 0);
-  found.sum = total + (found.bias ?? 0);
-  if (layer.kind === "maximum") found.sum = Math.max(...found.parts[0].patch);
+  const input = network.layers.get(before.answers).values;
+  const { map, y, x } = view.unit(network.chosen);
+  const size = layer.window ** 2;
+  const parts = wires(layer, map, before).map(([source, kernel]) => {
+    const weights = layer.kernels?.values.subarray(kernel * size, (kernel + 1) * size) ?? null;
+    return part(layer, source, cut(input, source, layer, before, y, x), weights, layer.window);
+  });
+  if (isRow(before)) parts.splice(0, parts.length, joined(layer, parts));
+  const bias = layer.biases?.[map] ?? 0;
+  const sum = parts.reduce((total, each) => total + each.sum, 0) + bias;
   const [words, squash] = SQUASH[layer.squash] ?? ["", (a) => a];
-  found.squash = words;
-  found.value = squash(found.sum);
-  return found;
+  const value = layer.operation === "distances" ? -sum : squash(sum);
+  return { layer, before, map, y, x, parts, bias, sum, words, value };
 }
 
-function part(source, patch, weights, width, kind) {
-  const products = Float32Array.from(weights, (weight, i) =>
-    kind === "distances" ? (patch[i] - weight) ** 2 : patch[i] * weight);
-  return { source, patch: patch.slice(0, weights.length), weights, products, width, sum: products.reduce((a, b) => a + b, 0) };
+/** What one map before adds to a unit. */
+function part(layer, source, patch, weights, width) {
+  if (layer.operation === "maximum") {
+    const largest = Math.max(...patch);
+    return { source, patch, weights: null, width, largest, sum: (weights?.[0] ?? 1) * largest };
+  }
+  const products = patch.map((value, i) =>
+    layer.operation === "distances" ? (value - weights[i]) ** 2 : value * weights[i]);
+  return { source, patch, weights, products, width, sum: products.reduce((a, b) => a + b, 0) };
+}
+
+/** Parts of one value each as a single part. */
+function joined(layer, parts) {
+  const all = (name) => Float32Array.from(parts, (each) => each[name][0]);
+  return part(layer, 0, all("patch"), all("weights"), columnsOf(parts.length));
 }
 
 /** The window of a unit in one map; zeros where it reaches over the edge. */
-function cut(input, map, layer, [y, x]) {
-  const [, height, width] = input.shape;
+function cut(values, map, layer, before, y, x) {
+  const [, height, width] = sides(before);
   const patch = new Float32Array(layer.window ** 2);
   for (let v = 0; v < layer.window; v++) {
     for (let u = 0; u < layer.window; u++) {
       const [row, column] = [y * layer.stride - layer.padding + v, x * layer.stride - layer.padding + u];
       if (row >= 0 && column >= 0 && row < height && column < width) {
-        patch[v * layer.window + u] = input.values[(map * height + row) * width + column];
+        patch[v * layer.window + u] = values[(map * height + row) * width + column];
       }
     }
   }
@@ -74,73 +68,91 @@ function cut(input, map, layer, [y, x]) {
 
 /** Writes the arithmetic into the page. */
 export function explain(network, words, place, live) {
-  const { number, map, y, x } = network.chosen;
-  const { layer } = network.views[number];
-  const where = layer.shape.length === 3 && layer.shape[1] > 1
+  const { number } = network.chosen;
+  const view = network.views[number];
+  const { layer } = view;
+  const { map, y, x } = view.unit(network.chosen);
+  const last = number === network.views.length - 1;
+  const where = !isRow(layer)
     ? `${number ? `map ${map}, ` : ""}row ${y}, column ${x}`
-    : number === network.views.length - 1 ? `class ${network.model.classes[y]}` : `unit ${y * network.views[number].form.width + x}`;
-  const found = compute(network);
-  if (!found) {
-    const value = network.layers?.get("input").values[y * layer.shape[2] + x];
+    : last ? `class ${network.model.classes[map]}` : `unit ${map}`;
+  const unit = compute(network);
+  if (!unit) {
+    const value = network.layers?.get("input").values[y * sides(layer)[2] + x];
     words.textContent = `${layer.name}, ${where}` + (value === undefined ? "" : `: ${brief(value)}`);
     place.replaceChildren();
     return;
   }
-  words.replaceChildren(bold(`${layer.name}, ${where}`), ` ${sentence(found)}`);
-  const large = found.parts.length === 1 && found.parts[0].width <= 5;
-  const most = { patch: Math.max(...found.parts.map((p) => largest(p.patch))), weights: Math.max(...found.parts.map((p) => largest(p.weights))) };
-  const rows = found.parts.map((each) => drawPart(found, each, large, most));
-  place.replaceChildren(...rows, total(found));
-  live.textContent = `${layer.name}, ${where}: ${brief(found.value)}`;
+  words.replaceChildren(bold(`${layer.name}, ${where}`), ` ${sentence(unit)}`);
+  const large = unit.parts.length === 1 && unit.parts[0].width <= 5;
+  const most = Object.fromEntries(["patch", "weights"].map((name) =>
+    [name, Math.max(...unit.parts.map((each) => largest(each[name] ?? [])))]));
+  place.replaceChildren(...unit.parts.map((each) => drawPart(unit, each, large, most)), total(unit));
+  live.textContent = `${layer.name}, ${where}: ${brief(unit.value)}`;
 }
 
 function sentence({ layer, before, parts }) {
-  const seen = `${layer.window}×${layer.window}`;
-  switch (layer.kind) {
-    case "convolution":
-      return parts.length === 1
-        ? `sees ${seen} values of ${before.name}.`
-        : `sees ${seen} values in ${parts.length} maps of ${before.name}: ${parts.map((p) => p.source).join(", ")}.`;
-    case "subsampling": return `takes ${seen} values of one map of ${before.name} times one trainable coefficient.`;
-    case "average": return `is the mean of ${seen} values of one map of ${before.name}.`;
-    case "maximum": return `is the largest of ${seen} values of one map of ${before.name}.`;
-    case "distances": return `sums the squared differences between ${before.name} and this class’s code; its score is that with a minus.`;
-    default: return `sees all ${parts[0].patch.length} values of ${before.name}.`;
+  const window = `${layer.window}×${layer.window} values`;
+  const [maps] = sides(before);
+  const one = maps > 1 ? `map ${parts[0].source} of ${before.name}` : before.name;
+  if (layer.operation === "distances") {
+    return `sums the squared differences between ${before.name} and this class’s code; its score is that with a minus.`;
   }
+  if (isRow(before)) return `sees all ${parts[0].patch.length} values of ${before.name}.`;
+  if (layer.operation === "maximum") return `takes the largest of ${window} of ${one}.`;
+  if (layer.stride > 1) {
+    return `adds ${window} of ${one}, each times ${layer.biases ? "one trainable coefficient" : brief(parts[0].weights[0])}.`;
+  }
+  if (parts.length === 1) return `sees ${window} of ${one}.`;
+  const which = parts.length < maps ? `: ${parts.map(({ source }) => source).join(", ")}` : "";
+  return `sees ${window} in ${which ? "" : "all "}${parts.length} maps of ${before.name}${which}.`;
 }
 
-function drawPart(found, { source, patch, weights, products, width, sum }, large, most) {
+function drawPart({ layer, before, parts }, { source, patch, weights, products, width, sum }, large, most) {
   const row = document.createElement("div");
   row.className = "part";
-  const unit = large ? (width <= 2 ? 40 : 21) : width <= 5 ? (found.parts.length > 6 ? 7 : 10) : width <= 7 ? 9 : 8;
-  const difference = found.layer.kind === "distances";
-  const pictures = [grid(patch, width, unit, most.patch, large, `${found.before.name}${found.parts.length > 1 ? ` ${source}` : ""}`)];
-  if (found.layer.kind !== "maximum") {
-    const name = { "convolution": "kernel", "distances": "code", "full connection": "weights" }[found.layer.kind] ?? "weights";
+  const unit = large ? (width <= 2 ? 40 : 21) : width <= 5 ? (parts.length > 6 ? 7 : 10) : width <= 7 ? 9 : 8;
+  const difference = layer.operation === "distances";
+  const which = sides(before)[0] > 1 && !isRow(before) ? ` ${source}` : "";
+  const pictures = [grid(patch, width, unit, most.patch, large, `${before.name}${which}`)];
+  if (weights) {
+    const name = difference ? "code" : isRow(before) || layer.stride > 1 ? "weights" : "kernel";
     pictures.push(sign(difference ? "−" : "×"), grid(weights, width, unit, most.weights, large, name));
-    if (large || found.parts.length === 1) {
+    if (large || parts.length === 1) {
       pictures.push(sign("="), grid(products, width, unit, largest(products), large, difference ? "squared" : "products"));
     }
-    pictures.push(sign(large || found.parts.length === 1 ? "Σ" : "="), number(sum));
+    pictures.push(sign(large || parts.length === 1 ? "Σ" : "="), number(sum));
   }
   row.append(...pictures);
   return row;
 }
 
-function total(found) {
+function total({ layer, parts, bias, sum, value, words }) {
   const line = document.createElement("p");
   line.className = "total";
-  const { layer, parts, bias, sum, value, squash } = found;
-  if (layer.kind === "maximum") line.append("largest ", bold(brief(value)));
-  else if (layer.kind === "average") line.append("mean ", bold(brief(value)));
-  else if (layer.kind === "distances") line.append("distance ", bold(brief(value)), `, score ${brief(-value)}`);
-  else {
-    const terms = parts.length > 1 ? `${parts.map((p) => brief(p.sum)).join(" + ").replaceAll("+ −", "− ")}` : brief(parts[0].sum);
-    const weighted = document.createElement("span");
-    weighted.append(`a = ${terms} ${bias < 0 ? "−" : "+"} ${brief(Math.abs(bias))} `, small("bias"), ` = ${brief(sum)}`);
+  if (layer.operation === "distances") {
+    line.append("distance ", bold(brief(sum)), `, score ${brief(value)}`);
+    return line;
+  }
+  const weighted = document.createElement("span");
+  const terms = parts.map((each) => brief(each.sum)).join(" + ").replaceAll("+ −", "− ");
+  if (layer.operation === "maximum") {
+    const { largest } = parts[0];
+    weighted.append(words ? "a = largest " : "largest ", layer.kernels ? brief(largest) : bold(brief(largest)));
+    if (layer.kernels) weighted.append(`, times ${brief(parts[0].sum / largest)}`);
+  } else if (words || layer.biases || parts.length > 1) {
+    weighted.append(`a = ${terms}`);
+  } else {
+    weighted.append("sum ", bold(brief(sum)));
+  }
+  if (layer.biases) {
+    weighted.append(` ${bias < 0 ? "−" : "+"} ${brief(Math.abs(bias))} `, small("bias"), ` = ${brief(sum)}`);
+  }
+  line.append(weighted);
+  if (words) {
     const answer = document.createElement("span");
-    if (squash) answer.append(`${squash} = `, bold(brief(value)));
-    line.append(weighted, answer);
+    answer.append(`${words} = `, bold(brief(value)));
+    line.append(answer);
   }
   return line;
 }
@@ -150,9 +162,7 @@ function grid(values, width, unit, most, numbers, name) {
   const canvas = document.createElement("canvas");
   const height = Math.ceil(values.length / width);
   const context = sized(canvas, width * unit, height * unit);
-  const filled = new Float32Array(width * height);
-  filled.set(values);
-  paint(context, filled, width, 0, 0, unit, most);
+  paint(context, padded(values, width * height), width, 0, 0, unit, most);
   if (numbers) {
     const style = getComputedStyle(document.documentElement);
     context.font = `${unit > 30 ? 12 : 8.5}px system-ui, sans-serif`;

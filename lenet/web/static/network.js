@@ -4,24 +4,41 @@ import { largest, paint, sized } from "./colours.js";
 
 const GAP = 2; // CSS pixels between maps
 const MAP = 56; // CSS pixels that a large map takes; more maps make them smaller
-const NAMES = {
-  "input": "prepared image",
-  "convolution": "convolution", "subsampling": "subsampling", "average": "average pooling",
-  "maximum": "max pooling", "full connection": "full connection", "distances": "distances to codes",
-};
+/** The maps of a layer, their height and width; units are maps of one value. */
+export function sides({ shape }) {
+  return [...shape, 1, 1].slice(0, 3);
+}
+
+/** Whether the maps of a layer are single values, drawn together as one picture. */
+export const isRow = (layer) => sides(layer).slice(1).every((side) => side === 1);
+
+/** What a map reads: for each connection, the map before and the number of the kernel. */
+export function wires(layer, map, before) {
+  if (layer.connections) return layer.connections[map];
+  const [inputs] = sides(before);
+  return Array.from({ length: inputs }, (_, input) => [input, map * inputs + input]);
+}
+
+/** Columns in which so many fill a rectangle, as near as can be to that share of its height. */
+export function columnsOf(count, share = 0.8) {
+  const best = Math.sqrt(share * count);
+  for (let columns = Math.floor(1.3 * best); columns >= 0.7 * best; columns--) {
+    if (count % columns === 0) return columns;
+  }
+  return Math.ceil(best);
+}
 
 /** Where the maps of a layer stand: columns, units of how many pixels. */
-function arrange(shape) {
-  const [maps, height, width] = shape.length === 3 ? shape : [1, 1, shape[0]];
-  if (height * width === 1 || shape.length === 1) {
-    const count = maps * width * height;
-    if (count <= 10) return { maps: 1, width: 1, height: count, columns: 1, unit: 17 };
-    const columns = count === 84 ? 7 : Math.ceil(Math.sqrt(count * 0.8));
-    const unit = Math.max(3, Math.min(count === 84 ? 11 : 9, Math.floor(120 / columns)));
-    return { maps: 1, width: columns, height: Math.ceil(count / columns), columns: 1, unit, count };
+function arrange(layer) {
+  const [maps, height, width] = sides(layer);
+  if (isRow(layer)) {
+    if (maps <= 10) return { maps: 1, width: 1, height: maps, columns: 1, unit: 17, count: maps };
+    const columns = columnsOf(maps);
+    const unit = Math.max(3, Math.min(11, Math.floor(120 / columns)));
+    return { maps: 1, width: columns, height: Math.ceil(maps / columns), columns: 1, unit, count: maps };
   }
-  const columns = maps === 1 ? 1 : maps <= 6 ? 2 : Math.ceil(Math.sqrt(maps));
-  const side = maps === 1 ? 96 : columns <= 2 ? MAP : 32;
+  const columns = maps === 1 ? 1 : maps <= 6 ? 2 : columnsOf(maps, 1);
+  const side = maps === 1 ? 96 : maps <= 6 ? MAP : 32;
   return { maps, width, height, columns, unit: Math.max(1, Math.round(side / width)) };
 }
 
@@ -30,7 +47,7 @@ class LayerView {
     this.layer = layer;
     this.number = number;
     this.network = network;
-    this.form = arrange(layer.shape);
+    this.form = arrange(layer);
     const { maps, width, height, columns, unit } = this.form;
     this.across = columns * (width * unit + GAP) - GAP;
     this.down = Math.ceil(maps / columns) * (height * unit + GAP) - GAP;
@@ -44,10 +61,10 @@ class LayerView {
     const title = document.createElement("figcaption");
     const name = document.createElement("b");
     name.textContent = layer.name;
-    const [maps, ...sides] = layer.shape;
-    const size = sides.length && sides[0] > 1 ? `${maps}@${sides.join("×")}` : `${maps}`;
+    const [maps, height, width] = sides(layer);
+    const size = isRow(layer) ? `${maps}` : `${maps}@${height}×${width}`;
     const kind = document.createElement("span");
-    kind.textContent = NAMES[layer.kind];
+    kind.textContent = layer.kind;
     title.append(name, ` ${size}`, kind);
     const frame = document.createElement("div");
     frame.className = "maps";
@@ -94,10 +111,23 @@ class LayerView {
     if (map < maps) this.choose(map, y % height, x % width, true);
   }
 
+  /** Chooses a unit by its place in the drawing: of a row of units, all are one map's. */
   choose(map, y, x, said = false) {
     const { count, width } = this.form;
     if (count && y * width + x >= count) return;
     this.network.choose({ number: this.number, map, y, x }, said);
+  }
+
+  /** Chooses the middle unit of a map. */
+  chooseMap(map, said = false) {
+    const [, height, width] = sides(this.layer);
+    if (!isRow(this.layer)) this.choose(map, height >> 1, width >> 1, said);
+    else this.choose(0, Math.floor(map / this.form.width), map % this.form.width, said);
+  }
+
+  /** The chosen unit's map in the layer, and its place there. */
+  unit({ map, y, x }) {
+    return isRow(this.layer) ? { map: y * this.form.width + x, y: 0, x: 0 } : { map, y, x };
   }
 
   draw(activation) {
@@ -114,11 +144,7 @@ class LayerView {
     }
     const most = largest(activation.values);
     this.range.textContent = `±${brief(most)}`;
-    let values = activation.values;
-    if (this.form.count && values.length < width * height) {
-      values = new Float32Array(width * height);
-      values.set(activation.values);
-    }
+    const values = padded(activation.values, maps * width * height);
     for (let map = 0; map < maps; map++) {
       const [x, y] = this.corner(map);
       paint(context, values, width, x, y, unit, most, map * width * height, width * height);
@@ -130,67 +156,73 @@ class LayerView {
     return [(map % columns) * (width * unit + GAP), Math.floor(map / columns) * (height * unit + GAP)];
   }
 
-  /** Outlines rectangles of units [map, top, left, bottom, right] (bottom, right excluded). */
-  mark(rectangles, colour) {
+  /** Outlines the window { maps, top, left, bottom, right } of its maps; null: nothing. */
+  mark(seen, colour) {
     const context = sized(this.marks, this.across, this.down);
-    const { unit } = this.form;
+    if (!seen) return;
+    const { unit, width } = this.form;
+    const [maps, ...size] = sides(this.layer);
     context.lineWidth = 2;
     context.strokeStyle = colour;
-    const { maps, width, height } = this.form;
-    const whole = ([, top, left, bottom, right]) => !top && !left && bottom === height && right === width;
-    if (maps > 1 && rectangles.length === maps && rectangles.every(whole)) {
+    const whole = !seen.top && !seen.left && seen.bottom === size[0] && seen.right === size[1];
+    if (maps > 1 && seen.maps.length === maps && whole) {
       context.strokeRect(1, 1, this.across - 2, this.down - 2);
       return;
     }
-    for (const [map, top, left, bottom, right] of rectangles) {
-      const [x, y] = this.corner(map);
-      context.strokeRect(x + left * unit, y + top * unit, (right - left) * unit, (bottom - top) * unit);
+    for (const map of seen.maps) {
+      const [x, y] = isRow(this.layer)
+        ? [(map % width) * unit, Math.floor(map / width) * unit]
+        : this.corner(map);
+      context.strokeRect(
+        x + seen.left * unit, y + seen.top * unit, (seen.right - seen.left) * unit, (seen.bottom - seen.top) * unit,
+      );
     }
   }
 }
 
-/** The ten targets of LeNet-5, with the distance of F6 to each. */
-class TargetView extends LayerView {
+/** The code of each class as a picture, with the distance of the layer before to it. */
+class CodesView extends LayerView {
   build() {
     const figure = super.build();
     this.canvas.parentElement.hidden = true;
-    figure.classList.add("targets");
+    figure.classList.add("codes");
     const list = document.createElement("ol");
-    this.targets = [];
-    const { values, shape } = this.layer.weights;
-    for (let label = 0; label < shape[0]; label++) {
+    const { values } = this.layer.kernels;
+    const length = values.length / this.form.count;
+    this.codes = Array.from({ length: this.form.count }, (_, label) => {
       const item = document.createElement("li");
       const button = document.createElement("button");
       button.type = "button";
       const picture = document.createElement("canvas");
       const distance = document.createElement("span");
       button.append(picture, distance);
-      button.addEventListener("pointerenter", () => this.choose(0, label, 0));
-      button.addEventListener("focus", () => this.choose(0, label, 0, true));
-      button.addEventListener("click", () => this.choose(0, label, 0, true));
+      button.addEventListener("pointerenter", () => this.chooseMap(label));
+      button.addEventListener("focus", () => this.chooseMap(label, true));
+      button.addEventListener("click", () => this.chooseMap(label, true));
       item.append(button);
       list.append(item);
-      this.targets.push({ button, picture, distance, code: values.subarray(label * shape[1], (label + 1) * shape[1]) });
-    }
+      return { button, picture, distance, code: values.subarray(label * length, (label + 1) * length) };
+    });
     figure.insertBefore(list, this.range);
     return figure;
   }
 
   draw(activation) {
     const best = activation && activation.values.indexOf(Math.max(...activation.values));
-    this.range.textContent = "squared distances of F6; the smallest answers";
-    for (const [label, target] of this.targets.entries()) {
-      paint(sized(target.picture, 28, 48), target.code, 7, 0, 0, 4, 1.4);
-      target.distance.textContent = activation ? brief(-activation.values[label]) : "–";
-      target.button.classList.toggle("best", label === best);
+    this.range.textContent = "squared distances; the smallest answers";
+    for (const [label, { button, picture, distance, code }] of this.codes.entries()) {
+      const columns = columnsOf(code.length);
+      const height = Math.ceil(code.length / columns);
+      paint(sized(picture, 4 * columns, 4 * height), padded(code, columns * height), columns, 0, 0, 4, 1.4 * largest(code));
+      distance.textContent = activation ? brief(-activation.values[label]) : "–";
+      button.classList.toggle("best", label === best);
       const name = this.network.model.classes[label];
-      target.button.setAttribute("aria-label", `target of ${name}, distance ${target.distance.textContent}`);
+      button.setAttribute("aria-label", `code of ${name}, distance ${distance.textContent}`);
     }
   }
 
-  mark(rectangles) {
-    const chosen = rectangles.length === 1 ? rectangles[0][1] : -1;
-    this.targets.forEach(({ button }, label) => button.classList.toggle("lit", label === chosen));
+  mark(seen) {
+    this.codes.forEach(({ button }, label) => button.classList.toggle("lit", seen?.maps.includes(label) ?? false));
   }
 }
 
@@ -208,39 +240,34 @@ export class Network {
     this.model = model;
     this.chosen = null;
     this.layers = null;
-    const input = { name: "input", answers: "input", kind: "input", shape: model.input.shape };
+    const input = { name: "input", answers: "input", kind: "prepared image", shape: model.input.shape };
     this.views = [input, ...model.layers].map((layer, number) =>
-      layer.kind === "distances" ? new TargetView(layer, number, this) : new LayerView(layer, number, this));
-    this.table = null;
-    const partial = model.layers.findIndex((layer, i) =>
-      layer.kind === "convolution" && i > 0 && layer.connections.some((c) => c.length < this.views[i].layer.shape[0]));
-    if (partial >= 0) this.addTable(this.views[partial + 1], this.views[partial]);
+      layer.operation === "distances" ? new CodesView(layer, number, this) : new LayerView(layer, number, this));
+    for (const view of this.views.slice(1)) if (isPartial(view.layer)) this.addTable(view);
     const output = this.views.at(-1);
-    if (output.layer.kind !== "distances" && !output.form.count) this.addLabels(output);
+    if (output.form.count && output.form.width === 1 && !output.codes) this.addLabels(output);
     this.place.replaceChildren(...this.views.map((view) => view.element));
     this.show(null);
   }
 
-  /** Table I of the paper: which maps a convolution reads. */
-  addTable(view, before) {
+  /** Which maps a layer reads, as in Table I of the paper. */
+  addTable(view) {
     const table = document.createElement("table");
     table.className = "connections";
+    const before = this.views[view.number - 1].layer;
     const { connections } = view.layer;
-    table.title = `Which maps of ${before.layer.name} (rows) each map (columns) reads`;
+    table.title = `Which maps of ${before.name} (rows) each map of ${view.layer.name} (columns) reads`;
     table.setAttribute("aria-label", table.title);
-    for (let input = 0; input < before.layer.shape[0]; input++) {
+    for (let input = 0; input < before.shape[0]; input++) {
       const row = table.insertRow();
-      connections.forEach((inputs, map) => {
+      connections.forEach((reads, map) => {
         const cell = row.insertCell();
-        cell.textContent = inputs.includes(input) ? "×" : "";
-        cell.addEventListener("pointerenter", () => {
-          const [, height, width] = view.layer.shape;
-          view.choose(map, height >> 1, width >> 1);
-        });
+        cell.textContent = reads.some(([source]) => source === input) ? "×" : "";
+        cell.addEventListener("pointerenter", () => view.chooseMap(map));
       });
     }
     view.element.append(table);
-    this.table = { table, number: view.number, connections };
+    view.table = table;
   }
 
   addLabels(view) {
@@ -270,62 +297,60 @@ export class Network {
     this.unit(chosen, said);
   }
 
-  /** The units of each earlier layer that the chosen one sees; the first entry is the input. */
+  /** The window of each earlier layer that the chosen unit sees; the first entry is the input's. */
   seen() {
-    const { number, map, y, x } = this.chosen;
-    const fields = new Array(number + 1);
-    const layer = this.views[number].layer;
-    const single = layer.shape.length === 1 || layer.shape[1] === 1;
-    let [maps, top, left, bottom, right] = single ? [[0], 0, 0, 1, 1] : [[map], y, x, y + 1, x + 1];
-    const own = this.views[number].form;
-    fields[number] = single
-      ? { maps: [0], top: y, left: x, bottom: y + 1, right: x + 1, unit: y * own.width + x }
-      : { maps, top, left, bottom, right, unit: map };
+    const { number } = this.chosen;
+    const { map, y, x } = this.views[number].unit(this.chosen);
+    const windows = [];
+    windows[number] = { maps: [map], top: y, left: x, bottom: y + 1, right: x + 1 };
+    // Beyond the edges are zeros: what is drawn ends there, what is followed back does not.
+    let [top, left, bottom, right] = [y, x, y + 1, x + 1];
     for (let i = number; i > 0; i--) {
       const { layer } = this.views[i];
-      const before = this.views[i - 1];
-      if (layer.kind === "full connection" || layer.kind === "distances") {
-        const { height, width } = before.form;
-        fields[i - 1] = { maps: [...Array(before.form.maps).keys()], top: 0, left: 0, bottom: height, right: width };
-        if (before.layer.shape.length === 3 && before.layer.shape[1] > 1) [top, left, bottom, right] = [0, 0, ...before.layer.shape.slice(1)];
-        else [top, left, bottom, right] = [0, 0, 1, 1];
-        maps = [...Array(before.layer.shape[0]).keys()];
-        continue;
-      }
-      const [sides, reach] = [before.layer.shape.slice(1), layer.window - layer.stride];
-      top = top * layer.stride - layer.padding;
-      left = left * layer.stride - layer.padding;
-      bottom = bottom * layer.stride + reach - layer.padding;
-      right = right * layer.stride + reach - layer.padding;
-      if (layer.kind === "convolution") {
-        const units = i === number ? [fields[number].unit] : maps;
-        maps = [...new Set(units.flatMap((unit) => layer.connections[unit]))];
-      }
-      fields[i - 1] = {
-        maps, top: Math.max(0, top), left: Math.max(0, left),
-        bottom: Math.min(sides[0], bottom), right: Math.min(sides[1], right),
-        corner: [top, left],
+      const before = this.views[i - 1].layer;
+      const [maps, height, width] = sides(before);
+      const reach = layer.window - layer.stride - layer.padding;
+      [top, left] = [top * layer.stride - layer.padding, left * layer.stride - layer.padding];
+      [bottom, right] = [bottom * layer.stride + reach, right * layer.stride + reach];
+      windows[i - 1] = {
+        maps: layer.connections
+          ? [...new Set(windows[i].maps.flatMap((own) => layer.connections[own].map(([source]) => source)))]
+          : [...Array(maps).keys()],
+        top: Math.max(0, top), left: Math.max(0, left),
+        bottom: Math.min(height, bottom), right: Math.min(width, right),
       };
     }
-    return fields;
+    return windows;
   }
 
   mark() {
     const colour = getComputedStyle(this.place).getPropertyValue("--accent");
-    const fields = this.chosen ? this.seen() : [];
-    this.views.forEach((view, i) => {
-      const field = fields[i];
-      view.mark(field ? field.maps.map((map) => [map, field.top, field.left, field.bottom, field.right]) : [], colour);
-    });
-    if (!this.table) return;
-    const { table, number, connections } = this.table;
-    const own = fields[number] && this.chosen.number === number ? this.chosen.map : -1;
-    const source = this.chosen?.number === number - 1 ? this.chosen.map : -1;
-    [...table.rows].forEach((row, input) => [...row.cells].forEach((cell, map) => {
-      cell.classList.toggle("lit", map === own || input === source);
-      cell.classList.toggle("on", (map === own || input === source) && connections[map].includes(input));
-    }));
+    const windows = this.chosen ? this.seen() : [];
+    this.views.forEach((view, i) => view.mark(windows[i] ?? null, colour));
+    const chosen = this.chosen && this.views[this.chosen.number].unit(this.chosen).map;
+    for (const { table, number } of this.views) {
+      if (!table) continue;
+      const own = this.chosen?.number === number ? chosen : -1;
+      const source = this.chosen?.number === number - 1 ? chosen : -1;
+      [...table.rows].forEach((row, input) => [...row.cells].forEach((cell, map) => {
+        cell.classList.toggle("lit", map === own || input === source);
+        cell.classList.toggle("on", (map === own || input === source) && cell.textContent !== "");
+      }));
+    }
   }
+}
+
+/** Whether a layer's maps read chosen maps, and not each its own. */
+function isPartial({ connections }) {
+  return connections?.some((reads, map) => reads.length !== 1 || reads[0][0] !== map);
+}
+
+/** The values with zeros behind them, so many in all. */
+export function padded(values, count) {
+  if (values.length === count) return values;
+  const longer = new Float32Array(count);
+  longer.set(values);
+  return longer;
 }
 
 /** A number in three significant digits or so, with a true minus. */

@@ -10,7 +10,7 @@ const $ = (id) => document.getElementById(id);
 const percent = (share) => (share > 0.9995 && share < 1 ? ">99.9%" : `${(100 * share).toFixed(1)}%`);
 
 let model = null; // what is chosen, with its weights
-let found = null; // the last trace
+let trace = null; // the last one
 let underWay = 0; // questions
 let latest = null; // the last of them: { finished }
 let waiting = null; // what to ask next: only the latest
@@ -54,9 +54,9 @@ async function askNext() {
     latest = question;
     const { name } = model;
     try {
-      const trace = drawing.empty ? null : await follow(name);
+      const answer = drawing.empty ? null : await follow(name);
       // An answer to an older question that comes late is not shown.
-      if (name === model.name && question === latest) show(trace, question.finished);
+      if (name === model.name && question === latest) show(answer, question.finished);
       say("");
     } catch (error) {
       say(error.message);
@@ -70,14 +70,14 @@ async function askNext() {
 async function follow(name) {
   const prepared = $("prepare").checked;
   const { frame } = drawing;
-  const trace = await service.trace(name, drawing.sent(prepared), prepared ? "auto" : "none");
-  return { ...trace, frame };
+  const answer = await service.trace(name, drawing.sent(prepared), prepared ? "auto" : "none");
+  return { ...answer, frame };
 }
 
 // Showing
 
-function show(trace, finished) {
-  found = trace;
+function show(latestTrace, finished) {
+  trace = latestTrace;
   showAnswer(trace?.answer);
   showSteps(trace?.steps ?? []);
   network.show(trace?.layers.size ? trace.layers : null);
@@ -88,7 +88,7 @@ function show(trace, finished) {
 
 /** Tells what is shown, to screen readers and to whoever measures how long it took. */
 function shown() {
-  announce(found?.answer);
+  announce(trace?.answer);
   if (pointerUp === null) return;
   const start = pointerUp;
   pointerUp = null;
@@ -129,7 +129,7 @@ function showAnswer(answer) {
 }
 
 function trustWords(answer) {
-  const scores = [...found.layers.get("output").values].sort((a, b) => b - a);
+  const scores = [...trace.layers.get(model.layers.at(-1).answers).values].sort((a, b) => b - a);
   const margin = (scores[0] - scores[1]).toFixed(1);
   const strong = document.createElement("b");
   strong.textContent = answer.rejected ? "Not sure." : "Sure.";
@@ -143,12 +143,11 @@ function trustWords(answer) {
 }
 
 function showSteps(steps) {
-  const bright = (name) => ["ink", "marks", "cropped", "strokes", "20x20", "28x28"].includes(name);
   $("steps").replaceChildren(...steps.map((step) => {
     const item = document.createElement("li");
     const canvas = document.createElement("canvas");
     canvas.setAttribute("aria-hidden", "true");
-    paintPicture(canvas, step, bright(step.name));
+    paintPicture(canvas, step, step.name !== "grayscale"); // all others are bright ink on black
     item.append(canvas, step.name.replace("x", "×"));
     return item;
   }));
@@ -167,14 +166,14 @@ function showField() {
   const side = $("drawing").clientWidth;
   const density = window.devicePixelRatio || 1;
   canvas.width = canvas.height = Math.round(side * density);
-  if (!network.chosen || !found?.placement) return;
+  if (!network.chosen || !trace?.placement) return;
   const context = canvas.getContext("2d");
   const { top, left, bottom, right } = network.seen()[0];
   const { offset, scale } = model.input;
-  const { box, field } = found.placement;
+  const { box, field } = trace.placement;
   const across = (x) => box[0] + (((x - offset) / scale - field[0]) / (field[2] - field[0])) * (box[2] - box[0]);
   const down = (y) => box[1] + (((y - offset) / scale - field[1]) / (field[3] - field[1])) * (box[3] - box[1]);
-  const { frame } = found;
+  const { frame } = trace;
   const x = (share) => (frame.x + share * frame.width) * canvas.width;
   const y = (share) => (frame.y + share * frame.height) * canvas.width;
   context.strokeStyle = getComputedStyle(canvas).getPropertyValue("--accent");
@@ -182,10 +181,11 @@ function showField() {
   context.strokeRect(x(across(left)), y(down(top)), x(across(right)) - x(across(left)), y(down(bottom)) - y(down(top)));
 }
 
-/** Something to look at from the beginning: the most active unit of the second convolution. */
+/** Something to look at from the beginning: the most active unit of the first layer whose
+ * windows lie in several maps, or else of the last layer. */
 function firstUnit() {
-  const convolutions = network.views.filter((view) => view.layer.kind === "convolution");
-  const { layer, number, form } = convolutions[Math.min(1, convolutions.length - 1)] ?? network.views.at(-1);
+  const { layer, number, form } = network.views.find((view, i) =>
+    i && view.layer.window > 1 && view.layer.stride === 1 && network.views[i - 1].layer.shape[0] > 1) ?? network.views.at(-1);
   const { values } = network.layers.get(layer.answers);
   const best = values.reduce((most, value, i) => (value > values[most] ? i : most), 0);
   const size = form.width * form.height;
@@ -219,7 +219,7 @@ function redraw() {
   readColours();
   showLegend();
   drawing.show();
-  if (model) show(found, false);
+  if (model) show(trace, false);
 }
 
 // Choosing
@@ -255,7 +255,7 @@ async function choose(name) {
   network.build(model);
   $("unit-words").textContent = "Point at a unit, or move to a layer with Tab and to a unit with the arrow keys.";
   $("arithmetic").replaceChildren();
-  found = null;
+  trace = null;
   showField();
   ask(false);
 }

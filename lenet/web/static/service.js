@@ -4,14 +4,14 @@ export async function models() {
   return (await ask("v1/models")).models;
 }
 
-/** A model with its layers; weights and biases become Float32Arrays. */
+/** A model with its layers; kernels and biases become Float32Arrays. */
 export async function model(name) {
-  const found = await ask(`v1/models/${encodeURIComponent(name)}`);
-  for (const layer of found.layers) {
-    layer.weights = layer.weights && { shape: layer.weights.shape, values: floats(layer.weights.data) };
+  const model = await ask(`v1/models/${encodeURIComponent(name)}`);
+  for (const layer of model.layers) {
+    layer.kernels = layer.kernels && { shape: layer.kernels.shape, values: floats(layer.kernels.data) };
     layer.biases = layer.biases && floats(layer.biases.data);
   }
-  return found;
+  return model;
 }
 
 /** Follows one picture (a Blob) through the network: layers by name, pixels as bytes. */
@@ -19,12 +19,12 @@ export async function trace(name, picture, preprocessing) {
   const body = new FormData();
   body.append("images", picture, "picture");
   const query = new URLSearchParams({ model: name, preprocessing });
-  const found = await ask(`v1/trace?${query}`, { method: "POST", body });
-  found.layers = new Map(
-    found.layers.map(({ name, shape, data }) => [name, { shape, values: floats(data) }]),
+  const trace = await ask(`v1/trace?${query}`, { method: "POST", body });
+  trace.layers = new Map(
+    trace.layers.map(({ name, shape, data }) => [name, { shape, values: floats(data) }]),
   );
-  found.steps = found.steps.map(pixels);
-  return found;
+  trace.steps = trace.steps.map(pixels);
+  return trace;
 }
 
 export async function randomExample(name) {
@@ -33,8 +33,8 @@ export async function randomExample(name) {
 }
 
 export async function mistakes(name) {
-  const found = await ask(`v1/examples/mistakes?${new URLSearchParams({ model: name })}`);
-  return { ...found, mistakes: found.mistakes.map((m) => ({ ...m, image: pixels(m.image) })) };
+  const answer = await ask(`v1/examples/mistakes?${new URLSearchParams({ model: name })}`);
+  return { ...answer, mistakes: answer.mistakes.map((m) => ({ ...m, image: pixels(m.image) })) };
 }
 
 async function ask(path, options) {
@@ -62,7 +62,7 @@ function floats(text) {
 function bytes(text) {
   if (Uint8Array.fromBase64) return Uint8Array.fromBase64(text);
   const characters = atob(text);
-  const found = new Uint8Array(characters.length);
-  for (let i = 0; i < found.length; i++) found[i] = characters.charCodeAt(i);
-  return found;
+  const array = new Uint8Array(characters.length);
+  for (let i = 0; i < array.length; i++) array[i] = characters.charCodeAt(i);
+  return array;
 }

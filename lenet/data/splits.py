@@ -1,0 +1,59 @@
+"""Images with their labels, and data sets made of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lenet.errors import LenetError
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images and their labels.
+
+    Attributes:
+        images: uint8 (N, 28, 28), 0 is background and 255 is ink.
+        labels: int64 (N,), indices into the data set's classes.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, part: slice) -> "Split":
+        return Split(self.images[part], self.labels[part])
+
+    def counts(self, classes: Sequence[str]) -> dict[str, int]:
+        """Class -> number of its images."""
+        return {name: int((self.labels == label).sum()) for label, name in enumerate(classes)}
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A training and a test split, the names of the classes, and where it all came from.
+
+    Attributes:
+        checksums: file name -> SHA-256 of its uncompressed bytes; of the arrays' bytes where the
+            data came from pictures.
+    """
+
+    name: str
+    train: Split
+    test: Split
+    classes: tuple[str, ...]
+    checksums: dict[str, str]
+
+    def hold_out(self, count: int) -> "Dataset":
+        """The same data with the last `count` training images in place of the test split.
+
+        Raises:
+            LenetError: there are not that many training images.
+        """
+        if not 0 < count < len(self.train):
+            raise LenetError(f"cannot hold out {count} of {len(self.train)} training images")
+        cut = len(self.train) - count
+        return Dataset(self.name, self.train[:cut], self.train[cut:], self.classes, self.checksums)

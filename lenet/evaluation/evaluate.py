@@ -1,0 +1,78 @@
+"""Measures trained networks: a network and a split in, a report out."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from lenet.data import Split
+from lenet.data.corruptions import CORRUPTIONS, corrupt
+from lenet.engine.scores import Scorer, scorer
+from lenet.errors import LenetError
+from lenet.evaluation import metrics
+from lenet.files import write_text
+from lenet.networks import checkpoint
+from lenet.networks.checkpoint import Checkpoint
+from lenet.progress import Progress
+
+if TYPE_CHECKING:
+    from lenet.networks.torch import Network
+
+REPORT = "report.json"
+
+
+def evaluate(
+    model: "str | Path | Checkpoint | Network",
+    split: Split,
+    classes: Sequence[str] | None = None,
+    threads: int | None = None,
+) -> metrics.Report:
+    """Measures a network on a split.
+
+    Args:
+        model: a run folder, a weights file, a pretrained name, what `lenet.networks.checkpoint`
+            read of one; or a module of ours, which answers in evaluation mode on its device.
+        split: images uint8 (N, 28, 28) and labels.
+        classes: names of the classes; by default those the network was trained with.
+        threads: CPU threads; None for as many as this process may use.
+
+    Raises:
+        LenetError: there is no such network, or labels or shapes do not fit it.
+    """
+    if isinstance(model, str | Path):
+        model = checkpoint.read(model)
+    if isinstance(model, Checkpoint):
+        scores = scorer(model, threads)(split.images)
+    else:
+        from lenet.networks import torch
+
+        scores = torch.scores(model, split.images)
+    names = classes or model.card.get("classes") or [str(n) for n in range(scores.shape[1])]
+    return metrics.report(scores, split.labels, names, model.card.get("temperature") or 1.0)
+
+
+def robustness(score: Scorer, split: Split) -> dict[str, float]:
+    """Corruption -> error, 0..1, on the split's images under each of `lenet.data.corruptions`."""
+    errors = {}
+    with Progress("corruptions", len(CORRUPTIONS)) as bar:
+        for name in CORRUPTIONS:
+            answers = score(corrupt(split.images, name)).argmax(1)
+            errors[name] = float(np.mean(answers != split.labels))
+            bar.advance(note=name)
+    return errors
+
+
+def write_report(folder: Path, report: metrics.Report) -> Path:
+    """Writes report.json into a folder, which is made where it is missing; returns the file.
+
+    Raises:
+        LenetError: that cannot be done.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LenetError(f"cannot make the folder {folder}: {error.strerror}") from None
+    write_text(folder / REPORT, json.dumps(report.as_dict(), indent=1) + "\n")
+    return folder / REPORT

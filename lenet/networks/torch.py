@@ -1,0 +1,371 @@
+"""The networks as PyTorch modules, made from their architecture.
+
+Each is an ``nn.Sequential`` with named children, so `for layer in model` walks through it, and the
+names are those of weights, `lenet.summary` and `lenet.trace`.
+"""
+
+import inspect
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from lenet.errors import LenetError
+from lenet.networks import arithmetic, checkpoint
+from lenet.networks.architecture import (
+    NETWORKS,
+    Architecture,
+    Convolution,
+    Distances,
+    Flatten,
+    FullConnection,
+    Layer,
+    Pooling,
+    Squashing,
+    build,
+)
+from lenet.networks.checkpoint import Checkpoint
+
+SCORE_BATCH = 1000  # images that are answered at once
+
+
+class ScaledTanh(nn.Module):
+    """1.7159 tanh(2x/3), element by element (paper, appendix A)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return arithmetic.AMPLITUDE * torch.tanh(arithmetic.STEEPNESS * x)
+
+
+class SigmoidGELU(nn.Module):
+    """x * sigmoid(1.702 x), the sigmoid form of GELU (Hendrycks and Gimpel 2016, section 2)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(arithmetic.GELU * x)
+
+
+ACTIVATIONS: dict[str | None, Callable[[], nn.Module]] = {
+    None: nn.Identity,
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+    "scaled-tanh": ScaledTanh,
+    "relu": nn.ReLU,
+    "gelu": SigmoidGELU,
+    "silu": nn.SiLU,
+}
+
+
+class Units(nn.Module):
+    """A layer that PyTorch does not have: f(weighted sum of the inputs + bias).
+
+    Its parameters have the names and shapes of the layer's.
+    """
+
+    def __init__(self, layer: Layer, squash: str | None) -> None:
+        super().__init__()
+        self.squash = ACTIVATIONS[squash]()
+        for parameter in layer.parameters:
+            *parts, name = parameter.name.removeprefix(layer.name + ".").split(".")
+            owner: nn.Module = self
+            for part in parts:
+                if part not in dict(owner.named_children()):
+                    owner.add_module(part, nn.Module())
+                owner = owner.get_submodule(part)
+            owner.register_parameter(name, nn.Parameter(torch.zeros(parameter.shape)))
+
+    def gather(self, x: Tensor) -> Tensor:
+        """The layer's input as the trainable weights meet it."""
+        return x
+
+    def weighted_sum(self, x: Tensor, *parameters: Tensor) -> Tensor:
+        """The sums, linear in each argument, of `gather(x)` with `self.parameters()`."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.squash(self.weighted_sum(self.gather(x), *self.parameters()))
+
+
+class WiredConv2d(Units):
+    """A convolution with its squashing, some connections left out, or kernels that are shared."""
+
+    outputs: Tensor
+    inputs: Tensor
+    numbers: Tensor
+    owners: Tensor
+
+    def __init__(self, layer: Convolution) -> None:
+        super().__init__(layer, layer.squash)
+        self.layer = layer
+        # Found once, as a GPU would wait for it: which kernel connects which maps.
+        wires = [(o, i, k) for o, row in enumerate(layer.wiring) for i, k in row]
+        for name, values in zip(
+            ("outputs", "inputs", "numbers"), zip(*wires, strict=True), strict=True
+        ):
+            self.register_buffer(name, torch.tensor(values), persistent=False)
+        self.register_buffer("owners", torch.tensor(layer.owners), persistent=False)
+
+    def weighted_sum(self, x: Tensor, *parameters: Tensor) -> Tensor:
+        layer, side = self.layer, self.layer.kernel
+        kernels = torch.cat([weight.reshape(-1, side, side) for weight in parameters[::2]])
+        bias = torch.cat(parameters[1::2])[self.owners]
+        filters = kernels.new_zeros(layer.outputs, layer.input_shape[0], side, side)
+        filters = filters.index_put((self.outputs, self.inputs), kernels[self.numbers])
+        return F.conv2d(x, filters, bias, padding=layer.padding)
+
+
+class Subsampling(Units):
+    """f(c p + b), p the sum or the average of 2x2 inputs, c and b one a map: S2 and S4.
+
+    For second derivatives p counts as a linear unit between the inputs and the coefficient, so
+    h_c = sum of d2E/da2 p^2: exact for a single unit. Four separate connections that share c
+    would give the sum of the four squares, up to four times less where neighbours are alike.
+    """
+
+    def __init__(self, layer: Pooling) -> None:
+        super().__init__(layer, layer.squash)
+        self.share, self.pool = layer.share, pooling(layer)
+
+    def gather(self, x: Tensor) -> Tensor:
+        """p: (N, maps, H, W) -> (N, maps, H/2, W/2)."""
+        return self.pool(x)
+
+    def weighted_sum(self, x: Tensor, *parameters: Tensor) -> Tensor:
+        coefficient, bias = parameters
+        return coefficient[:, None, None] * x + bias[:, None, None]
+
+
+class SquashedLinear(Units):
+    """A full connection and its squashing: F6. (N, ...) -> (N, outputs)."""
+
+    def __init__(self, layer: FullConnection) -> None:
+        super().__init__(layer, layer.squash)
+
+    def weighted_sum(self, x: Tensor, *parameters: Tensor) -> Tensor:
+        return F.linear(x.flatten(1), *parameters)
+
+
+class Pool2x2(nn.Module):
+    """The average, sum or maximum of 2x2 inputs; map k pools input map sources[k]."""
+
+    def __init__(self, layer: Pooling) -> None:
+        super().__init__()
+        self.method, self.sources = layer.method, layer.sources
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.sources is not None:
+            x = x[:, list(self.sources)]
+        if self.method == "max":
+            return F.max_pool2d(x, 2)
+        return F.avg_pool2d(x, 2) * (4.0 if self.method == "sum" else 1.0)
+
+
+class EuclideanRBF(nn.Module):
+    """Squared distances to fixed codes (paper, section II.B): the output layer.
+
+    The paper's output is the penalty y_i = sum over j of (x_j - code_ij)^2; the answer is its
+    smallest. `forward` gives -y, so that everywhere in this package the largest score answers.
+    """
+
+    codes: Tensor
+
+    def __init__(self, layer: Distances) -> None:
+        super().__init__()
+        self.register_buffer("codes", torch.from_numpy(layer.codes.copy()), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        # Differences first: x^2 - 2 x code + code^2 would cancel just where the answer is right.
+        return -(x.flatten(1)[:, None, :] - self.codes).square().sum(dim=2)
+
+
+def pooling(layer: Pooling) -> nn.Module:
+    if layer.sources is None and layer.method != "sum":
+        return (nn.MaxPool2d if layer.method == "max" else nn.AvgPool2d)(2)
+    return Pool2x2(layer)
+
+
+def module(layer: Layer) -> nn.Module:
+    """A layer as a module: PyTorch's own where it has one, with weights that are yet to be set."""
+    match layer:
+        case Convolution(groups=None, squash=None):
+            inputs = layer.input_shape[0]
+            return nn.Conv2d(inputs, layer.outputs, layer.kernel, padding=layer.padding)
+        case Convolution():
+            return WiredConv2d(layer)
+        case Pooling():
+            return Subsampling(layer) if layer.squash else pooling(layer)
+        case Squashing():
+            return ACTIVATIONS[layer.squash]()
+        case Flatten():
+            return nn.Flatten()
+        case FullConnection(squash=None, input_shape=(inputs,)):
+            return nn.Linear(inputs, layer.outputs)
+        case FullConnection():
+            return SquashedLinear(layer)
+        case Distances():
+            return EuclideanRBF(layer)
+    raise LenetError(f"{layer.name} is a {layer.kind}, which has no form in PyTorch")
+
+
+class Network(nn.Sequential):
+    """What the networks share: a sequence of named layers that knows its input.
+
+    Weights start from NumPy's generator, with a seed drawn from PyTorch's global one.
+
+    Attributes:
+        architecture: the network as data.
+        card: what is known of a trained network, JSON-able; kept with its weights.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, **options: Any) -> None:
+        self.architecture = build(self.name, options)
+        layers = [(layer.name, module(layer)) for layer in self.architecture.layers]
+        super().__init__(OrderedDict(layers))
+        self.card: dict[str, Any] = {}
+        seed = int(torch.randint(2**31, ()))
+        set_weights(self, self.architecture.initial_weights(seed))
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of one prepared image."""
+        return self.architecture.input_shape
+
+    @property
+    def classes(self) -> int:
+        return self.architecture.classes
+
+    def __getitem__(self, index: Any) -> Any:
+        """One layer by its number, or a part of the network as a plain ``nn.Sequential``."""
+        if isinstance(index, slice):
+            return nn.Sequential(OrderedDict(list(self.named_children())[index]))
+        return super().__getitem__(index)
+
+    def prepare(self, images: Tensor | NDArray[Any]) -> Tensor:
+        """uint8 images (N, H, W) or (N, C, H, W) -> the float32 input (N, C, H', W').
+
+        Raises:
+            LenetError: the images have another dtype or number of channels.
+        """
+        how = self.architecture.preparation
+        x = how.planes(torch.as_tensor(images)).float()
+        height, width = x.shape[-2:]
+        if (height, width) != (how.size, how.size):
+            down, across = how.rows(height, width), how.rows(width, height)
+            x = torch.as_tensor(down, device=x.device) @ x @ torch.as_tensor(across.T).to(x.device)
+        return how.background + how.scale * x
+
+    def penalties(self, x: Tensor) -> Tensor:
+        """The paper's outputs y (N, classes) of prepared images: the smallest answers."""
+        return -self(x)
+
+
+@cache
+def network_class(name: str) -> type[Network]:
+    """The module class of an entry of `NETWORKS`, with its options as keywords."""
+    entry = NETWORKS[name]
+    sizes = inspect.signature(entry.architecture).parameters
+    knobs = inspect.signature(entry).parameters
+    keywords = [
+        p.replace(kind=p.KEYWORD_ONLY) for p in [*list(sizes.values())[1:], *knobs.values()]
+    ]
+    contents = {
+        "name": name,
+        "__doc__": entry.__doc__,
+        "__module__": __name__,
+        "__signature__": inspect.Signature(keywords),
+    }
+    return type(name, (Network,), contents)
+
+
+def __getattr__(name: str) -> type[Network]:
+    if name in NETWORKS:
+        return network_class(name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def set_weights(model: nn.Module, weights: arithmetic.Weights) -> None:
+    """Copies arrays into the parameters of the same names."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(torch.from_numpy(np.asarray(weights[name])))
+
+
+def weights_of(model: nn.Module) -> dict[str, NDArray[Any]]:
+    """The parameters by name, as arrays in the same memory where they are on the CPU."""
+    return {name: p.detach().cpu().numpy() for name, p in model.named_parameters()}
+
+
+def save(model: Network | Checkpoint, path: str | Path) -> None:
+    """Writes a network's weights and description to a .safetensors file, in one piece.
+
+    Raises:
+        LenetError: the file cannot be written, what was there before is kept; or the network could
+            not be loaded again: a layer was replaced, or the weights are not finite float32.
+    """
+    weights = model.weights if isinstance(model, Checkpoint) else weights_of(model)
+    checkpoint.write(path, model.architecture, weights, model.card)
+
+
+def load(model: str | Path) -> Network:
+    """The trained network of a run folder, weights file or pretrained name, in evaluation mode.
+
+    Raises:
+        LenetError: there is no such file, it is damaged, or it was not written by `save`.
+    """
+    return restore(checkpoint.read(model))
+
+
+def restore(checkpoint: Checkpoint) -> Network:
+    """The module of a trained network, in evaluation mode."""
+    model = from_architecture(checkpoint.architecture, checkpoint.weights)
+    model.card = dict(checkpoint.card)
+    return model.eval()
+
+
+def from_architecture(architecture: Architecture, weights: arithmetic.Weights) -> Network:
+    """The module of a network with those weights."""
+    with torch.random.fork_rng(devices=[]):  # its seed is not drawn from the caller's numbers
+        model = network_class(architecture.network)(**architecture.as_dict())
+    set_weights(model, weights)
+    return model
+
+
+def scores(model: Network, images: NDArray[np.uint8] | Tensor) -> NDArray[np.float32]:
+    """Scores (N, classes) of uint8 images (N, 28, 28), in evaluation mode on the model's device."""
+    device = next(model.parameters()).device
+    training = model.training
+    model.eval()
+    with torch.no_grad():
+        parts = [
+            model(model.prepare(torch.as_tensor(images[i : i + SCORE_BATCH], device=device)))
+            for i in range(0, len(images), SCORE_BATCH)
+        ]
+    model.train(training)
+    return torch.cat(parts).cpu().numpy()
+
+
+def trace(model: nn.Sequential, x: Tensor) -> dict[str, Tensor]:
+    """What every layer answers: its name -> its activation, in order, input first to last.
+
+    Args:
+        model: any of the networks, or another sequence of named layers, in any floating dtype, on
+            any device.
+        x: a prepared input (N, C, H, W), of that dtype and on that device.
+
+    Returns:
+        Activations (N, ...) of x's dtype; the last is what ``model(x)`` returns. Gradients run
+        through them unless they are switched off. Names are those of ``model.named_children()``:
+        C1, S2, C3 ..., and where squashing is a layer of its own, C1_sigmoid and the like.
+    """
+    activations = {}
+    for name, layer in model.named_children():
+        x = layer(x)
+        activations[name] = x
+    return activations

@@ -1,0 +1,203 @@
+"""Publishing: from run folders to a network that comes with the package, with its model card.
+
+    python -m lenet.pretrained.publish mnist runs/mnist-* --twin runs/held-out --about "digits"
+
+The runs are one recipe with several seeds; the median by test error is published, not the best.
+Its twin has the same recipe, but held out images (`lenet train ... --validation 10000`): on those
+the temperature of the probabilities is fitted, which the network itself cannot do, as it was
+trained on all training images, and the test set may not do. So are the thresholds below which an
+answer is rejected. Teachers of the twin must have held out the same images.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+from numpy.typing import NDArray
+
+from lenet import data
+from lenet.engine.scores import scorer
+from lenet.errors import LenetError
+from lenet.evaluation import metrics
+from lenet.figures import style
+from lenet.figures.evaluation import reliability_diagram
+from lenet.files import write_text
+from lenet.networks import checkpoint
+from lenet.networks.checkpoint import PRETRAINED, Checkpoint
+from lenet.training.recipe import Recipe
+
+README = PRETRAINED / "README.md"
+FIGURE = PRETRAINED.parents[1] / "docs" / "figures" / "reliability.png"
+TABLE = "<!-- The table is written by python -m lenet.pretrained.publish. -->\n"
+
+
+def publish(
+    name: str, runs: tyro.conf.Positional[tuple[Path, ...]], /, *, twin: Path, about: str
+) -> None:
+    """Puts the median of the runs into the package.
+
+    Args:
+        name: what the network is called from now on.
+        runs: run folders of one recipe, each with another seed.
+        twin: run folder of the same recipe, any seed, with --validation 10000.
+        about: what it reads and where it comes from, in a few words.
+
+    Raises:
+        LenetError: the runs do not belong together, or are of another data set than is here; or
+            this is an installed package, no checkout.
+    """
+    if not FIGURE.parent.is_dir():
+        raise LenetError(f"{FIGURE.parent} does not exist: networks are published from a checkout")
+    chosen, seeds = median([checkpoint.read(run) for run in runs])
+    card = model_card(chosen, checkpoint.read(twin), data_of(chosen), seeds)
+    card = {"about": about, "date": date_of(chosen.path.parent), **card}
+    file = PRETRAINED / f"{name}.safetensors"
+    checkpoint.write(file, chosen.architecture, chosen.weights, card)
+    cards = {name: checkpoint.read(name).card for name in checkpoint.pretrained_names()}
+    before, _, rest = README.read_text(encoding="utf-8").partition(TABLE)
+    _, _, after = rest.partition("\n\n")
+    write_text(README, f"{before}{TABLE}{table(cards)}\n\n{after}")
+    reliabilities = {name: metrics.Reliability(**c["reliability"]) for name, c in cards.items()}
+    title = "Probabilities of the networks that come with the package, on their test sets"
+    style.save(reliability_diagram(reliabilities, title), FIGURE)
+    print(json.dumps({"name": name, **card}, indent=1))
+
+
+def median(runs: list[Checkpoint]) -> tuple[Checkpoint, dict[str, float]]:
+    """The run with the median test error, the lower one of two, and the errors of all seeds.
+
+    Raises:
+        LenetError: they are not one recipe with different seeds, measured on a test set.
+    """
+    recipes = [Recipe.from_dict(run.card.get("recipe"), str(run.path)) for run in runs]
+    for run, recipe in zip(runs, recipes, strict=True):
+        if recipe.changed(seed=recipes[0].seed) != recipes[0]:
+            raise LenetError(f"{run.path} is of another recipe than {runs[0].path}")
+        if run.card["measured_on"] != "test":
+            raise LenetError(f"{run.path} held out images of its training set")
+    seeds = {str(recipe.seed): run.card["error"] for run, recipe in zip(runs, recipes, strict=True)}
+    if len(seeds) < len(runs):
+        raise LenetError("two of the runs have the same seed")
+    ordered = sorted(runs, key=lambda run: run.card["error"])
+    return ordered[(len(runs) - 1) // 2], dict(sorted(seeds.items(), key=lambda item: int(item[0])))
+
+
+def data_of(run: Checkpoint) -> data.Dataset:
+    dataset = data.load(run.card["recipe"]["data"])
+    if dataset.checksums != run.card["data"]["sha256"]:
+        raise LenetError(f"{run.path} was trained on another {dataset.name} than is here")
+    return dataset
+
+
+def date_of(run: Path) -> str:
+    """The day on which a run began, as 2026-01-31."""
+    record = json.loads((run / "environment.json").read_text(encoding="utf-8"))
+    return record["started"][:10]
+
+
+def model_card(
+    chosen: Checkpoint, twin: Checkpoint, dataset: data.Dataset, seeds: dict[str, float]
+) -> dict[str, Any]:
+    """What is known of a network, JSON-able.
+
+    To what training says (classes, recipe, preprocessing, data, measured_on, error) come
+
+        seeds: seed -> test error of all runs of the recipe.
+        temperature: fitted on the twin's held-out images.
+        rejection_threshold: that of the strictest target that the twin reaches there.
+        ece_before, reliability: expected calibration error on the test set with temperature 1;
+            `lenet.evaluation.metrics.Reliability` of the probabilities with it.
+        rejections: what the twin's threshold for each target does on the test set.
+        held_out: the images that decided temperature and thresholds: the twin's error and expected
+            calibration error there, and a `lenet.evaluation.metrics.Rejection` for each target.
+
+    Raises:
+        LenetError: the twin is of another recipe or held nothing out.
+    """
+    recipe, other = (Recipe.from_dict(run.card["recipe"]) for run in (chosen, twin))
+    same = {name: recipe.as_dict()[name] for name in ("name", "seed", "teachers", "validation")}
+    if other.changed(**same) != recipe or not other.validation:
+        raise LenetError(
+            f"{twin.path} is no twin of {chosen.path}: train it by the same recipe "
+            f"({recipe.name}) with --validation 10000"
+        )
+    held = dataset.hold_out(other.validation).test
+    held_scores = scorer(twin)(held.images)
+    temperature = metrics.fit_temperature(held_scores, held.labels)
+    twin_report = metrics.report(held_scores, held.labels, dataset.classes, temperature)
+    scores = scorer(chosen)(dataset.test.images)
+    report = metrics.report(scores, dataset.test.labels, dataset.classes, temperature)
+    before = metrics.report(scores, dataset.test.labels, dataset.classes)
+    return {
+        **chosen.card,
+        "error": report.error,
+        "rejection_threshold": twin_report.trust_threshold,
+        "seeds": seeds,
+        "temperature": temperature,
+        "ece_before": before.reliability.ece,
+        "reliability": dataclasses.asdict(report.reliability),
+        "rejections": [
+            applied(point, scores, dataset.test.labels) for point in twin_report.rejections
+        ],
+        "held_out": {
+            "images": twin_report.count,
+            "error": twin_report.error,
+            "ece": twin_report.reliability.ece,
+            "rejections": [dataclasses.asdict(point) for point in twin_report.rejections],
+        },
+    }
+
+
+def applied(
+    point: metrics.Rejection, scores: NDArray[np.float32], labels: NDArray[np.int64]
+) -> dict[str, float | None]:
+    """A threshold, and what it does on other images: share rejected and error of the rest."""
+    measured = dict(target=point.target, threshold=point.threshold, rejected=None, error=None)
+    if point.threshold is not None:
+        kept = metrics.confidence(scores) >= point.threshold
+        wrong = scores.argmax(1)[kept] != labels[kept]
+        measured |= {
+            "rejected": 1 - float(kept.mean()),
+            "error": float(wrong.mean()) if len(wrong) else 0.0,
+        }
+    return measured
+
+
+def table(cards: dict[str, dict[str, Any]]) -> str:
+    """The networks and their numbers as a Markdown table."""
+    lines = [
+        "| name | recipe | test error, % (all seeds) | temperature | ECE before, after, % "
+        "| for 0.5% error: rejected, error of the rest, % | for 0.1% error |",
+        "|---" * 7 + "|",
+    ]
+    for name, card in cards.items():
+        seed, errors = (
+            str(card["recipe"]["seed"]),
+            {s: percent(e) for s, e in card["seeds"].items()},
+        )
+        errors[seed] = f"**{errors[seed]}**"
+        done = [
+            f"{percent(point['rejected'])}, {percent(point['error'])}"
+            for point in card["rejections"]
+        ]
+        lines.append(
+            f"| `{name}` | `{card['recipe']['name']}`, seed {seed} | {' '.join(errors.values())} "
+            f"| {card['temperature']:.3f} "
+            f"| {percent(card['ece_before'])}, {percent(card['reliability']['ece'])} "
+            f"| {' | '.join(done)} |"
+        )
+    return "\n".join(lines)
+
+
+def percent(share: float | None) -> str:
+    return "not reached" if share is None else f"{100 * share:.2f}"
+
+
+if __name__ == "__main__":
+    try:
+        tyro.cli(publish)
+    except LenetError as error:
+        raise SystemExit(f"lenet.pretrained.publish: {error}") from None

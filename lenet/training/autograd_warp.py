@@ -1,0 +1,68 @@
+"""Distortions by PyTorch, on any device: the same as the kernels make."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lenet.data.distortion import Warps, spline_basis
+
+
+def warp(images: Tensor, warps: Warps) -> Tensor:
+    """Distorted images, bilinear, 0 outside.
+
+    Args:
+        images: uint8 (N, H, H).
+        warps: a distortion for each.
+
+    Returns:
+        uint8 (N, H, H), rounded.
+    """
+    given = {
+        name: torch.from_numpy(array).to(images.device)
+        for name, array in vars(warps).items()
+        if array is not None
+    }
+    basis = torch.from_numpy(spline_basis(images.shape[1])).to(images.device)
+    return warp_on_device(images, basis=basis, **given)
+
+
+def warp_on_device(
+    images: Tensor,
+    maps: Tensor,
+    knots: Tensor | None = None,
+    shades: Tensor | None = None,
+    noise: Tensor | None = None,
+    *,
+    basis: Tensor,
+) -> Tensor:
+    """`warp` by the arrays of `Warps` and `spline_basis`, all on the images' device already."""
+    count, side, _ = images.shape
+    # grid_sample measures both axes from -1 to 1 between the outer edges of the image.
+    unit = side / 2
+    theta = torch.cat([maps[:, :, :2], maps[:, :, 2:] / unit], dim=2)
+    grid = F.affine_grid(theta, [count, 1, side, side], align_corners=False)
+    if knots is not None:
+        grid = grid + torch.einsum("yj,xi,naji->nyxa", basis, basis, knots) / unit
+    warped = F.grid_sample(images[:, None].float(), grid, align_corners=False)
+    if shades is not None:
+        shades = shades[..., None, None, None]
+        warped = shades[:, 0] + shades[:, 1] * warped
+    warped = warped[:, 0].round_().to(torch.uint8)
+    if noise is not None:
+        seeds, chances = noise[:, :1], noise[:, 1:]
+        drawn = scramble(seeds + torch.arange(side * side, device=noise.device))
+        spots = (255 * (drawn & 1)).to(torch.uint8).view_as(warped)
+        warped = torch.where((drawn < 2 * chances).view_as(warped), spots, warped)
+    return warped
+
+
+def scramble(numbers: Tensor) -> Tensor:
+    """Random-looking numbers from 0 to 2^32 - 1 of the last 32 bits of any, int64.
+
+    A number with neighbours gives numbers that have nothing to do with each other (the hash of
+    Mueller, with the finest multiplier that keeps every product within 63 bits).
+    """
+    x = numbers & 0xFFFFFFFF
+    for _ in range(2):
+        x = ((x >> 16) ^ x) * 0x45D9F3B & 0xFFFFFFFF
+    return (x >> 16) ^ x

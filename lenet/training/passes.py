@@ -1,0 +1,116 @@
+"""Epochs of the 1998 paper: one pattern at a time, always in the same random order."""
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lenet.data import Split
+from lenet.engine import fused, sequential
+from lenet.engine.fused import views
+from lenet.engine.scores import scorer
+from lenet.engine.sequential import Criterion, Images, Numbers
+from lenet.errors import LenetError, extra
+from lenet.networks.architecture import Architecture
+from lenet.training.engines import Flat, require_fit
+from lenet.training.epochs import Record, Watch, step_record
+from lenet.training.recipe import Recipe
+from lenet.training.schedule import share
+from lenet.training.world import World
+
+CURVATURE_PATTERNS = 500  # patterns that second derivatives are averaged over (appendix C)
+SLICES = 100  # records and progress a pass
+
+
+class Patterns(Protocol):
+    """Trains on one pattern after the other: `sequential.Patterns`, or the same by PyTorch."""
+
+    def train(
+        self, images: Images, labels: Numbers, order: Numbers, step_sizes: Flat
+    ) -> tuple[float, int]: ...
+
+    def curvature(self, images: Images, labels: Numbers, order: Numbers) -> Flat: ...
+
+
+class Passes:
+    """Trains LeNet-5 by stochastic diagonal Levenberg-Marquardt; see `lenet.engine.sequential`.
+
+    Raises:
+        LenetError: several processes, or another device than the CPU, were asked for.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        architecture: Architecture,
+        train: Split,
+        weights: Flat,
+        device: str,
+        world: World,
+    ) -> None:
+        if world.size > 1:
+            raise LenetError(
+                "the optimizer sdlm takes one pattern after the other and cannot be shared among "
+                f"{world.size} processes: start it without torchrun"
+            )
+        if device != "cpu":
+            raise LenetError("the optimizer sdlm runs on the CPU: use --device cpu")
+        self.recipe, self.architecture, self.train = recipe, architecture, train
+        self.flat = weights.copy()
+        self.order = np.random.default_rng(recipe.seed).permutation(len(train))
+        how, objective = recipe.optimisation, recipe.objective
+        criterion = Criterion(objective.loss == "map", objective.j, how.curvature == "exact")
+        self.patterns: Patterns
+        if sequential.is_served(architecture):
+            self.engine = "fused"
+            self.patterns = sequential.Patterns(architecture, self.flat, criterion)
+        else:
+            with extra("torch"):
+                from lenet.training import autograd_passes
+            self.engine = "autograd"
+            self.patterns = autograd_passes.Patterns(architecture, self.flat, criterion)
+
+    @property
+    def weights(self) -> dict[str, Flat]:
+        """The weights by name, in the memory that training changes."""
+        parameters = self.architecture.parameters
+        arrays = views(self.flat, [parameter.shape for parameter in parameters])
+        return {p.name: array for p, array in zip(parameters, arrays, strict=True)}
+
+    def run(self, epoch: int, watch: Watch | None = None) -> list[Record]:
+        """Trains for one pass (numbered from 1); returns a record of each slice of it."""
+        how, count = self.recipe.optimisation, len(self.order)
+        random = np.random.default_rng([self.recipe.seed, epoch])
+        lr = how.lr * share(how, (epoch - 1) / how.epochs, epoch)
+        sample = self.presented(self.order[:CURVATURE_PATTERNS], random)
+        sizes = sequential.step_sizes(self.patterns.curvature(*sample), lr, how.mu)
+        records, done = [], 0
+        for part in np.array_split(self.order, min(SLICES, count)):
+            loss, errors = self.patterns.train(*self.presented(part, random), sizes)
+            done += len(part)
+            right, loss = len(part) - errors, loss / len(part)
+            if watch:
+                watch(len(part), loss, right)
+            step, position = (epoch - 1) * count + done, epoch - 1 + done / count
+            records.append(step_record(step, position, loss, right, len(part), lr))
+        return records
+
+    def presented(
+        self, part: Numbers, random: np.random.Generator
+    ) -> tuple[Images, Numbers, Numbers]:
+        """Images, labels and the order to show them in, distorted anew where the recipe says so."""
+        images, labels = self.train.images, self.train.labels
+        if not self.recipe.distortion:
+            return images, labels, part
+        warps = self.recipe.distortion.draw(len(part), images.shape[1], random)
+        return fused.warp(images, part, warps, threads=1), labels[part], np.arange(len(part))
+
+    def scores(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        return scorer(self)(images)
+
+    def state(self) -> dict[str, Flat]:
+        return {"weights": self.flat}
+
+    def restore(self, state: dict[str, Flat]) -> None:
+        require_fit(state, self.state())
+        self.flat[...] = state["weights"]

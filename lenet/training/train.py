@@ -1,0 +1,356 @@
+"""Training: a recipe in, a run folder out."""
+
+import dataclasses
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lenet import data
+from lenet.engine.fused import flatten, views
+from lenet.errors import LenetError, extra
+from lenet.evaluation import metrics
+from lenet.evaluation.evaluate import write_report
+from lenet.networks import checkpoint
+from lenet.networks.architecture import Architecture
+from lenet.networks.checkpoint import Checkpoint
+from lenet.progress import Progress as Bar
+from lenet.training import run as folders
+from lenet.training.engines import choose_device, make_engine
+from lenet.training.epochs import Epochs, Minibatches, Record, Watch
+from lenet.training.passes import Passes
+from lenet.training.recipe import Recipe
+from lenet.training.recipes import find
+from lenet.training.run import Progress, Run, Settings
+from lenet.training.teachers import Teachers
+from lenet.training.world import ALONE, LostProcessError, World, connected
+
+
+def train(
+    recipe: str | Recipe = "mnist",
+    *,
+    out: str | Path | None = None,
+    device: str = "auto",
+    engine: str = "auto",
+    threads: int | None = None,
+    data_dir: str | Path | None = None,
+    tensorboard: bool = False,
+    **changes: Any,
+) -> Run:
+    """Trains a network and writes a run folder.
+
+    Args:
+        recipe: a name in `lenet.RECIPES`, the path of a .json file, or a `lenet.Recipe`.
+        out: the run folder, new or empty; runs/NAME-TIME by default.
+        device: "auto" (CUDA where there is such, else CPU), or a device as PyTorch names it.
+        engine: "auto", "fused" (our CPU kernels), "autograd" (PyTorch) or "graph" (PyTorch's step
+            as one CUDA graph, never measured).
+        threads: CPU threads; None for as many as this process may use.
+        data_dir: folder of the public data sets; None for the usual one.
+        tensorboard: also write TensorBoard logs into the run folder.
+        changes: other values for fields of the recipe, as in `train("mnist", epochs=3)`.
+
+    Raises:
+        LenetError: the recipe, the data, the device or the folder cannot be used; the loss became
+            infinite.
+    """
+    if isinstance(recipe, str):
+        recipe = find(recipe)
+    recipe = with_full_path(recipe.changed(**changes))
+    folder = Path(out) if out else None
+    with connected() as world:
+        if folder and world.first and folders.is_begun(folder):
+            raise LenetError(f"{folder} already holds a run; resume it with --resume {folder}")
+        if recipe.optimisation.optimizer == "sdlm" and device == "auto":
+            device = "cpu"  # one pattern at a time is no work for a GPU
+        settings = Settings(
+            choose_device(device, world),
+            engine,
+            world.threads if threads is None else threads,
+            str(Path(data_dir).expanduser().resolve()) if data_dir else None,
+            tensorboard,
+            str(Path.cwd()),
+            world.size,
+        )
+        return proceed(world, folder, recipe, settings)
+
+
+def with_full_path(recipe: Recipe) -> Recipe:
+    """The recipe with a path to data of one's own that holds from anywhere."""
+    own = Path(recipe.data).expanduser()
+    if recipe.data not in data.SOURCES and own.is_dir():
+        recipe = recipe.changed(data=str(own.resolve()))
+    return recipe
+
+
+def resume(folder: str | Path) -> Run:
+    """Goes on with a run that was stopped, and ends with the weights it would have had.
+
+    Bit for bit on one machine with as many processes: each epoch depends on the state after the
+    one before, on the recipe's seed and on nothing else. With another number of processes, up to
+    rounding.
+
+    Raises:
+        LenetError: the folder holds no run, or it cannot be resumed here.
+    """
+    folder = Path(folder)
+
+    def begun() -> tuple[Recipe, Settings]:
+        if not (folder / folders.RECIPE).is_file():
+            raise LenetError(f"{folder} holds no run: there is no {folders.RECIPE}")
+        settings, _ = folders.read_environment(folder)
+        return Recipe.from_file(folder / folders.RECIPE), settings
+
+    with connected() as world:
+        recipe, settings = world.from_first(begun)
+        if settings.processes != world.size:
+            engine = "auto" if settings.engine == "graph" else settings.engine  # for one process
+            settings = dataclasses.replace(
+                settings, processes=world.size, threads=world.threads, engine=engine
+            )
+        return proceed(world, folder, recipe, settings)
+
+
+def assemble(
+    recipe: Recipe, dataset: data.Dataset, settings: Settings, world: World = ALONE
+) -> tuple[Epochs, str]:
+    """What trains a recipe on data, with the initial weights of its seed; and why this engine.
+
+    Raises:
+        LenetError: recipe, data, device and engine do not go together.
+    """
+    architecture = recipe.architecture(classes=len(dataset.classes))
+    weights = flatten(architecture.initial_weights(recipe.seed).values())
+    device = choose_device(settings.device, world)
+    if recipe.optimisation.optimizer == "sdlm":
+        passes = Passes(recipe, architecture, dataset.train, weights, device, world)
+        if settings.engine not in ("auto", passes.engine):
+            raise LenetError(
+                f"the optimizer sdlm runs by the engine {passes.engine} here, "
+                f"not by {settings.engine}"
+            )
+        return passes, "one pattern at a time"
+    engine, reason = make_engine(
+        *(recipe, architecture, dataset.train, weights),
+        *(device, settings.engine, settings.threads, world),
+    )
+    teachers = make_teachers(recipe, dataset.classes, settings)
+    return Minibatches(recipe, engine, dataset.train, teachers), reason
+
+
+def make_teachers(recipe: Recipe, classes: Sequence[str], settings: Settings) -> Teachers | None:
+    names, temperature = recipe.objective.teachers, recipe.objective.temperature
+    if not names:
+        return None
+    began = Path(settings.working_dir)  # where relative paths of a resumed run start, too
+    return Teachers(names, classes, temperature, settings.threads, began)
+
+
+@dataclass(frozen=True)
+class Session:
+    """A run that is under way.
+
+    Attributes:
+        world: the processes that share it; the first one writes and prints.
+        part: what is measured after each epoch, "test" or "validation".
+        epochs: what trains.
+        progress: how far it has come.
+        board: writes TensorBoard logs; None without.
+    """
+
+    world: World
+    folder: Path
+    recipe: Recipe
+    dataset: data.Dataset
+    part: str
+    epochs: Epochs
+    progress: Progress
+    board: Any
+
+
+def proceed(world: World, folder: Path | None, recipe: Recipe, settings: Settings) -> Run:
+    """Trains from the folder's state, or from the start in a new folder, to the end."""
+    board = tensorboard_writer() if settings.tensorboard else None
+    with world.in_turn():
+        dataset = data.load(recipe.data, settings.data_dir)
+    if recipe.validation:
+        dataset = dataset.hold_out(recipe.validation)
+    epochs, reason = assemble(recipe, dataset, settings, world)
+    settings = dataclasses.replace(settings, engine=epochs.engine)
+    record = folders.environment(settings, reason, dataset)
+    # Only now: nothing is wrong with the rest.
+    folder = world.from_first(lambda: folder or folders.new_folder(recipe.name))
+    with folders.held(folder) if world.first else nullcontext():
+        state, progress = world.from_first(
+            lambda: folders.begin(folder, recipe, record, epochs.state())
+        )
+        try:
+            epochs.restore(state)
+        except LenetError as error:
+            raise LenetError(f"{folder / folders.STATE}: {error}") from None
+        if world.first:
+            processes = f", {world.size} processes" if world.size > 1 else ""
+            print(
+                f"{recipe.name}: {recipe.model} on {recipe.data}, {settings.device}{processes}, "
+                f"engine {epochs.engine} ({reason}); into {folder}",
+                file=sys.stderr,
+            )
+        session = Session(
+            world=world,
+            folder=folder,
+            recipe=recipe,
+            dataset=dataset,
+            part="validation" if recipe.validation else "test",
+            epochs=epochs,
+            progress=progress,
+            board=board(str(folder / "tensorboard")) if board and world.first else None,
+        )
+        scores = run_to_the_end(session)
+        return finish(session, scores, settings.device)
+
+
+def run_to_the_end(session: Session) -> NDArray[np.float32]:
+    """Runs the epochs that are left; returns the scores after the last one."""
+    folder, epochs = session.folder, session.recipe.optimisation.epochs
+    try:
+        return run_epochs(session)
+    except KeyboardInterrupt:
+        if session.world.first:
+            print(
+                f"\nStopped. Epochs up to {session.progress.epoch} of {epochs} are kept; resume "
+                f"with: lenet train --resume {folder}",
+                file=sys.stderr,
+            )
+        raise
+    except LostProcessError as error:
+        raise LenetError(
+            f"{error}. The run is kept as it was after its last whole epoch; resume it, alone or "
+            f"under torchrun with any number of processes, with: lenet train --resume {folder}"
+        ) from None
+
+
+def run_epochs(session: Session) -> NDArray[np.float32]:
+    """After each epoch, its metrics and the state are on disk."""
+    recipe, test, progress = session.recipe, session.dataset.test, session.progress
+    epochs = recipe.optimisation.epochs
+    left = range(progress.epoch + 1, epochs + 1)
+    scores = None
+    with Bar(
+        recipe.name, len(left) * len(session.dataset.train), quiet=not session.world.first
+    ) as bar:
+        for epoch in left:
+            started = time.perf_counter()
+            steps = session.epochs.run(epoch, Watch(bar, recipe, epoch))
+            seconds = time.perf_counter() - started
+            scores = session.epochs.scores(test.images)
+            if not np.isfinite(scores).all():
+                raise LenetError(f"scores are not finite after epoch {epoch}: lower lr")
+            save_epoch(session, epoch, steps, seconds, scores)
+            bar.say(f"epoch {epoch}/{epochs}  {result_words(session)}")
+    if session.board:
+        session.board.close()
+    return session.epochs.scores(test.images) if scores is None else scores
+
+
+def save_epoch(
+    session: Session,
+    epoch: int,
+    steps: list[Record],
+    seconds: float,
+    scores: NDArray[np.float32],
+) -> None:
+    """Writes an epoch's metrics, then the state that says that they are there."""
+    test, progress = session.dataset.test, session.progress
+    examples = sum(step["examples"] for step in steps)
+    record = {
+        "epoch": epoch,
+        "train_loss": sum(s["loss"] * s["examples"] for s in steps) / examples,
+        "train_accuracy": sum(s["accuracy"] * s["examples"] for s in steps) / examples,
+        f"{session.part}_loss": metrics.cross_entropy(scores.astype(np.float64), test.labels),
+        f"{session.part}_accuracy": float(np.mean(scores.argmax(1) == test.labels)),
+        "lr": steps[-1]["lr"],
+        "seconds": seconds,
+    }
+    progress.epoch, progress.last = epoch, record
+    progress.seconds += seconds
+    progress.examples += examples
+    if not session.world.first:
+        return
+    progress.metrics_bytes = folders.append_metrics(session.folder, [*steps, record])
+    state = session.epochs.state()
+    folders.save_state(session.folder / folders.STATE, session.recipe, state, progress)
+    if session.board:
+        for name, value in record.items():
+            session.board.add_scalar(name, value, epoch)
+
+
+def result_words(session: Session) -> str:
+    """Loss and accuracies after the last epoch, as the articles print them."""
+    last, part = session.progress.last, session.part
+    assert last
+    return (
+        f"loss {last['train_loss']:.3f}, train acc {last['train_accuracy']:.3f}, "
+        f"{part} acc {last[f'{part}_accuracy']:.3f}"
+    )
+
+
+def finish(session: Session, scores: NDArray[np.float32], device: str) -> Run:
+    """Evaluates the trained network and writes its report and weights."""
+    dataset, recipe, progress = session.dataset, session.recipe, session.progress
+    report = metrics.report(scores, dataset.test.labels, dataset.classes)
+    card = {
+        "classes": list(dataset.classes),
+        "recipe": recipe.as_dict(),
+        "preprocessing": "digit" if dataset.name != "fashion-mnist" else "plain",
+        "data": {"name": dataset.name, "sha256": dataset.checksums},
+        "measured_on": session.part,
+        "error": report.error,
+        "rejection_threshold": report.trust_threshold,
+    }
+    file = session.folder / checkpoint.WEIGHTS
+    weights = kept_weights(session.epochs.architecture, session.epochs.state())
+    network = Checkpoint(file, session.epochs.architecture, card, weights)
+    if session.world.first:
+        write_report(session.folder, report)
+        # Last: weights mark a run as finished.
+        checkpoint.write(file, network.architecture, weights, card)
+        warn_of_chance(recipe, report)
+    rate = progress.examples / max(progress.seconds, 1e-9)
+    return Run(session.folder, recipe, network, report, result_words(session), rate, device)
+
+
+def kept_weights(
+    architecture: Architecture, state: dict[str, NDArray[np.float32]]
+) -> dict[str, NDArray[np.float32]]:
+    """The weights that a training keeps, by name: their average where there is one."""
+    flat = state.get("average", state["weights"])
+    names = [parameter.name for parameter in architecture.parameters]
+    shapes = [parameter.shape for parameter in architecture.parameters]
+    return dict(zip(names, views(flat.copy(), shapes), strict=True))
+
+
+def warn_of_chance(recipe: Recipe, report: metrics.Report) -> None:
+    """Says so where a network has learned nothing, and what that mostly comes from."""
+    if report.accuracy > 1.5 / len(report.classes):
+        return
+    values = recipe.as_dict()
+    advice = f"try a lower lr than {values['lr']:g}"
+    if values.get("activation") == "sigmoid":
+        advice = f"sigmoid units learn slowly at first: try a higher lr than {values['lr']:g}"
+        advice += ", more epochs or --activation relu with a lower one"
+    print(
+        f"lenet: the network answers no better than chance ({report.accuracy:.1%} right): {advice}",
+        file=sys.stderr,
+    )
+
+
+def tensorboard_writer() -> Any:
+    with extra("tensorboard"):
+        from tensorboard.summary import Writer
+    return Writer
