@@ -57,9 +57,9 @@ def check(
     for name, value in expected.items():
         want, got = value[0].numpy(), trace[name]
         assert got.shape == want.shape, name
-        size = float(np.linalg.norm(want))
-        if want.size <= 2:  # they may be what is left of a long sum, far below its terms
-            size = max(size, scale * float(np.sqrt(np.mean(before**2))))
+        # A value may be what is left of a long sum, far below its terms.
+        terms = scale * float(np.sqrt(want.size * np.mean(before**2)))
+        size = max(float(np.linalg.norm(want)), terms)
         error = np.linalg.norm(got - want) / max(size, 1e-30)
         assert error < 1e-5, f"{name}: relative error {error:.2e}"
         before = want

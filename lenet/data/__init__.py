@@ -1,14 +1,15 @@
 """Data: public sets, folders of one's own, pictures, and what is done to images.
 
-`splits` has the types, `sources` MNIST and Fashion-MNIST, `idx` their file format, `folders`
-folders of pictures, `pictures` what makes 28x28 pixels of them; `distortion` and `corruptions`
-change images. Imports nothing of lenet but errors, fields, files and progress.
+`splits` has the types, `sources` MNIST and Fashion-MNIST, `idx` their file format, `digits` MNIST
+with what `strokes`, `pen`, `fonts` and `nondigits` draw beside it, `folders` folders of pictures,
+`pictures` what makes 28x28 pixels of them; `distortion` and `corruptions` change images. Imports
+nothing of lenet but errors, fields, files and progress.
 """
 
 from pathlib import Path
 
 from lenet.data.folders import PICTURES, load_picture_folder, visible
-from lenet.data.idx import FILES, load_idx_folder, read_idx
+from lenet.data.idx import FILES, has_idx_files, load_idx_folder, read_idx
 from lenet.data.sources import SOURCES, data_folder, is_verified, load_public
 from lenet.data.splits import Dataset, Split
 from lenet.errors import LenetError
@@ -30,7 +31,7 @@ __all__ = [
 def load(name: str, data_dir: str | Path | None = None) -> Dataset:
     """Loads "mnist", "fashion-mnist", "digits", or a folder of your own.
 
-    "digits" is made here from MNIST, drawn strokes and fonts (`lenet.data.digits`), once.
+    "digits" is made from MNIST, drawn strokes and fonts when it is first asked for.
 
     A folder may hold IDX files under the names of MNIST's four files (also as .gz), or one
     sub-folder of pictures per class, either at once or under `train` and `test`. Without a `test`
@@ -54,7 +55,7 @@ def load(name: str, data_dir: str | Path | None = None) -> Dataset:
     folder = Path(name).expanduser()
     if not folder.is_dir():
         raise LenetError(
-            f"no data set {name!r}: give {' or '.join(SOURCES)}, or the path of a folder"
+            f"no data set {name!r}: give {', '.join(SOURCES)}, digits, or the path of a folder"
         )
     folder = folder.resolve()  # the name of the data set must mean the same from everywhere
     if any((folder / (file + end)).exists() for file in FILES for end in ("", ".gz")):
@@ -64,6 +65,8 @@ def load(name: str, data_dir: str | Path | None = None) -> Dataset:
 
 def is_here(name: str, data_dir: str | Path | None = None) -> bool:
     """Whether `load` finds the data set here, without getting it from anywhere."""
+    if name == "digits":
+        return has_idx_files(data_folder(data_dir) / name)
     if name not in SOURCES:
         return Path(name).expanduser().is_dir()
     checksums = dict(zip(FILES, SOURCES[name].sums, strict=True))

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from lenet.data import fonts, nondigits, strokes
-from lenet.data.idx import FILES, load_idx_folder, write_idx
+from lenet.data.idx import FILES, has_idx_files, load_idx_folder, write_idx
 from lenet.data.sources import load_public
 from lenet.data.splits import Dataset, Split
 from lenet.progress import Progress
@@ -22,10 +22,10 @@ NONE = 10
 CLASSES = (*"0123456789", "none")
 # MNIST's last images, which `validation` holds out, must not be anywhere else.
 HELD_OUT = 10_000
-MNIST_COPIES = 5
-STROKES = 130_000
+MNIST_COPIES = 4
+STROKES = 150_000
 FONT_COPIES = 16
-NONES = 15_000
+NONES = 12_000
 NONE_COPIES = 2  # of each letter and word in each font
 # Letters that are not written like a digit, and signs.
 LETTERS = (*"ABCDEFGHJKLMNPQRTUVWXYacdefhjkmnprtuvwx&@#?!%",)
@@ -45,7 +45,7 @@ def load_digits(data_dir: Path) -> Dataset:
         LenetError: MNIST or the fonts cannot be had, or the folder cannot be written.
     """
     folder = data_dir / "digits"
-    if not all((folder / file).exists() for file in FILES):
+    if not has_idx_files(folder):
         make(folder, load_public("mnist", data_dir / "mnist"), fonts.fetch(data_dir / "fonts"))
     made = load_idx_folder(folder)
     return Dataset("digits", made.train, made.test, CLASSES, made.checksums)

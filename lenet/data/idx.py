@@ -59,6 +59,11 @@ def parse_idx(content: NDArray[np.uint8], file: Path) -> NDArray[np.uint8]:
     return content[start:].reshape(shape)
 
 
+def has_idx_files(folder: Path) -> bool:
+    """Whether the four files are there, not packed."""
+    return all((folder / file).exists() for file in FILES)
+
+
 def load_idx_folder(folder: Path) -> Dataset:
     arrays, checksums = [], {}
     for name in FILES:

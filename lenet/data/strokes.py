@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from lenet.data import Split
 from lenet.data.pen import (
     FIELD,
     Hand,
@@ -22,6 +21,7 @@ from lenet.data.pen import (
     corner,
     draw,
 )
+from lenet.data.splits import Split
 
 Variant = Callable[[Hand], list[Stroke]]
 VARIANTS: tuple[list[tuple[float, Variant]], ...] = tuple([] for _ in range(10))

@@ -91,7 +91,7 @@ class Recipe:
     name: str = "custom"
     """Name of the recipe; the run folder is named after it."""
     data: str = "mnist"
-    """mnist, fashion-mnist, or a folder of your own (IDX files or one sub-folder per class)."""
+    """mnist, fashion-mnist, digits, or a folder of your own (IDX files or a sub-folder a class)."""
     validation: int = 0
     """Hold out so many of the last training images and measure on them, not on the test set."""
     network: Options = LeNet()
