@@ -1,6 +1,7 @@
 # make train   set up, get MNIST, train LeNet, evaluate it, show the result
 # make test    set up, check the code, run all tests
-# Both install on the first call only.
+# Both install on the first call only: the first compiles kernels for this processor alone, the
+# second all of them.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -23,12 +24,15 @@ bench: .venv/developer
 	$(BIN)/python -m benchmarks.speed train
 
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(wildcard lenet/engine/src/*)
-INSTALL := $(BIN)/pip install --constraint constraints.txt --editable
+INSTALL = $(BIN)/pip install --constraint constraints.txt --no-compile \
+	--config-settings cmake.define.LENET_INSTRUCTION_SETS=$(KERNELS) --editable
 
+.venv/installed: KERNELS := native
 .venv/installed: $(SOURCES) | $(BIN)/pip
 	$(INSTALL) .
 	touch $@
 
+.venv/developer: KERNELS := all
 .venv/developer: $(SOURCES) | $(BIN)/pip
 	$(INSTALL) '.[onnx,postgresql,sweep,tensorboard,torch,web]' $(DEVELOPMENT)
 	touch .venv/installed $@
