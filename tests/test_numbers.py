@@ -273,7 +273,9 @@ def test_training_split_has_its_shares(digits):
 
 def test_training_learns(digits):
     report: list[float] = []
-    weights = train_network(digits, 400, 0, batch=32, report=lambda step, loss: report.append(loss))
+    weights = train_network(
+        digits, 400 * len(digits.labels), 0, batch=32, report=lambda n, words: report.append(words)
+    )
     logs = Network(weights).logs(digits.images)
     assert (logs.argmax(1) == digits.labels).mean() > 0.95
 

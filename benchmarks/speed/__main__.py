@@ -222,14 +222,14 @@ def recipes(names: tuple[str, ...] = ("d2l", "mnist"), rounds: int = 1) -> None:
         race(f"{name}: {recipe.optimisation.epochs} epochs, whole processes", lines, rounds)
 
 
-def to99(rounds: int = 7, seeds: int = 0) -> None:
+def to99(rounds: int = 7, seeds: tuple[int, ...] = ()) -> None:
     """MNIST to 99%, from the start of the process to the end, beside `import torch` alone.
 
     The same recipe in plain PyTorch is benchmarks/speed/plain.py.
 
     Args:
         rounds: in which all three take their turn.
-        seeds: also train with so many seeds, and print the accuracies on the test set.
+        seeds: also train with these seeds, and print the accuracies on the test set.
     """
     data.load("mnist")  # nobody's time goes to a download
     recipe = json.dumps(RECIPES["mnist-99"].as_dict())
@@ -247,10 +247,10 @@ def to99(rounds: int = 7, seeds: int = 0) -> None:
             results = [
                 100
                 * train_recipe("mnist-99", seed=seed, out=Path(folder, str(seed))).report.accuracy
-                for seed in range(seeds)
+                for seed in seeds
             ]
         print("accuracies in %:", ", ".join(f"{result:.2f}" for result in results))
-        spread = f", standard deviation {statistics.stdev(results):.3f}" if seeds > 1 else ""
+        spread = f", standard deviation {statistics.stdev(results):.3f}" if len(seeds) > 1 else ""
         print(f"mean {statistics.mean(results):.3f}{spread}, lowest {min(results):.2f}")
 
 

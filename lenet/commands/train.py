@@ -14,7 +14,8 @@ from lenet.training.recipe import Recipe
 class TrainFlags:
     """Trains a network and writes a run folder: weights, metrics, evaluation.
 
-    RECIPE comes first: a name (default: mnist) or a .json file. Every field of a recipe is a
+    RECIPE comes first: a name (default: mnist) or a .json file; `lenet train numbers --help` is
+    about the networks that read numbers. Every field of a recipe is a
     flag; `--model NAME` takes another network, and `--model NAME --help` shows its options.
     Examples: `lenet train d2l`, `lenet train mnist --epochs 3 --activation tanh`,
     `lenet train --resume runs/mnist-20260101-120000`. On many cores, GPUs or machines:
@@ -44,6 +45,10 @@ class TrainFlags:
 
 
 def run(flags: list[str]) -> int:
+    if flags[:1] == ["numbers"]:
+        from lenet.commands import train_numbers
+
+        return train_numbers.run(flags[1:])
     is_named = bool(flags) and not flags[0].startswith("-")
     recipe, flags = leading_recipe(flags, "mnist")
     arguments = parse(TrainFlags, "train [RECIPE]", flags, TrainFlags(recipe))

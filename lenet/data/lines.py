@@ -141,6 +141,11 @@ class Lines:
         self.random = random.Random(seed)
         self.generator = np.random.default_rng(seed)
 
+    def reseed(self, seed: int) -> None:
+        """Begins another stream."""
+        self.random.seed(seed)
+        self.generator.bit_generator.state = np.random.default_rng(seed).bit_generator.state
+
     def __iter__(self) -> Iterator[Line]:
         while True:
             yield self.line(self.number())

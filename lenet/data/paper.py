@@ -55,6 +55,11 @@ class Paper:
         self.uniform, self.chance = lines.random.uniform, lines.chance
         self.generator = lines.generator
 
+    def reseed(self, seed: int) -> None:
+        """Begins another stream."""
+        self.lines.reseed(seed)
+        self.letters.reseed(seed + 1)
+
     def __iter__(self) -> Iterator[Sample]:
         while True:
             yield self.sample("" if self.chance(NO_NUMBER) else self.lines.number())

@@ -16,8 +16,8 @@ from lenet.data.distortion import Warps
 from lenet.data.paper import OTHER, Sample
 from lenet.engine.fused import Kernels, flatten, views
 from lenet.engine.objective import Objective
-from lenet.engine.optimizers import AdamW
-from lenet.reading.confidence import Confidence, features, fit_confidence
+from lenet.engine.optimizers import AdamW, update_average
+from lenet.reading.confidence import features
 from lenet.reading.lattice import CLASSES, JUNK, PART
 from lenet.reading.lines import Line, locate_lines, row_of
 from lenet.reading.network import architecture
@@ -92,9 +92,12 @@ def training_split(
     )
 
 
-def learn_confidence(reader: Reader, samples: Iterable[Sample]) -> Confidence:
-    """Fits how sure a reader is on pictures of digits that its networks have not seen, among them
-    some without a number."""
+def judged(
+    reader: Reader, samples: Iterable[Sample]
+) -> tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.bool_]]:
+    """How a reader does on pictures of digits that its networks have not seen, among them some
+    without a number: for every line the features, whether it is read right, and whether it shows a
+    number."""
     values, right, number = [], [], []
     for sample in samples:
         for line in locate_lines(sample.picture)[0]:
@@ -106,7 +109,7 @@ def learn_confidence(reader: Reader, samples: Iterable[Sample]) -> Confidence:
             values.append(features(evidence))
             right.append(evidence.texts[0] == truth)
             number.append(bool(truth))
-    return fit_confidence(np.array(values), np.array(right), np.array(number))
+    return np.array(values), np.array(right), np.array(number)
 
 
 def owners_in_line(line: Line, owners: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -163,28 +166,28 @@ def label_segments(
 
 def train_network(
     split: Split,
-    epochs: float,
+    images: int,
     seed: int,
     batch: int = 128,
     rate: float = 3e-3,
     smoothing: float = 0.02,
-    report: Callable[[int, float], None] = lambda step, loss: None,
-    start: list[NDArray[np.float32]] | None = None,
+    report: Callable[[int, str], None] = lambda images, words: None,
 ) -> list[NDArray[np.float32]]:
-    """Trains LeNet on segments: AdamW, rate rising and falling linearly, images distorted.
+    """Trains LeNet on so many images: AdamW, rate rising and falling linearly, images distorted.
 
     Returns the weights, in the order of `network.NAMES`: their running mean over the last steps.
+    `report` is told now and then of how many more images it has learnt, and of the loss.
     """
     generator = np.random.default_rng(seed)
     objective = Objective(label_smoothing=smoothing)
     kernels = Kernels(architecture(CLASSES), objective, threads=1)
-    flat = flatten(start or architecture(CLASSES).initial_weights(seed).values())
+    flat = flatten(architecture(CLASSES).initial_weights(seed).values())
     gradient, average = np.zeros_like(flat), np.zeros_like(flat)
     optimizer = AdamW(1e-2, (0.9, 0.99))
     moments = np.zeros((2, len(flat)), np.float32)
     parameters = kernels.parameters(flat, gradient, optimizer, moments)
-    images, labels = split.images, split.labels.astype(np.int64)
-    steps = int(epochs * len(labels)) // batch
+    labels = split.labels.astype(np.int64)
+    steps = images // batch
     order = np.empty(0, np.int64)
     mean = 0.0
     for step in range(1, steps + 1):
@@ -194,11 +197,11 @@ def train_network(
         share = step / steps
         update = optimizer.coefficients(rate * min(share / 0.05, (1 - share) / 0.95), step)
         warps = Warps(distort(batch, generator))
-        loss, _ = kernels.step(images, labels, index, parameters, warps, update=update)
-        average += max(1 / step, 1e-3) * (flat - average)
-        mean += 0.005 * (loss - mean)
-        if step % 1000 == 0:
-            report(step, mean)
+        loss, _ = kernels.step(split.images, labels, index, parameters, warps, update=update)
+        update_average(average, flat, 1 - max(1 / step, 1e-3))
+        mean += max(1 / step, 0.005) * (loss - mean)
+        if step % 100 == 0:
+            report(100 * batch, f"loss of a segment {mean:.3f}")
     return views(average, kernels.shapes)
 
 

@@ -7,7 +7,6 @@ a training step is scores of all windows, posteriors, and a step of distillation
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from math import exp
 
 import cv2
@@ -81,24 +80,6 @@ def placed(lines: Sequence[Line], counts: NDArray[np.int64]) -> NDArray[np.float
             targets[first + place, int(digit)] = 1.0
         first += count
     return targets
-
-
-def again(lines: Iterator[Line], share: float, memory: int, seed: int) -> Iterator[Line]:
-    """The lines, and between them, as a share of all, lines from among the last `memory`, scaled
-    and slanted a little: drawing a line takes longer than a step on it."""
-    generator = np.random.default_rng(seed)
-    kept: list[Line] = []
-    while True:
-        if len(kept) == memory and generator.random() < share:
-            line = kept[generator.integers(memory)]
-            yield replace(line, image=changed(line.image, *generator.normal(0, 1, 3)))
-            continue
-        line = next(lines)
-        if len(kept) < memory:
-            kept.append(line)
-        else:
-            kept[generator.integers(memory)] = line
-        yield line
 
 
 def changed(image: Image, taller: float, wider: float, slant: float) -> Image:

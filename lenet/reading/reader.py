@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -123,11 +124,14 @@ class Reader:
         expected: Expected | None = None,
         threshold: float = THRESHOLD,
     ) -> None:
-        folder = Path(weights) if weights else WEIGHTS
+        self.folder = folder = Path(weights) if weights else WEIGHTS
         self.expected, self.threshold = expected or Expected(), threshold
         self.classifier = Network.load(folder / "segments.safetensors")
         self.replicated = Network.load(folder / "replicated.safetensors")
-        self.confidence = Confidence.load(folder / "confidence.safetensors")
+
+    @cached_property  # training fits it on what the networks say
+    def confidence(self) -> Confidence:
+        return Confidence.load(self.folder / "confidence.safetensors")
 
     def read(self, picture: Source) -> Reading:
         """The numbers in a picture.
