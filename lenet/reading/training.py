@@ -65,13 +65,13 @@ class NumbersRecipe:
 
     seed: int = 0
     """Of everything that is drawn at random."""
-    pictures: int = 120_000
+    pictures: int = 100_000
     """Synthetic pictures of numbers that the lines and their segments come from."""
-    segments: int = 20_000_000
+    segments: int = 16_000_000
     """Segments that the first network learns from, each many times, distorted anew."""
-    lines: int = 800_000
+    lines: int = 640_000
     """Lines that the second network learns from."""
-    calibration: int = 12_000
+    calibration: int = 8_000
     """Pictures of held-out digits that the confidence is fitted on."""
 
     def __post_init__(self) -> None:
