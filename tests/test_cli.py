@@ -165,7 +165,7 @@ def test_predict_and_data_need_no_pytorch(trained: Run, photos: Path, digit_fold
         ("evaluate latest", "no trained model under runs/: run `lenet train`"),
         ("evaluate .", "holds no weights.safetensors"),
         ("evaluate {model} --data nowhere", "no data set 'nowhere'"),
-        ("evaluate {model} --out {model}", "cannot make the folder"),
+        ("evaluate {model} --out {model}", "cannot write"),
         ("evaluate {model} --threads 0", "threads must be"),
         ("evaluate {broken}", "is not a whole safetensors file"),
         ("predict", "name at least one picture"),

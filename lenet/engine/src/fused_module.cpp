@@ -304,7 +304,7 @@ class FusedStep {
     std::optional<Update> update;
     if (coefficients) update = parameters.update(*coefficients);
 
-    const nb::gil_scoped_release release;
+    const ReleasedLock released;
     const std::lock_guard lock(mutex_);
     const Result result =
         network_->step({images.data(), index.data(), labels.data(), static_cast<int>(size),
@@ -321,7 +321,7 @@ class FusedStep {
     check_size(weights.size());
     const auto arrays = arrays_in<const float>(weights.data());
 
-    const nb::gil_scoped_release release;
+    const ReleasedLock released;
     const std::lock_guard lock(mutex_);
     // In parts, so that numbers of examples and tiles fit an int.
     constexpr std::size_t part = 1 << 20;
@@ -393,7 +393,7 @@ void warp_images(const Images& images, const Numbers& index, const Maps& maps,
     if (isa == set.name && set.available) work.set = set;
   if (!work.set.warp) throw nb::value_error("the instruction set is not available");
 
-  const nb::gil_scoped_release release;
+  const ReleasedLock released;
   run_parallel(
       threads,
       [](int thread, void* context) {

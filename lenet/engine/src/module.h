@@ -3,12 +3,35 @@
 
 #include <nanobind/nanobind.h>
 
+#include <unistd.h>
+
 #include <cstddef>
 #include <string>
 
 #include "choices.h"
 
 namespace lenet {
+
+// Lets other Python threads run while a kernel computes. A daemon thread may still be computing
+// when the interpreter shuts down. Python before 3.14 then ends the thread with pthread_exit as
+// soon as it asks for the lock, and unwinding its stack through nanobind would abort the process:
+// the thread waits here until the process ends.
+class ReleasedLock {
+ public:
+  ReleasedLock() : state_(PyEval_SaveThread()) {}
+  ~ReleasedLock() {
+    try {
+      PyEval_RestoreThread(state_);
+    } catch (...) {
+      for (;;) pause();
+    }
+  }
+  ReleasedLock(const ReleasedLock&) = delete;
+  ReleasedLock& operator=(const ReleasedLock&) = delete;
+
+ private:
+  PyThreadState* const state_;
+};
 
 // The choice of that name in one of the tables of choices.h.
 template <class Choice, std::size_t count>

@@ -126,7 +126,7 @@ nb::tuple train(const Network& network, const std::vector<Floats>& parameters,
   const auto weights = network.pointers(parameters), sizes = network.pointers(steps);
   lenet::Result result;
   {
-    nb::gil_scoped_release release;
+    const lenet::ReleasedLock released;
     result = network.kernels->train(given, network.settings, weights.data(), sizes.data());
   }
   return nb::make_tuple(result.loss, result.errors);
@@ -136,7 +136,7 @@ void curvature(const Network& network, const std::vector<Floats>& parameters,
                const std::vector<Floats>& h, Images images, Numbers labels, Numbers order) {
   const auto given = patterns(images, labels, order);
   const auto weights = network.pointers(parameters), sums = network.pointers(h);
-  nb::gil_scoped_release release;
+  const lenet::ReleasedLock released;
   network.kernels->curvature(given, network.settings, weights.data(), sums.data());
 }
 

@@ -104,14 +104,14 @@ NB_MODULE(_single, m) {
              require_images(self, images);
              if (scores.size() != images.shape(0) * self.place().channels)
                throw nb::value_error("scores need one row of classes for each image");
-             const nb::gil_scoped_release release;
+             const lenet::ReleasedLock released;
              self.scores(images.data(), static_cast<std::int64_t>(images.shape(0)), scores.data());
            })
       .def("trace", [](Network& self, const Images& images, const Values& values) {
         require_images(self, images);
         if (images.shape(0) != 1 || values.size() != static_cast<std::size_t>(self.size()))
           throw nb::value_error("a trace is of one image and has `size` values");
-        const nb::gil_scoped_release release;
+        const lenet::ReleasedLock released;
         self.trace(images.data(), values.data());
       });
 }
