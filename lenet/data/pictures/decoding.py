@@ -86,7 +86,7 @@ def open_image(data: bytes, name: str = "the picture") -> Image.Image:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
         raise LenetError(
-            f"{name} is not a PNG, JPEG, GIF, WebP, TIFF, BMP or PPM picture; "
+            f"{name} is not a picture that can be read (PNG, JPEG, GIF, WebP, TIFF, BMP, PPM); "
             "save it as PNG or JPEG"
         ) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
