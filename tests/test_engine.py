@@ -656,7 +656,7 @@ def test_bad_input_is_refused() -> None:
         ({"channels": (), "padding": ()}, 28, "1 to 8 convolutions, not 0"),
         ({"hidden": (5,) * 8}, 28, "1 to 8 fully connected layers"),
         ({"hidden": (10**5,)}, 28, "C5 is too large"),
-        ({}, 15, "16 to 1024 pixels a side, not 15"),
+        ({}, 15, "16 to 1024 pixels on each side of an image, not 15"),
         ({"classes": 1001}, 28, "1 to 1000 classes, not 1001"),
         ({"in_channels": 3}, 28, "read 1 input channel, not 3"),
     ],
