@@ -33,6 +33,10 @@ class ReleasedLock {
   PyThreadState* const state_;
 };
 
+// For every module: objects may be alive when the interpreter ends, and are no leak. FastAPI, for
+// one, keeps an application's functions, which hold its networks, in caches that it never clears.
+inline void allow_objects_at_exit() { nanobind::set_leak_warnings(false); }
+
 // The choice of that name in one of the tables of choices.h.
 template <class Choice, std::size_t count>
 Choice choose(const Named<Choice> (&table)[count], const std::string& name) {

@@ -1,4 +1,4 @@
-// The Python module lenet.engine._sequential: checks what it is given and chooses the kernels.
+// The Python module lenet.engine._sequential: checks its arguments and chooses the kernels.
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
@@ -143,6 +143,7 @@ void curvature(const Network& network, const std::vector<Floats>& parameters,
 }  // namespace
 
 NB_MODULE(_sequential, m) {
+  lenet::allow_objects_at_exit();
   m.doc() = "LeNet-5 of 1998, one pattern at a time; see lenet.engine.sequential.";
   nb::class_<Network>(m, "Network")
       .def(nb::init<Codes, Table, const std::string&, const std::string&, float, bool,

@@ -1,4 +1,4 @@
-// The Python module lenet.engine._single: checks what it is given; see lenet.engine.single.
+// The Python module lenet.engine._single: checks its arguments; see lenet.engine.single.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
@@ -53,6 +53,7 @@ void require_images(const Network& network, const Images& images) {
 }  // namespace
 
 NB_MODULE(_single, m) {
+  lenet::allow_objects_at_exit();
   m.doc() = "One image through a network; see lenet.engine.single.";
   m.def("instruction_sets", &single::instruction_sets);
   nb::class_<Network>(m, "Network")
