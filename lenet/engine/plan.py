@@ -190,10 +190,11 @@ def places(
         where, step = (of_kernels, layer.kernel**2) if is_weight else (of_biases, 1)
         where += [(array[parameter.name], offset) for offset in range(0, parameter.size, step)]
     maps: Sequence[int] = pooling.sources or range(layer.outputs)
+    wiring, owners = layer.wiring, layer.owners
     kernels = np.full((len(maps), layer.input_shape[0], 2), -1, np.int32)
     for output, number in enumerate(maps):
-        for source, kernel in layer.wiring[number]:
+        for source, kernel in wiring[number]:
             kernels[output, source] = of_kernels[kernel]
-    biases = np.array([of_biases[layer.owners[number]] for number in maps], np.int32)
-    used = [kernel for number in maps for _, kernel in layer.wiring[number]]
+    biases = np.array([of_biases[owners[number]] for number in maps], np.int32)
+    used = [kernel for number in maps for _, kernel in wiring[number]]
     return kernels, biases, len(set(used)) < len(used)

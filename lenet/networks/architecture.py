@@ -41,10 +41,7 @@ class Parameter:
 
 
 def weight_and_bias(
-    name: str,
-    shape: tuple[int, ...],
-    biases: int,
-    bounds: Sequence[float | tuple[float, ...]],
+    name: str, shape: tuple[int, ...], biases: int, bounds: Sequence[float | tuple[float, ...]]
 ) -> tuple[Parameter, Parameter]:
     """The parameters of a layer, or of a part of it."""
     weight, bias = bounds
@@ -157,15 +154,15 @@ class Convolution(Layer):
         return tuple(parameters)
 
     @property
+    def all_groups(self) -> Groups:
+        """`groups`, or each map as a group with all input maps."""
+        return self.groups or ((tuple(range(self.input_shape[0])),),) * self.outputs
+
+    @property
     def wiring(self) -> tuple[tuple[tuple[int, int], ...], ...]:
         """The (input map, number of the kernel) that each map adds up."""
-        if self.groups is None:
-            inputs = self.input_shape[0]
-            return tuple(
-                tuple((i, o * inputs + i) for i in range(inputs)) for o in range(self.outputs)
-            )
         wires, first = [], 0
-        for group in self.groups:
+        for group in self.all_groups:
             wires += [tuple((i, first + k) for k, i in enumerate(inputs)) for inputs in group]
             first += len(group[0])
         return tuple(wires)
@@ -173,9 +170,7 @@ class Convolution(Layer):
     @property
     def owners(self) -> tuple[int, ...]:
         """The number of each map's bias."""
-        if self.groups is None:
-            return tuple(range(self.outputs))
-        return tuple(number for number, group in enumerate(self.groups) for _ in group)
+        return tuple(number for number, group in enumerate(self.all_groups) for _ in group)
 
     def kernels(self, weights: Weights) -> Floats:
         """All kernels (kernels, side, side), numbered as in `wiring`."""
@@ -205,10 +200,7 @@ class Convolution(Layer):
 
     @property
     def multiply_adds(self) -> int:
-        if self.groups is None:
-            read = self.outputs * self.input_shape[0]
-        else:
-            read = sum(len(inputs) for group in self.groups for inputs in group)
+        read = sum(len(inputs) for group in self.all_groups for inputs in group)
         return read * self.kernel**2 * prod(self.output_shape[1:])
 
 

@@ -9,8 +9,8 @@
 namespace lenet::LENET_ISA {
 
 // Sum over the first `count` lanes of -sum_k t_k log softmax(scores)_k, where the target t is
-// 1 - smoothing at the label plus smoothing / classes everywhere. An additional class, which is never
-// right, has the score `rubbish` everywhere; -INFINITY for none. deltas = weight * derivative.
+// 1 - smoothing at the label plus smoothing / classes everywhere. One more class, never right, has
+// the score `rubbish` everywhere; -INFINITY for none. deltas = weight * derivative.
 //
 // If the label is nearly certain, loss and derivative are computed from the other classes alone, as
 // 1 - p would cancel.
