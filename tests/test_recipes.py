@@ -289,7 +289,9 @@ def test_files_that_are_no_recipe(content: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("model", ["LeNet5", "LeNet5s"])
 def test_networks_of_ten_classes(model: str) -> None:
-    with pytest.raises(LenetError, match=f"{model} reads 1 channel and has 10 classes, but the data"):
+    with pytest.raises(
+        LenetError, match=f"{model} reads 1 channel and has 10 classes, but the data"
+    ):
         Recipe(model=model).architecture(classes=3)
     assert Recipe().architecture(classes=3).classes == 3
 

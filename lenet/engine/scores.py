@@ -89,7 +89,7 @@ def tracer(model: Trained) -> Tracer:
 @cache
 def report_missing_kernels() -> None:
     print(
-        f"lenet: {fused.NOT_INSTALLED}; NumPy is used instead, which is slower. With a C++ compiler, "
-        "installing lenet again builds them.",
+        f"lenet: {fused.NOT_INSTALLED}; NumPy is used instead, which is slower. Installing lenet "
+        "again with a C++ compiler builds them.",
         file=sys.stderr,
     )

@@ -125,7 +125,9 @@ class Convolution(Layer):
             if len(read) != self.outputs or not all(
                 inputs and 0 <= min(inputs) <= max(inputs) < maps for inputs in read
             ):
-                raise LenetError(f"{self.name}: groups must connect each map to some of {maps} maps")
+                raise LenetError(
+                    f"{self.name}: groups must connect each map to some of {maps} maps"
+                )
 
     @property
     def output_shape(self) -> Maps:
@@ -144,9 +146,7 @@ class Convolution(Layer):
         if not self.parts:
             if isinstance(weight, tuple):
                 weight = tuple(np.repeat(weight, sizes).tolist())
-            return weight_and_bias(
-                self.name, (sum(sizes), side, side), len(sizes), (weight, bias)
-            )
+            return weight_and_bias(self.name, (sum(sizes), side, side), len(sizes), (weight, bias))
         parameters: list[Parameter] = []
         for number, (part, size) in enumerate(zip(self.parts, sizes, strict=True)):
             own = [b[number] if isinstance(b, tuple) else b for b in self.bounds]

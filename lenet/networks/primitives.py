@@ -344,7 +344,7 @@ def invariance_error(
 
 
 def two_views(X: Tensor, shift: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Two views of X (..., h, w) of the same size; the content of the first is moved in the second."""
+    """Two views of X (..., h, w), of equal sizes: in the second, the content has moved."""
     h, w = X.shape[-2:]
     down, right = shift
     if not (0 <= down < h and 0 <= right < w):

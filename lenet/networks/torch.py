@@ -62,7 +62,7 @@ ACTIVATIONS: dict[str | None, Callable[[], nn.Module]] = {
 
 
 class Units(nn.Module):
-    """A layer that PyTorch lacks: f(weighted sum of the inputs + bias), with the layer's parameters."""
+    """A layer that PyTorch lacks: f(weighted sum of the inputs + bias)."""
 
     def __init__(self, layer: Layer, squash: str | None) -> None:
         super().__init__()

@@ -31,8 +31,8 @@ MAX_PIXELS = 50_000_000  # as the largest photographs of most phones; checked be
 ORIENTATION, QUARTER_TURNS = 0x0112, (5, 6, 7, 8)  # the EXIF tag, and its values that swap sides
 LOADED_SIDE = 2048  # larger pictures are averaged down to this
 DRAFT_SIDE = 1024  # JPEG files are decoded at 1/2, 1/4 or 1/8, which is faster, but not below this
-# What Pillow is known to raise on files that are damaged or malicious. Warning is there for programs
-# that turn warnings into errors.
+# What Pillow is known to raise on damaged or malicious files. Warning is for programs that turn
+# warnings into errors.
 DECODE_ERRORS = (
     *(OSError, SyntaxError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError),
     *(AssertionError, EOFError, MemoryError, RuntimeError, Warning, struct.error, zlib.error),
@@ -132,7 +132,9 @@ def read_bytes(source: str | Path | bytes | BinaryIO) -> tuple[bytes, str]:
 
 
 def damaged(name: str, error: BaseException) -> str:
-    return f"{name} is damaged or truncated ({error or type(error).__name__}); save or copy it again"
+    return (
+        f"{name} is damaged or truncated ({error or type(error).__name__}); save or copy it again"
+    )
 
 
 def too_large(name: str) -> str:

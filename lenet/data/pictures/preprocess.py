@@ -47,7 +47,7 @@ WORKING_SIDE = 320  # pixels; larger pictures are reduced by 2, 3, 4 ... to this
 CLOSER_SIDE = 100  # pixels; smaller digits get a second look at a higher resolution
 CLOSER_MARGIN = 0.6  # of the digit's longer side, on each side of it, for that second look
 # A component that fills this share of its box is a sheet of paper (MNIST: 0.74 at most, narrow
-# digits aside) unless it is narrower than the aspect; the margin excludes the sheet's edges from the
+# digits aside) unless it is narrower than the aspect; the margin keeps the sheet's edges out of the
 # second look.
 SHEET_FILL, SHEET_ASPECT, SHEET_MARGIN = 0.82, 0.5, 0.04
 # Edges of strokes that are paler than the threshold: in a picture of MNIST's size, pale pixels
@@ -116,7 +116,7 @@ def preprocess(source: Source) -> Preprocessed:
 
 
 def preprocess_plain(source: Source) -> Preprocessed:
-    """Makes 28x28 pixels of a whole picture as in Fashion-MNIST: bright on black, keeping its aspect.
+    """Makes 28x28 pixels of a whole picture as in Fashion-MNIST: bright on black, aspect kept.
 
     `source` and errors are those of `load_picture`.
     """
