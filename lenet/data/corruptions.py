@@ -217,21 +217,8 @@ def canny_edges(images: Images, random: np.random.Generator) -> Images:
 CORRUPTIONS: dict[str, Corruption] = {
     corruption.__name__: corruption
     for corruption in (
-        shot_noise,
-        impulse_noise,
-        glass_blur,
-        motion_blur,
-        shear,
-        scale,
-        rotate,
-        brightness,
-        translate,
-        stripe,
-        fog,
-        spatter,
-        dotted_line,
-        zigzag,
-        canny_edges,
+        *(shot_noise, impulse_noise, glass_blur, motion_blur, shear, scale, rotate, brightness),
+        *(translate, stripe, fog, spatter, dotted_line, zigzag, canny_edges),
     )
 }
 

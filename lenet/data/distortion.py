@@ -43,7 +43,7 @@ class Warps:
 
     @property
     def arrays(self) -> Arrays:
-        """All four, as the kernels take them."""
+        """All four, in the order of the kernels' arguments."""
         return self.maps, self.knots, self.shades, self.noise
 
     def __getitem__(self, which: NDArray[np.int64] | slice) -> "Warps":

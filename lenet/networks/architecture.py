@@ -206,19 +206,14 @@ class Convolution(Layer):
 
 @dataclass(frozen=True)
 class Pooling(Layer):
-    """2x2 pooling with stride 2; the last row or column is ignored if their number is odd.
-
-    Attributes:
-        squash: f, if the maps are f(coefficient * pooled + bias) with one trainable coefficient
-            and one bias for each: the subsampling of 1998.
-        bound: of the initial coefficients and biases; 0 starts as the squashed mean.
-        sources: the input map of each map, if they are not the same.
-    """
+    """2x2 pooling with stride 2; the last row or column is ignored if their number is odd."""
 
     method: Literal["average", "sum", "max"]
     squash: Activation | None = None
-    bound: float = 0.0
-    sources: tuple[int, ...] | None = None
+    """f, if the maps are f(coefficient * pooled + bias) with one trainable coefficient and one bias
+    for each: the subsampling of 1998."""
+    bound: float = 0.0  # of the initial coefficients and biases; 0 starts as the squashed mean
+    sources: tuple[int, ...] | None = None  # the input map of each map, if they are not the same
 
     def __post_init__(self) -> None:
         maps, height, width = self.input_shape
@@ -340,21 +335,15 @@ class Distances(Layer):
 
 @dataclass(frozen=True)
 class Preparation:
-    """How uint8 images become a network's input: background + (foreground - background) x / 255.
+    """How uint8 images become a network's input: background + (foreground - background) x / 255."""
 
-    Attributes:
-        channels: images that make up one input.
-        size: side of the input in pixels.
-        background, foreground: the values of pixels of 0 and 255.
-        resize: whether all images are resized. Otherwise smaller ones are padded with 0 on all
-            sides, as in the paper, and larger ones are first shrunk to fit.
-    """
-
-    channels: int
-    size: int
-    background: float
-    foreground: float
+    channels: int  # images that make up one input
+    size: int  # side of the input in pixels
+    background: float  # the value of pixels of 0 ...
+    foreground: float  # ... and of 255
     resize: bool = False
+    """Whether all images are resized. Otherwise smaller ones are padded with 0 on all sides, as in
+    the paper, and larger ones are first shrunk to fit."""
 
     @property
     def scale(self) -> float:
@@ -405,12 +394,12 @@ class Preparation:
         return planes
 
 
-def resampling(size: int, wanted: int) -> NDArray[np.float32]:
-    """Weights (wanted, size) of a bilinear resize of a row of pixels. To shrink it, the triangle is
+def resampling(size: int, target: int) -> NDArray[np.float32]:
+    """Weights (target, size) of a bilinear resize of a row of pixels. To shrink it, the triangle is
     widened to the pixels that a new one covers."""
-    scale = size / wanted
+    scale = size / target
     width = max(scale, 1.0)
-    centres = (np.arange(wanted) + 0.5) * scale
+    centres = (np.arange(target) + 0.5) * scale
     distances = np.abs(np.arange(size) + 0.5 - centres[:, None]) / width
     weights = np.maximum(1 - distances, 0)
     return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)

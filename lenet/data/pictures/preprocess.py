@@ -170,11 +170,11 @@ def look_at(gray: Gray, steps: dict[str, Gray]) -> Look:
     if min(gray.shape) < MIN_SIDE:
         raise NoDigitError("not a digit")
     reduced = math.ceil(max(gray.shape) / WORKING_SIDE)
-    found = find_foreground(reduce(gray, reduced))
-    ink = without_rules(found.ink, found.threshold)
+    foreground = find_foreground(reduce(gray, reduced))
+    ink = without_rules(foreground.ink, foreground.threshold)
     steps["ink"] = cv2.convertScaleAbs(ink, alpha=255 / ink.max())
-    marks = above(ink, found.threshold)
-    digit = find_digit(ink, found.threshold)
+    marks = above(ink, foreground.threshold)
+    digit = find_digit(ink, foreground.threshold)
     steps["marks"] = digit | marks & 96
     left, top, right, bottom = bounding_box(digit)
     pixel = max(right - left, bottom - top) / FIT  # of the 20x20 box, in pixels of this picture
@@ -182,12 +182,12 @@ def look_at(gray: Gray, steps: dict[str, Gray]) -> Look:
     ink, digit = crop(ink, region), crop(digit, region)
     level = float(np.median(ink[digit > 0]))
     digit = grow(digit, above(ink, FAINT_EDGE * level), round(pixel))
-    digit = grow(digit, above(ink, max(FAINTEST * level, NOISE_SIGMAS * found.noise)), 1)
+    digit = grow(digit, above(ink, max(FAINTEST * level, NOISE_SIGMAS * foreground.noise)), 1)
     box = bounding_box(digit)
     digit = crop(cv2.LUT(ink, sharper(level, pixel)) & digit, box)
     x, y = region[:2]
     box = (box[0] + x, box[1] + y, box[2] + x, box[3] + y)
-    return Look(digit, tuple(side * reduced for side in box), reduced, found.polarity)
+    return Look(digit, tuple(side * reduced for side in box), reduced, foreground.polarity)
 
 
 def reduce(gray: Gray, factor: int) -> Gray:
