@@ -372,7 +372,7 @@ def test_locate(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert checkpoint.locate(Path("runs/a/")) == newest
     assert checkpoint.locate(newest) == newest
     assert checkpoint.locate(str(newest)) == newest
-    with pytest.raises(LenetError, match=r"unfinished holds no weights\.safetensors"):
+    with pytest.raises(LenetError, match=r"unfinished has no weights\.safetensors"):
         checkpoint.locate("runs/unfinished")
     for name in ("nowhere", "../pretrained", "", "x/y", "\0"):
         with pytest.raises(LenetError):

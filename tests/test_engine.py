@@ -3,6 +3,8 @@
 import math
 import multiprocessing
 import os
+import subprocess
+import sys
 import threading
 from dataclasses import dataclass, replace
 from itertools import product
@@ -505,6 +507,52 @@ def test_works_in_a_child_forked_during_a_step() -> None:
     assert_same(want, gradients_of(step))
 
 
+COMPUTE_UNTIL_EXIT = """
+import threading
+import numpy as np
+from lenet.data.distortion import Distortion
+from lenet.engine import fused, sequential, single
+from lenet.networks.architecture import LeNet5
+
+images, labels = np.zeros((4000, 28, 28), np.uint8), np.zeros(4000, np.int64)
+index = np.arange(4000)
+architecture = LeNet5().architecture()
+weights = architecture.initial_weights(0)
+flat = fused.flatten(weights.values())
+kernels = fused.Kernels(architecture, threads=2)
+parameters = kernels.parameters(flat, np.empty_like(flat))
+one = single.SingleImage(architecture, weights)
+patterns = sequential.Patterns(architecture, flat, sequential.Criterion())
+warps = Distortion(shift=2).draw(4000, 28, np.random.default_rng(0))
+calls = {
+    "step": lambda: kernels.step(images, labels, index, parameters),
+    "scores": lambda: kernels.scores(images, flat),
+    "single": lambda: one.batch_scores(images),
+    "sequential": lambda: patterns.curvature(images, labels, index),
+    "warp": lambda: fused.warp(images, index, warps, 2),
+}
+
+def compute():
+    while True:
+        calls[CALL]()
+        started.set()
+
+started = threading.Event()
+threading.Thread(target=compute, daemon=True).start()
+started.wait()
+"""
+
+
+@pytest.mark.parametrize("call", ["step", "scores", "single", "sequential", "warp"])
+def test_the_process_ends_while_a_daemon_thread_computes(call: str) -> None:
+    script = COMPUTE_UNTIL_EXIT.replace("CALL", repr(call))
+    for _ in range(3):
+        done = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 1e38])
 @pytest.mark.parametrize("pooling", ["average", "max"])
 def test_wild_weights_do_not_crash(bad: float, pooling: str) -> None:
@@ -608,7 +656,7 @@ def test_bad_input_is_refused() -> None:
         ({"channels": (), "padding": ()}, 28, "1 to 8 convolutions, not 0"),
         ({"hidden": (5,) * 8}, 28, "1 to 8 fully connected layers"),
         ({"hidden": (10**5,)}, 28, "C5 is too large"),
-        ({}, 15, "16 to 1024 pixels a side, not 15"),
+        ({}, 15, "16 to 1024 pixels on each side of an image, not 15"),
         ({"classes": 1001}, 28, "1 to 1000 classes, not 1001"),
         ({"in_channels": 3}, 28, "read 1 input channel, not 3"),
     ],

@@ -198,7 +198,7 @@ def test_messages_name_the_file_and_the_remedy(tmp_path: Path) -> None:
     files = {
         "empty.png": (b"", "is empty; give"),
         "text.png": (b"not a picture at all", "is not a picture"),
-        "cut.png": (png[: len(png) // 2], "is damaged or cut off"),
+        "cut.png": (png[: len(png) // 2], "is damaged or truncated"),
         "eps.png": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is not a picture"),
         "bomb.png": (bomb(30_000, 30_000), "more than 50,000,000 pixels; make"),
         "large.png": (bomb(9_000, 9_000), "more than 50,000,000 pixels; make"),
@@ -233,7 +233,7 @@ def bomb(width: int, height: int) -> bytes:
         (np.zeros((8, 8), complex), "complex128"),
         (Image.new("L", (0, 5)), "no pixels"),
         (io.StringIO("text"), "binary mode"),
-        (7, "int is no picture"),
+        (7, "int is not a picture"),
     ],
 )
 def test_sources_that_are_no_picture(source: object, message: str) -> None:

@@ -260,7 +260,7 @@ def test_what_the_optimizer_of_1998_would_ignore_is_refused(values: dict[str, An
 @pytest.mark.parametrize("name", [n for n, value in BASE.items() if isinstance(value, float)])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_numbers_must_be_finite(name: str, value: float) -> None:
-    with pytest.raises(LenetError, match=rf"{name} cannot be|{name} goes with|mean and std must"):
+    with pytest.raises(LenetError, match=rf"{name} cannot be|{name} goes with"):
         Recipe(**{name: value})
 
 
@@ -289,7 +289,9 @@ def test_files_that_are_no_recipe(content: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("model", ["LeNet5", "LeNet5s"])
 def test_networks_of_ten_classes(model: str) -> None:
-    with pytest.raises(LenetError, match=f"{model} reads 1 channel and has 10 classes, the data"):
+    with pytest.raises(
+        LenetError, match=f"{model} reads 1 channel and has 10 classes, but the data"
+    ):
         Recipe(model=model).architecture(classes=3)
     assert Recipe().architecture(classes=3).classes == 3
 

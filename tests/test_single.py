@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import lenet
-from lenet.engine import single
+from lenet.engine import fused, single
 from lenet.engine.single import SingleImage
 from lenet.errors import LenetError
 from lenet.networks.architecture import Architecture, build
@@ -26,7 +26,7 @@ from lenet.networks.checkpoint import write
 from lenet.networks.torch import from_architecture
 
 pytestmark = needs_kernels
-SETS = single.instruction_sets()
+SETS = fused.instruction_sets()
 
 
 def picture(seed: int) -> NDArray[np.uint8]:
@@ -192,7 +192,7 @@ def test_images_that_do_not_fit(image: Any) -> None:
 def test_networks_that_are_left_to_numpy(options: dict[str, Any]) -> None:
     architecture = build("LeNet", options)
     assert single.unsupported(architecture)
-    with pytest.raises(LenetError, match="cannot be served"):
+    with pytest.raises(LenetError, match="is not supported"):
         kernels_of(architecture)
 
 

@@ -574,8 +574,8 @@ def environment_with(name: str, value: Any) -> str:
 @pytest.mark.parametrize(
     ("file", "content", "words"),
     [
-        ("state.safetensors", "", "not a whole safetensors file"),
-        ("state.safetensors", "x" * 1000, "not a whole safetensors file"),
+        ("state.safetensors", "", "not a complete safetensors file"),
+        ("state.safetensors", "x" * 1000, "not a complete safetensors file"),
         ("recipe.json", "{", "cannot be read as a recipe"),
         ("recipe.json", '{"epochs": "many"}', "epochs cannot be 'many'"),
         ("recipe.json", "\xff", "cannot be read as a recipe"),
@@ -611,7 +611,7 @@ def test_state_cut_short_is_refused(trained: Run, tmp_path: Path) -> None:
     folder = shutil.copytree(trained.path, tmp_path / "run")
     content = (folder / STATE).read_bytes()
     (folder / STATE).write_bytes(content[:-100])
-    with pytest.raises(LenetError, match=r"state\.safetensors is not a whole"):
+    with pytest.raises(LenetError, match=r"state\.safetensors is not a complete"):
         lenet.resume(folder)
 
 

@@ -14,7 +14,7 @@ import lenet
 from lenet.engine import fused, sequential, single
 
 sets = fused.instruction_sets()
-assert single.instruction_sets() == sets
+assert (single._single is not None) == bool(sets)
 # The wheel for Windows has no kernels: NumPy answers.
 assert (sequential.native is not None) == bool(sets) == (sys.platform != "win32")
 seven = Image.new("L", (120, 160), 255)

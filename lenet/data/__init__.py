@@ -1,9 +1,9 @@
-"""Data: public sets, folders of one's own, pictures, and what is done to images.
+"""Data: public sets, folders of your own, pictures, and what is done to images.
 
-`splits` has the types, `sources` MNIST and Fashion-MNIST, `idx` their file format, `digits` MNIST
-with what `strokes`, `pen`, `fonts` and `nondigits` draw beside it, `folders` folders of pictures,
-`pictures` what makes 28x28 pixels of them; `distortion` and `corruptions` change images. Imports
-nothing of lenet but errors, fields, files and progress.
+splits: the types; sources: MNIST and Fashion-MNIST; idx: their file format; digits: MNIST with what
+strokes, pen, fonts and nondigits draw; folders: folders of pictures; pictures: from any picture to
+28x28 pixels; distortion, corruptions: changed images. Imports only errors, fields, files and
+progress from lenet.
 """
 
 from pathlib import Path
@@ -31,20 +31,20 @@ __all__ = [
 def load(name: str, data_dir: str | Path | None = None) -> Dataset:
     """Loads "mnist", "fashion-mnist", "digits", or a folder of your own.
 
-    "digits" is made from MNIST, drawn strokes and fonts when it is first asked for.
+    "digits" is made from MNIST, drawn strokes and fonts when it is first used.
 
-    A folder may hold IDX files under the names of MNIST's four files (also as .gz), or one
-    sub-folder of pictures per class, either at once or under `train` and `test`. Without a `test`
-    folder every sixth picture of each class is kept for the test. Pictures of 28x28 pixels are
-    taken as they are; others go through `lenet.data.pictures.preprocess`.
+    A folder contains IDX files with the names of MNIST's four files (also as .gz), or a sub-folder
+    of pictures for each class, directly or under `train` and `test`. Without a `test` folder, every
+    sixth picture of each class becomes test data. Pictures of 28x28 pixels are used unchanged;
+    others go through `lenet.data.pictures.preprocess`.
 
     Args:
         name: "mnist", "fashion-mnist", "digits", or the path of a folder.
-        data_dir: where public data sets are kept; else $LENET_DATA; else the user's cache folder.
+        data_dir: where public data sets are kept; by default $LENET_DATA or the user's cache.
 
     Raises:
-        LenetError: there is no such data set; no source could provide it (the message lists each
-            source and why it failed); a file is damaged.
+        LenetError: there is no such data set, no source has it (the message says why each failed),
+            or a file is damaged.
     """
     if name in SOURCES:
         return load_public(name, data_folder(data_dir) / name)
@@ -57,17 +57,16 @@ def load(name: str, data_dir: str | Path | None = None) -> Dataset:
         raise LenetError(
             f"no data set {name!r}: give {', '.join(SOURCES)}, digits, or the path of a folder"
         )
-    folder = folder.resolve()  # the name of the data set must mean the same from everywhere
+    folder = folder.resolve()  # as the name of the data set, it is valid from anywhere
     if any((folder / (file + end)).exists() for file in FILES for end in ("", ".gz")):
         return load_idx_folder(folder)
     return load_picture_folder(folder)
 
 
 def is_here(name: str, data_dir: str | Path | None = None) -> bool:
-    """Whether `load` finds the data set here, without getting it from anywhere."""
+    """Whether `load` would find the data set on this machine, without a download."""
     if name == "digits":
         return has_idx_files(data_folder(data_dir) / name)
     if name not in SOURCES:
         return Path(name).expanduser().is_dir()
-    checksums = dict(zip(FILES, SOURCES[name].sums, strict=True))
-    return is_verified(data_folder(data_dir) / name, checksums)
+    return is_verified(data_folder(data_dir) / name, SOURCES[name].checksums)

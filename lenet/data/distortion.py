@@ -1,4 +1,4 @@
-"""Distortions: whole batches of images moved, turned, stretched, sheared, bent, shaded, spotted."""
+"""Distortions: batches of images shifted, rotated, scaled, sheared, bent, shaded and speckled."""
 
 import math
 from dataclasses import dataclass
@@ -12,10 +12,9 @@ KNOT_SPACING = 7  # pixels between the knots of an elastic displacement
 # Mean over the image of the variance of a cubic B-spline in two dimensions whose knots have
 # variance 1: the square of the integral of the squared basis function.
 SPLINE_VARIANCE = (151 / 315) ** 2
-CORRUPTED = 4  # one image in so many has other shades and noise
-CERTAIN = 2**31  # the chance of noise that is 1
-LARGEST_SHIFT = 100.0  # pixels; more moves every image out of sight
-
+CORRUPTED = 4  # one image in this many has other shades and noise
+CERTAIN = 2**31  # the integer that stands for probability 1
+LARGEST_SHIFT = 100.0  # pixels; more moves every image out of the field
 
 Floats = NDArray[np.float32]
 Arrays = tuple[Floats, Floats | None, Floats | None, NDArray[np.int64] | None]
@@ -23,7 +22,7 @@ Arrays = tuple[Floats, Floats | None, Floats | None, NDArray[np.int64] | None]
 
 @dataclass(frozen=True)
 class Warps:
-    """How each of N images is distorted: out(p) = a + b image(A p + t + d(p)), then noise.
+    """Distortions of N images: out(p) = a + b image(A p + t + d(p)), then noise.
 
     Coordinates are (x, y) in pixels about the centre of the image.
 
@@ -31,40 +30,38 @@ class Warps:
         maps: float32 (N, 2, 3), A and t.
         knots: float32 (N, 2, K, K), or None for d = 0. d is the cubic B-spline, x and then y, over
             a grid of knots 7 pixels apart about the centre of the image, in rows from the top.
-        shades: float32 (N, 2), a and b, so that 0 and 255 stay in 0..255; None for 0 and 1.
-        noise: int64 (N, 2), a seed from 0 to 2^32 - 1 and a chance c from 0 to 2^31: pixel number
-            i, in rows from the top, becomes 0 or 255 if scramble(seed + i) < 2 c, and which is
-            its last bit. None for no noise.
+        shades: float32 (N, 2), a and b, such that 0 and 255 stay in 0..255; None for 0 and 1.
+        noise: int64 (N, 2), a seed from 0 to 2^32 - 1 and a probability c / 2^31: pixel number i,
+            in rows from the top, becomes 0 or 255, by its last bit, if scramble(seed + i) < 2 c.
+            None for no noise.
     """
 
-    maps: NDArray[np.float32]
-    knots: NDArray[np.float32] | None = None
-    shades: NDArray[np.float32] | None = None
+    maps: Floats
+    knots: Floats | None = None
+    shades: Floats | None = None
     noise: NDArray[np.int64] | None = None
 
     @property
     def arrays(self) -> Arrays:
-        """All four, as the kernels take them."""
+        """All four, in the order of the kernels' arguments."""
         return self.maps, self.knots, self.shades, self.noise
 
     def __getitem__(self, which: NDArray[np.int64] | slice) -> "Warps":
-        knots, shades = (None if x is None else x[which] for x in (self.knots, self.shades))
-        noise = None if self.noise is None else self.noise[which]
-        return Warps(self.maps[which], knots, shades, noise)
+        return Warps(*(None if array is None else array[which] for array in self.arrays))  # pyright: ignore[reportArgumentType]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Distortion:
-    """Ranges of random distortions. Those of the affine map are drawn uniformly about "none"."""
+    """Ranges of random distortions, all uniform."""
 
     shift: float = 0.0
-    """Shift by up to so many pixels each way. All ranges are uniform."""
+    """Shift by up to this many pixels each way. All ranges are uniform."""
     rotation: float = 0.0
-    """Rotate by up to so many degrees each way."""
+    """Rotate by up to this many degrees each way."""
     scale: float = 0.0
-    """Enlarge or shrink by up to this share (as a factor, e^-scale to e^scale)."""
+    """Enlarge or shrink by up to this share (by factors from e^-scale to e^scale)."""
     squeeze: float = 0.0
-    """Widen by up to this share and flatten as much, or the other way round."""
+    """Widen and flatten by up to this share, or the reverse."""
     shear: float = 0.0
     """Shear horizontally by up to this slope."""
     flip: bool = False
@@ -74,9 +71,9 @@ class Distortion:
     (Simard, Steinkraus and Platt, "Best practices for convolutional neural networks", 2003). As
     smooth as noise under a Gaussian of 4.04 pixels."""
     paper: float = 0.0
-    """In one image of four, make the paper darker, by up to this share of full ink."""
+    """In one image of four, darken the paper by up to this share of full ink."""
     fade: float = 0.0
-    """In the same images, take up to this share of the contrast away."""
+    """In the same images, remove up to this share of the contrast."""
     noise: float = 0.0
     """In the same images, turn up to this share of the pixels into paper or full ink."""
 
@@ -99,16 +96,14 @@ class Distortion:
         return any(vars(self).values())
 
     def draw(self, count: int, side: int, generator: np.random.Generator) -> Warps:
-        """Distortions of `count` images of `side` x `side` pixels."""
+        """Draws distortions of `count` images of `side` x `side` pixels."""
+        affine = (self.shift, self.shift, np.deg2rad(self.rotation))
         right, down, angle, scale, squeeze, shear = (
             generator.uniform(-limit, limit, count)
-            for limit in (
-                *(self.shift, self.shift, np.deg2rad(self.rotation)),
-                *(self.scale, self.squeeze, self.shear),
-            )
+            for limit in (*affine, self.scale, self.squeeze, self.shear)
         )
         mirror = generator.choice((-1.0, 1.0), count) if self.flip else 1.0
-        # The inverse of "mirror, shear, turn, widen and enlarge, shift".
+        # The inverse of "mirror, shear, rotate, squeeze and scale, shift".
         cos, sin = np.cos(angle), np.sin(angle)
         narrow, flatten = np.exp(-scale - squeeze), np.exp(-scale + squeeze)
         maps = np.empty((count, 2, 3), np.float32)
@@ -117,45 +112,32 @@ class Distortion:
         maps[:, 1, 0] = -sin * narrow
         maps[:, 1, 1] = cos * flatten
         maps[:, :, 2] = -maps[:, :, 0] * right[:, None] - maps[:, :, 1] * down[:, None]
-        knots = self.draw_knots(count, side, generator) if self.elastic else None
-        if not (self.paper or self.fade or self.noise):
-            return Warps(maps, knots)
-        corrupted = generator.integers(0, CORRUPTED, count) == 0
-        shades = self.draw_shades(corrupted, generator) if self.paper or self.fade else None
-        noise = self.draw_noise(corrupted, generator) if self.noise else None
+        knots = shades = noise = None
+        if self.elastic:
+            # Uniform, as that is fast; the 16 knots that reach a pixel make it nearly normal.
+            knots = generator.random((count, 2, knot_count(side), knot_count(side)), np.float32)
+            knots -= np.float32(0.5)
+            knots *= np.float32(self.elastic * math.sqrt(12 / SPLINE_VARIANCE))
+        if self.paper or self.fade or self.noise:
+            corrupted = generator.integers(0, CORRUPTED, count) == 0
+            if self.paper or self.fade:
+                paper = corrupted * generator.uniform(0, self.paper, count)
+                contrast = (1 - paper) * (1 - corrupted * generator.uniform(0, self.fade, count))
+                shades = np.stack([255 * paper, contrast], axis=1).astype(np.float32)
+            if self.noise:
+                seeds = generator.integers(0, 2**32, count)
+                shares = corrupted * generator.uniform(0, self.noise, count)
+                noise = np.stack([seeds, (CERTAIN * shares).astype(np.int64)], axis=1)
         return Warps(maps, knots, shades, noise)
-
-    def draw_knots(
-        self, count: int, side: int, generator: np.random.Generator
-    ) -> NDArray[np.float32]:
-        # Uniform, as that is fast; the 16 knots that reach a pixel make it nearly normal.
-        knots = generator.random((count, 2, knot_count(side), knot_count(side)), np.float32)
-        knots -= np.float32(0.5)
-        knots *= np.float32(self.elastic * math.sqrt(12 / SPLINE_VARIANCE))
-        return knots
-
-    def draw_shades(
-        self, corrupted: NDArray[np.bool_], generator: np.random.Generator
-    ) -> NDArray[np.float32]:
-        paper = corrupted * generator.uniform(0, self.paper, len(corrupted))
-        contrast = (1 - paper) * (1 - corrupted * generator.uniform(0, self.fade, len(corrupted)))
-        return np.stack([255 * paper, contrast], axis=1).astype(np.float32)
-
-    def draw_noise(
-        self, corrupted: NDArray[np.bool_], generator: np.random.Generator
-    ) -> NDArray[np.int64]:
-        seeds = generator.integers(0, 2**32, len(corrupted))
-        shares = corrupted * generator.uniform(0, self.noise, len(corrupted))
-        return np.stack([seeds, (CERTAIN * shares).astype(np.int64)], axis=1)
 
 
 def knot_count(side: int) -> int:
-    """Knots along each side of an image, so that four reach every pixel."""
+    """Knots along each side of an image, such that four reach every pixel."""
     return (side - 1) // KNOT_SPACING + 4
 
 
 def spline_basis(side: int) -> NDArray[np.float32]:
-    """(side, knots): the cubic B-spline of each knot at each pixel of a row or column."""
+    """The cubic B-spline of each knot at each pixel of a row or column: (side, knots)."""
     count = knot_count(side)
     pixels = (np.arange(side) - (side - 1) / 2) / KNOT_SPACING
     x = np.abs(pixels[:, None] - (np.arange(count) - (count - 1) / 2))

@@ -29,14 +29,15 @@ def load_picture_folder(folder: Path) -> Dataset:
     if len(labelled) == 1:
         train, test = [], []
         for label in range(len(classes)):
-            mine = [item for item in labelled[0] if item[1] == label]
-            test += mine[5::6]
-            train += [item for number, item in enumerate(mine) if number % 6 != 5]
+            own = [item for item in labelled[0] if item[1] == label]
+            test += own[5::6]
+            train += [item for number, item in enumerate(own) if number % 6 != 5]
         labelled = [train, test]
     for part, items in zip(("training", "test"), labelled, strict=True):
         if not items:
-            raise LenetError(f"{folder} has no pictures for the {part} part")
-    train, test = read_pictures(labelled)
+            raise LenetError(f"{folder} has no {part} pictures")
+    with Progress("reading pictures", sum(map(len, labelled))) as progress:
+        train, test = (read_pictures(items, progress) for items in labelled)
     checksums = {
         part: hashlib.sha256(split.images.tobytes() + split.labels.tobytes()).hexdigest()
         for part, split in (("train", train), ("test", test))
@@ -53,36 +54,31 @@ def labelled_pictures(root: Path, classes: Sequence[str]) -> Iterator[tuple[Path
 
 
 def visible(folder: Path) -> list[Path]:
-    """What is in a folder, without hidden files: thumbnails, version control, Mac's doubles."""
+    """A folder's entries without hidden ones: thumbnails, version control, macOS's files."""
     try:
         return [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
     except OSError as error:
         raise LenetError(f"{folder} cannot be read: {error.strerror}") from None
 
 
-def read_pictures(parts: list[list[tuple[Path, int]]]) -> list[Split]:
-    splits = []
-    with Progress("reading pictures", sum(map(len, parts))) as progress:
-        for items in parts:
-            images = np.empty((len(items), 28, 28), np.uint8)
-            for number, (file, _) in enumerate(items):
-                images[number] = read_picture(file)
-                progress.advance()
-            labels = np.array([label for _, label in items], np.int64)
-            splits.append(Split(images, labels))
-    return splits
+def read_pictures(labelled: list[tuple[Path, int]], progress: Progress) -> Split:
+    images = np.empty((len(labelled), 28, 28), np.uint8)
+    for number, (file, _) in enumerate(labelled):
+        images[number] = read_picture(file)
+        progress.advance()
+    return Split(images, np.array([label for _, label in labelled], np.int64))
 
 
 def read_picture(file: Path) -> NDArray[np.uint8]:
-    """One picture as uint8 (28, 28): as it is if it has that size, else the digit in it."""
-    # Here, as image processing is not needed for other data.
+    """A picture as uint8 (28, 28): unchanged if it has that size, else the digit in it."""
+    # Imported here, as other data need no image processing.
     from lenet.data.pictures.decoding import load_picture
     from lenet.data.pictures.preprocess import FIELD, preprocess
 
     gray = load_picture(file).gray
     if gray.shape == (FIELD, FIELD):
         return gray
-    found = preprocess(gray)
-    if found.image is None:
-        raise LenetError(f"{file}: no digit found ({found.reason}); remove it from the data")
-    return found.image
+    made = preprocess(gray)
+    if made.image is None:
+        raise LenetError(f"{file}: no digit found ({made.reason}); remove it from the data")
+    return made.image

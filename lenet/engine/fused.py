@@ -1,7 +1,4 @@
-"""The fused CPU kernels: a whole training step of a planned network in one call, in float32.
-
-docs/engine.md describes the kernels. Nothing here imports PyTorch.
-"""
+"""The fused CPU kernels: a whole training step in one call, in float32. See docs/engine.md."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -24,26 +21,27 @@ except ImportError:  # pure Python installation
     _fused = None
 
 NOT_INSTALLED = "the compiled kernels are not installed"
-
-
 PLAIN = Objective()
 
 
 def unsupported(architecture: Architecture, image_size: int = 28) -> str | None:
-    """None if the kernels serve this network, else one sentence why not."""
+    """None if the kernels support this network, else one sentence that says why not."""
     if _fused is None:
         return NOT_INSTALLED
-    answer = plan(architecture, image_size)
-    return answer if isinstance(answer, str) else None
+    try:
+        plan(architecture, image_size)
+    except LenetError as error:
+        return str(error)
+    return None
 
 
 def instruction_sets() -> tuple[str, ...]:
-    """What this processor can run, best first: of "avx512", "avx2", and always "portable"."""
+    """Those of this processor, best first: "avx512", "avx2", and always "portable"."""
     return () if _fused is None else tuple(_fused.instruction_sets())
 
 
 class Kernels:
-    """Training steps and scores of one plan.
+    """Training steps and scores of one network.
 
     Safe to call from several threads, and in a forked child. The same arguments and number of
     threads give the same bits.
@@ -60,23 +58,20 @@ class Kernels:
         """
         Args:
             architecture: the network.
-            objective: what a step makes small.
+            objective: what a step minimises.
             image_size: side of the images in pixels.
             threads: threads that share a step, 1 to 256; by default one for each core that this
                 process may use.
-            isa: one of `instruction_sets()`; by default the environment variable LENET_ENGINE,
-                or else the best.
+            isa: one of `instruction_sets()`; by default the environment variable LENET_ENGINE or
+                the best.
 
         Raises:
-            LenetError: the kernels do not serve the network, the threads or the instruction set.
+            LenetError: the network, the threads or the instruction set are not supported.
         """
         if _fused is None:
             raise LenetError(NOT_INSTALLED)
-        planned = plan(architecture, image_size)
-        if isinstance(planned, str):
-            raise LenetError(planned)
-        if threads is None:
-            threads = min(usable_cores(), 256)
+        description = describe(plan(architecture, image_size), objective)
+        threads = min(usable_cores(), 256) if threads is None else threads
         if not 1 <= threads <= 256:
             raise LenetError(f"threads must be from 1 to 256, not {threads}")
         isa = instruction_set(instruction_sets(), isa)
@@ -84,7 +79,7 @@ class Kernels:
         self.threads, self.isa = threads, isa
         self.shapes = tuple(parameter.shape for parameter in architecture.parameters)
         self.size = sum(parameter.size for parameter in architecture.parameters)
-        self._kernels = _fused.FusedStep(describe(planned, objective), threads, isa)
+        self._kernels = _fused.FusedStep(description, threads, isa)
 
     def parameters(
         self,
@@ -95,35 +90,30 @@ class Kernels:
         average: NDArray[np.float32] | None = None,
         averaging: float = 0.0,
     ) -> Any:
-        """The caller's arrays, looked at once for many steps, which use them in place.
+        """Checks the caller's arrays once, for many steps that use them in place.
 
         Args:
-            weights: float32 (N,), C-contiguous as all arrays here: all parameters of the plan in
-                their order; `views` has them one by one. Read by each step, changed by an update.
+            weights: float32 (N,), C-contiguous as all arrays here: all parameters in their order;
+                see `views`. Read by each step, changed by an update.
             gradients: float32 (N,), overwritten by each step with the gradients of its mean loss.
-            optimizer: what updates the weights; None if nothing does.
+            optimizer: what updates the weights, if anything.
             state: float32 (optimizer.states, N), zeros before the first update; None if the
                 optimizer has no state.
-            average: float32 (N,), moving average of the weights after each update; None for none.
+            average: float32 (N,), moving average of the weights after each update, or None.
             averaging: what the average keeps in an update, 0 to 1.
 
         Raises:
-            LenetError: an array has another dtype, shape or layout, or cannot be written.
+            LenetError: an array has another dtype, shape or layout, or is read-only.
         """
-        arrays: dict[str, tuple[Any, tuple[int, ...]]] = {
-            "weights": (weights, (self.size,)),
-            "gradients": (gradients, (self.size,)),
-        }
+        flat = (self.size,)
+        _check("weights", weights, np.float32, flat, writeable=True)
+        _check("gradients", gradients, np.float32, flat, writeable=True)
         if optimizer and optimizer.states:
-            arrays["state"] = state, (optimizer.states, self.size)
+            _check("state", state, np.float32, (optimizer.states, self.size), writeable=True)
         else:
             state = None
         if average is not None:
-            arrays["average"] = average, (self.size,)
-        for name, (array, shape) in arrays.items():
-            _check(name, array, np.float32, shape)
-            if not array.flags.writeable:
-                raise LenetError(f"{name} must be writeable")
+            _check("average", average, np.float32, flat, writeable=True)
         if not 0 <= averaging <= 1:
             raise LenetError(f"averaging must be from 0 to 1, not {averaging}")
         name = optimizer.name if optimizer else None
@@ -140,21 +130,20 @@ class Kernels:
         targets: NDArray[np.float32] | None = None,
         update: Sequence[float] | None = None,
     ) -> tuple[float, int]:
-        """Forward and backward pass of one batch, and perhaps the update of the weights.
+        """Runs forward and backward pass of one batch and, optionally, updates the weights.
 
         Args:
-            images: uint8 (N, image_size, image_size), C-contiguous, as all arrays here.
+            images: uint8 (N, image_size, image_size), C-contiguous as all arrays here.
             labels: int64 (N,), 0 to classes - 1.
-            index: int64 (B,), which images make up the batch, 0 to N - 1.
-            parameters: what `parameters` gave for a network of this plan.
-            warps: a distortion for each image of the batch; None for images as they are.
-            targets: float32 (B, classes), distributions over the classes, given if and only if
-                the plan has distillation.
-            update: the optimizer's coefficients of this step; None leaves weights, state and
-                average as they are.
+            index: int64 (B,), the images of the batch, 0 to N - 1.
+            parameters: the result of `parameters` for the same network.
+            warps: a distortion for each image of the batch, or None.
+            targets: float32 (B, classes), distributions over the classes, if and only if the
+                objective has distillation.
+            update: the optimizer's coefficients of this step; None for no update.
 
         Returns:
-            Mean loss over the batch, and how many labels have the largest score.
+            Mean loss over the batch, and number of labels that have the largest score.
 
         Raises:
             LenetError: an array has another dtype, shape or layout, or a value is out of range.
@@ -166,7 +155,7 @@ class Kernels:
             )
         except (ValueError, IndexError) as error:
             raise LenetError(str(error)) from None
-        except TypeError:  # only now, as it takes longer than the call: which array is it?
+        except TypeError:  # which array is it? Only now, as this takes longer than the call.
             self._check_images(images)
             _check("labels", labels, np.int64, (len(images),))
             _check("index", index, np.int64, (len(index),))
@@ -178,7 +167,7 @@ class Kernels:
     def scores(
         self, images: NDArray[np.uint8], weights: NDArray[np.float32]
     ) -> NDArray[np.float32]:
-        """Scores (N, classes) of uint8 images (N, image_size, image_size); weights as above.
+        """Scores (N, classes) of uint8 images (N, image_size, image_size); weights as in `step`.
 
         Raises:
             LenetError: an array has another dtype, shape or layout.
@@ -196,14 +185,14 @@ class Kernels:
 
 
 def flatten(arrays: Iterable[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """A copy of the arrays behind each other in one flat array."""
+    """A flat copy of all arrays, one after another."""
     return np.concatenate([array.ravel() for array in arrays])
 
 
 def views(
     flat: NDArray[np.float32], shapes: Iterable[tuple[int, ...]]
 ) -> list[NDArray[np.float32]]:
-    """Arrays of those shapes behind each other in the memory of a flat one, which they fill."""
+    """Views of a flat array as arrays of those shapes, one after another."""
     arrays, start = [], 0
     for shape in shapes:
         end = start + math.prod(shape)
@@ -215,11 +204,11 @@ def views(
 def warp(
     images: NDArray[np.uint8], index: NDArray[np.int64], warps: Warps, threads: int | None = None
 ) -> NDArray[np.uint8]:
-    """Chosen images, distorted: bilinear, 0 outside, rounded.
+    """Distorts images: bilinear, 0 outside, rounded.
 
     Args:
-        images: uint8 (N, H, H), C-contiguous, as all arrays here.
-        index: int64 (B,), 0 to N - 1.
+        images: uint8 (N, H, H), C-contiguous as all arrays here.
+        index: int64 (B,), the images to distort, 0 to N - 1.
         warps: B distortions.
         threads: threads that share the work; by default one for each core.
 
@@ -248,7 +237,7 @@ def _check_distortions(warps: Warps | None, count: int) -> None:
     if warps is None:
         return
     _check("maps", warps.maps, np.float32, (count, 2, 3))
-    if warps.knots is not None:  # the module knows how many there must be
+    if warps.knots is not None:  # the module checks their number
         _check("knots", warps.knots, np.float32, (count, *warps.knots.shape[1:]))
     if warps.shades is not None:
         _check("shades", warps.shades, np.float32, (count, 2))
@@ -256,7 +245,9 @@ def _check_distortions(warps: Warps | None, count: int) -> None:
         _check("noise", warps.noise, np.int64, (count, 2))
 
 
-def _check(name: str, array: NDArray[Any], dtype: Any, shape: tuple[int, ...]) -> None:
+def _check(
+    name: str, array: Any, dtype: Any, shape: tuple[int, ...], writeable: bool = False
+) -> None:
     if not isinstance(array, np.ndarray):
         raise LenetError(f"{name} must be a NumPy array, not {type(array).__name__}")
     if array.dtype != dtype:
@@ -265,3 +256,5 @@ def _check(name: str, array: NDArray[Any], dtype: Any, shape: tuple[int, ...]) -
         raise LenetError(f"{name} must have the shape {shape}, not {array.shape}")
     if not array.flags.c_contiguous:
         raise LenetError(f"{name} must be C-contiguous: use numpy.ascontiguousarray")
+    if writeable and not array.flags.writeable:
+        raise LenetError(f"{name} must be writeable")

@@ -1,4 +1,4 @@
-"""The objective: what training makes small."""
+"""The objective: what training minimises."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -12,22 +12,22 @@ class Objective:
     """The loss, and what teachers add to it.
 
     With teachers it is (1 - w) loss + w T^2 cross_entropy(p, softmax(scores / T)), where p are the
-    teachers' probabilities at temperature T and w is `distillation` (Hinton, Vinyals and Dean,
+    teachers' probabilities at temperature T, and w is `distillation` (Hinton, Vinyals and Dean,
     "Distilling the knowledge in a neural network", 2015, section 2).
     """
 
     loss: Literal["cross-entropy", "mse", "penalty", "map"] = "cross-entropy"
     """Cross-entropy, squared error to one-hot targets, or criterion (8) or (9) of 1998."""
     j: float = 10.0
-    """Constant of the loss map: the penalty of the rubbish class. The paper gives no value."""
+    """Constant of the loss map: the penalty of the "rubbish" class. The paper gives no value."""
     label_smoothing: float = 0.0
-    """Share of each target that is spread evenly over all classes (cross-entropy only)."""
+    """Share of each target spread evenly over all classes (cross-entropy only)."""
     teachers: tuple[str, ...] = ()
-    """Run folders, weights files or names of networks; their mean scores are learned from."""
+    """Run folders, weights files or names of networks, whose mean scores are imitated."""
     distillation: float = 0.0
-    """Share of the objective that comes from the teachers; the rest comes from the labels."""
+    """Share of the objective from the teachers; the rest is from the labels."""
     temperature: float = 1.0
-    """What the teachers' and the network's scores are divided by in their part of the objective."""
+    """Divides the teachers' and the network's scores in the teachers' part of the objective."""
 
     def __post_init__(self) -> None:
         fields.check(self)
@@ -37,7 +37,7 @@ class Objective:
             label_smoothing=0 <= self.label_smoothing < 1,
             distillation=0 <= self.distillation <= 1,
             temperature=self.temperature > 0,
-            teachers="latest" not in self.teachers,  # another one when the run is resumed
+            teachers="latest" not in self.teachers,  # it would be another one on --resume
         )
         if self.label_smoothing and self.loss != "cross-entropy":
             raise LenetError("label_smoothing goes with the loss cross-entropy")

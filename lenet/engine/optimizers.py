@@ -1,11 +1,11 @@
-"""Optimizers: how the weights change after a step, and what that needs to remember.
+"""Optimizers: how the weights change after a step, and the state that this needs.
 
 The formulas and their coefficients are those of `torch.optim`. The fused kernels apply the same
 formulas (engine/src/optimizer.h) with the coefficients from here; `update` is for gradients that
-are complete only after the kernels' call, as the sum over several processes is.
+are complete only after the kernels' call, such as sums over several processes.
 
 Weights, gradients and averages are flat float32 arrays (N,) of all parameters in their order. An
-optimizer's state is (states, N), zeros at first.
+optimizer's state is (states, N), initially zeros.
 """
 
 import math
@@ -20,24 +20,19 @@ Flat = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class SGD:
-    """w <- w - lr v with v <- momentum v + dE/dw + weight_decay w.
-
-    Attributes:
-        momentum: 0 needs no state.
-        weight_decay: share of the weights in the gradient.
-    """
+    """w <- w - lr v with v <- momentum v + dE/dw + weight_decay w."""
 
     name: ClassVar[str] = "sgd"
-    momentum: float = 0.0
+    momentum: float = 0.0  # 0 needs no state
     weight_decay: float = 0.0
 
     @property
     def states(self) -> int:
-        """How many arrays the state has: the velocities v, if there is momentum."""
+        """Number of arrays in the state: the velocities v, if there is momentum."""
         return 1 if self.momentum else 0
 
     def coefficients(self, lr: float, step: int) -> tuple[float, ...]:
-        """What the formula needs in a step, numbered from 1, of that learning rate."""
+        """The formula's coefficients for a learning rate and a step, numbered from 1."""
         return lr, self.weight_decay, self.momentum
 
     def update(
@@ -57,25 +52,20 @@ class SGD:
 class AdamW:
     """w <- w - lr (m' / (sqrt(v') + eps) + weight_decay w): Loshchilov and Hutter (2019).
 
-    m and v are moving averages of the gradient and of its square; m' and v' the same without
-    their bias towards the zeros that they start from.
-
-    Attributes:
-        weight_decay: decoupled from the gradient.
-        betas: what the averages keep in a step.
-        eps: keeps steps finite where gradients vanish.
+    m and v are moving averages of the gradient and of its square; m' and v' are corrected for their
+    bias towards the initial zeros.
     """
 
     name: ClassVar[str] = "adamw"
     states: ClassVar[int] = 2
     weight_decay: float = 0.01
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[float, float] = (0.9, 0.999)  # what the averages keep in a step
     eps: float = 1e-8
 
     def coefficients(self, lr: float, step: int) -> tuple[float, ...]:
-        """What the formula needs in a step, numbered from 1, of that learning rate."""
+        """The formula's coefficients for a learning rate and a step, numbered from 1."""
         first, second = self.betas
-        bias = math.sqrt(1 - second**step)  # of sqrt(v), taken out of rate and eps instead
+        bias = math.sqrt(1 - second**step)  # of sqrt(v), corrected in rate and eps instead
         rate = lr * bias / (1 - first**step)
         return rate, lr * self.weight_decay, 1 - first, 1 - second, self.eps * bias
 

@@ -1,4 +1,4 @@
-"""Plans: what the fused kernels must know of a network, worked out from its architecture.
+"""Plans: what the fused kernels must know of a network, derived from its architecture.
 
 The kernels compute stages (a convolution, its activation and 2x2 pooling), then fully connected
 layers, then the scores.
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet.engine.objective import Objective
+from lenet.errors import LenetError
 from lenet.networks.architecture import (
     Activation,
     Architecture,
@@ -25,28 +26,14 @@ from lenet.networks.architecture import (
     Squashing,
 )
 
-IMAGE_SIDES = (16, 1024)  # the kernels read at least so many pixels at once
+SMALLEST_SIDE, LARGEST_SIDE = 16, 1024  # the kernels read at least 16 pixels at once
 MOST_STAGES = MOST_LAYERS = 8
 MOST_CLASSES = 1000
 MOST_VALUES = 2**20  # of one example in one layer
 MOST_WEIGHTS = 2**22  # of one layer
 
-
-@dataclass(frozen=True)
-class Stage:
-    """A convolution, the activation after it, and the pooling after that."""
-
-    convolution: Convolution
-    activation: Activation | None
-    pooling: Pooling
-
-
-@dataclass(frozen=True)
-class Connection:
-    """A layer whose units see everything, and the activation after it."""
-
-    layer: Convolution | FullConnection
-    activation: Activation | None
+Stage = tuple[Convolution, Activation | None, Pooling]
+Connection = tuple[Convolution | FullConnection, Activation | None]  # sees its whole input
 
 
 @dataclass(frozen=True)
@@ -55,13 +42,17 @@ class Plan:
 
     architecture: Architecture
     image_size: int
-    stages: tuple[Stage, ...]
-    connections: tuple[Connection, ...]
+    stages: list[Stage]
+    connections: list[Connection]
     codes: NDArray[np.float32] | None
 
 
-def plan(architecture: Architecture, image_size: int = 28) -> Plan | str:
-    """The plan of a network for square images of that side, or one sentence why there is none."""
+def plan(architecture: Architecture, image_size: int = 28) -> Plan:
+    """The plan of a network for square images of that side.
+
+    Raises:
+        LenetError: the kernels do not support the network; the message says why.
+    """
     layers = [layer for layer in architecture.layers if not isinstance(layer, Flatten)]
     stages: list[Stage] = []
     connections: list[Connection] = []
@@ -69,23 +60,23 @@ def plan(architecture: Architecture, image_size: int = 28) -> Plan | str:
     while layers:
         layer = layers.pop(0)
         if codes is not None:
-            return f"nothing can follow the distances, but {layer.name} does"
+            raise LenetError(f"nothing can follow the distances, but {layer.name} does")
         match layer:
             case Distances() if connections:
                 codes = layer.codes
             case Convolution() | FullConnection() if sees_everything(layer):
-                connections.append(Connection(layer, activation_after(layer, layers)))
+                connections.append((layer, activation_after(layer, layers)))
             case Convolution() if not connections:
                 activation = activation_after(layer, layers)
-                if not layers or not isinstance(layers[0], Pooling):
-                    return f"2x2 pooling must follow the convolution {layer.name}"
-                pooling = layers.pop(0)
-                assert isinstance(pooling, Pooling)
-                stages.append(Stage(layer, activation, pooling))
+                pooling = layers.pop(0) if layers else None
+                if not isinstance(pooling, Pooling):
+                    raise LenetError(f"2x2 pooling must follow the convolution {layer.name}")
+                stages.append((layer, activation, pooling))
             case _:
-                return f"the fused kernels have no place for {layer.name}, a {layer.kind}"
-    plan = Plan(architecture, image_size, tuple(stages), tuple(connections), codes)
-    return obstacle(plan) or plan
+                raise LenetError(f"the fused kernels have no place for {layer.name} ({layer.kind})")
+    plan = Plan(architecture, image_size, stages, connections, codes)
+    require_sizes(plan)
+    return plan
 
 
 def sees_everything(layer: Layer) -> bool:
@@ -96,90 +87,73 @@ def sees_everything(layer: Layer) -> bool:
 
 
 def activation_after(layer: Convolution | FullConnection, layers: list[Layer]) -> Activation | None:
-    """A layer's activation; takes it from the layers that follow, if it is there."""
+    """A layer's activation; removes it from the layers that follow if it is one of them."""
     if layer.squash is None and layers and isinstance(layers[0], Squashing):
         return layers.pop(0).squash  # pyright: ignore[reportAttributeAccessIssue]
     return layer.squash
 
 
-def obstacle(plan: Plan) -> str | None:
-    """None if the sizes of a plan are within the kernels' bounds, else one sentence."""
-    smallest, largest = IMAGE_SIDES
-    if plan.architecture.preparation.channels != 1:
-        channels = plan.architecture.preparation.channels
-        return f"the fused kernels read 1 input channel, not {channels}"
-    if not 1 <= len(plan.stages) <= MOST_STAGES:
-        return f"the fused kernels serve 1 to {MOST_STAGES} convolutions, not {len(plan.stages)}"
-    if not 1 <= len(plan.connections) <= MOST_LAYERS:
-        return f"the fused kernels serve 1 to {MOST_LAYERS} fully connected layers"
-    if not smallest <= plan.image_size <= largest:
-        return (
-            f"the fused kernels read images of {smallest} to {largest} pixels a side, "
-            f"not {plan.image_size}"
-        )
-    if plan.architecture.classes > MOST_CLASSES:
-        classes = plan.architecture.classes
-        return f"the fused kernels serve 1 to {MOST_CLASSES} classes, not {classes}"
-    for stage in plan.stages:
-        layer = stage.convolution
+def require_sizes(plan: Plan) -> None:
+    """Refuses what exceeds the bounds of the kernels."""
+    if (channels := plan.architecture.preparation.channels) != 1:
+        raise LenetError(f"the fused kernels read 1 input channel, not {channels}")
+    limits = (
+        ("convolutions", len(plan.stages), 1, MOST_STAGES),
+        ("fully connected layers", len(plan.connections), 1, MOST_LAYERS),
+        ("pixels on each side of an image", plan.image_size, SMALLEST_SIDE, LARGEST_SIDE),
+        ("classes", plan.architecture.classes, 1, MOST_CLASSES),
+    )
+    for name, number, least, most in limits:
+        if not least <= number <= most:
+            raise LenetError(f"the fused kernels support {least} to {most} {name}, not {number}")
+    for layer, _, pooling in plan.stages:
         inputs, side, _ = layer.input_shape
-        outputs = stage.pooling.output_shape[0]
+        outputs = pooling.output_shape[0]
         values = max(inputs * (side + 2 * layer.padding) ** 2, outputs * layer.output_shape[1] ** 2)
         if values > MOST_VALUES or outputs * inputs * layer.kernel**2 > MOST_WEIGHTS:
-            return f"the convolution {layer.name} is too large for the fused kernels"
-    for connection in plan.connections:
-        if connection.layer.parameters[0].size > MOST_WEIGHTS:
-            return f"{connection.layer.name} is too large for the fused kernels"
-    return None
+            raise LenetError(f"the convolution {layer.name} is too large for the fused kernels")
+    for layer, _ in plan.connections:
+        if layer.parameters[0].size > MOST_WEIGHTS:
+            raise LenetError(f"{layer.name} is too large for the fused kernels")
 
 
 def describe(plan: Plan, objective: Objective) -> dict[str, Any]:
-    """The plan as the compiled module reads it: every size worked out, and where in the arrays of
-    parameters everything lies."""
+    """The plan as the compiled module reads it, with all sizes and with the place of each kernel
+    and bias in the arrays of parameters."""
     parameters = plan.architecture.parameters
     array = {parameter.name: number for number, parameter in enumerate(parameters)}
-    # Pooling leaves a last odd row and column out: nothing is computed for them, and what only they
-    # would read is not computed either. So the sides are found from the last stage to the first.
+    # Pooling ignores a last odd row and column: neither they nor what only they read is computed.
+    # So the sides are computed from the last stage to the first.
     stages: list[dict[str, Any]] = []
-    pooled = plan.stages[-1].pooling.output_shape[1]
-    for stage in reversed(plan.stages):
-        layer, pooling = stage.convolution, stage.pooling
+    pooled = plan.stages[-1][2].output_shape[1]
+    for layer, activation, pooling in reversed(plan.stages):
         inputs, side, _ = layer.input_shape
         read = min(side, 2 * pooled + layer.kernel - 1 - layer.padding)
-        kernels, biases, shared = places(stage, array)
+        kernels, biases, shared = places(layer, pooling, array)
         coefficients, shifts = [array[p.name] for p in pooling.parameters] or (0, 0)
-        stages.insert(
-            0,
-            {
-                "inputs": inputs,
-                "outputs": pooling.output_shape[0],
-                "kernel": layer.kernel,
-                "padding": layer.padding,
-                "input_side": read,
-                "side": 2 * pooled,
-                "activation": stage.activation,
-                "pooling": pooling.method,
-                "subsampling": pooling.squash,
-                "shared": shared,
-                "kernels": kernels,
-                "biases": biases,
-                "coefficients": coefficients,
-                "shifts": shifts,
-            },
-        )
+        stage = {
+            "inputs": inputs,
+            "outputs": pooling.output_shape[0],
+            "kernel": layer.kernel,
+            "padding": layer.padding,
+            "input_side": read,
+            "side": 2 * pooled,
+            "activation": activation,
+            "pooling": pooling.method,
+            "subsampling": pooling.squash,
+            "shared": shared,
+            "kernels": kernels,
+            "biases": biases,
+            "coefficients": coefficients,
+            "shifts": shifts,
+        }
+        stages.insert(0, stage)
         pooled = read
     layers = []
-    for connection in plan.connections:
-        weight, bias = connection.layer.parameters
-        layers.append(
-            {
-                "inputs": prod(connection.layer.input_shape),
-                "outputs": connection.layer.outputs,
-                "activation": connection.activation,
-                "weight": array[weight.name],
-                "bias": array[bias.name],
-            }
-        )
+    for layer, activation in plan.connections:
+        weight, bias = (array[parameter.name] for parameter in layer.parameters)
+        sizes = {"inputs": prod(layer.input_shape), "outputs": layer.outputs}
+        layers.append({**sizes, "activation": activation, "weight": weight, "bias": bias})
     preparation, size = plan.architecture.preparation, plan.image_size
     pads = preparation.margin(size) is not None
     values = asdict(objective)
@@ -188,7 +162,7 @@ def describe(plan: Plan, objective: Objective) -> dict[str, Any]:
         "image_size": size,
         "input_size": preparation.size,
         "resampling": None if pads else preparation.rows(size, size),
-        # The kernels read (x / 255 - mean) / std.
+        # The kernels compute (x / 255 - mean) / std.
         "mean": -preparation.background / (preparation.foreground - preparation.background),
         "std": 1 / (preparation.foreground - preparation.background),
         "stages": stages,
@@ -201,15 +175,14 @@ def describe(plan: Plan, objective: Objective) -> dict[str, Any]:
 
 
 def places(
-    stage: Stage, array: dict[str, int]
+    layer: Convolution, pooling: Pooling, array: dict[str, int]
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], bool]:
-    """Where the kernels of a stage lie (outputs, inputs, 2) and its biases (outputs, 2), each as
-    the number of an array and an offset in it, -1 where maps are not connected; and whether
-    several connections have the same kernel.
+    """The places of a stage's kernels (outputs, inputs, 2) and biases (outputs, 2), each the number
+    of an array and an offset in it, -1 where maps are not connected; and whether several
+    connections share a kernel.
 
     A map of the convolution that several maps pool counts once for each of them.
     """
-    layer, pooling = stage.convolution, stage.pooling
     of_kernels: list[tuple[int, int]] = []
     of_biases: list[tuple[int, int]] = []
     for parameter in layer.parameters:
@@ -217,10 +190,11 @@ def places(
         where, step = (of_kernels, layer.kernel**2) if is_weight else (of_biases, 1)
         where += [(array[parameter.name], offset) for offset in range(0, parameter.size, step)]
     maps: Sequence[int] = pooling.sources or range(layer.outputs)
+    wiring, owners = layer.wiring, layer.owners
     kernels = np.full((len(maps), layer.input_shape[0], 2), -1, np.int32)
     for output, number in enumerate(maps):
-        for source, kernel in layer.wiring[number]:
+        for source, kernel in wiring[number]:
             kernels[output, source] = of_kernels[kernel]
-    biases = np.array([of_biases[layer.owners[number]] for number in maps], np.int32)
-    used = [kernel for number in maps for _, kernel in layer.wiring[number]]
+    biases = np.array([of_biases[owners[number]] for number in maps], np.int32)
+    used = [kernel for number in maps for _, kernel in wiring[number]]
     return kernels, biases, len(set(used)) < len(used)

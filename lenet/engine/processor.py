@@ -1,4 +1,4 @@
-"""What this processor has for the compiled kernels: cores and instruction sets."""
+"""What the compiled kernels can use of this processor: cores and instruction sets."""
 
 import os
 from collections.abc import Sequence
@@ -13,16 +13,16 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def instruction_set(available: Sequence[str], asked: str | None = None) -> str:
-    """The instruction set to use: `asked`, else that of the variable LENET_ENGINE, else the first.
+def instruction_set(available: Sequence[str], isa: str | None = None) -> str:
+    """The instruction set to use: `isa`, or that of the variable LENET_ENGINE, or the first.
 
     Raises:
-        LenetError: it is not among the available ones.
+        LenetError: it is not available.
     """
-    chosen = asked or os.environ.get("LENET_ENGINE") or available[0]
-    if chosen not in available:
+    isa = isa or os.environ.get("LENET_ENGINE") or available[0]
+    if isa not in available:
+        names = ", ".join(available)
         raise LenetError(
-            f"the instruction set {chosen!r} is not available here; choose one of "
-            + ", ".join(available)
+            f"the instruction set {isa!r} is not available here; choose one of {names}"
         )
-    return chosen
+    return isa

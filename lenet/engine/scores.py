@@ -1,4 +1,4 @@
-"""Scores and traces of trained networks, by whatever serves here: our kernels, else NumPy."""
+"""Scores and traces of trained networks, by the kernels if possible, or by NumPy."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -13,7 +13,7 @@ from lenet.errors import LenetError
 from lenet.networks import arithmetic
 from lenet.networks.architecture import Architecture
 
-FEW = 8  # fewer images are answered one by one: a batch, however small, costs as much as about 10
+FEW = 8  # fewer images are scored one by one: even a small batch costs as much as about 10
 
 Images = NDArray[np.uint8]
 Scorer = Callable[[Images], NDArray[np.float32]]
@@ -32,36 +32,35 @@ class Trained(Protocol):
 def scorer(
     model: Trained, threads: int | None = None, engine: Literal["auto", "fused", "numpy"] = "auto"
 ) -> Scorer:
-    """A function from uint8 images (N, 28, 28) to scores (N, classes).
+    """Makes a function from uint8 images (N, 28, 28) to scores (N, classes).
 
     Args:
         model: a network with its weights.
         threads: CPU threads of the kernels; None for as many as this process may use.
-        engine: auto takes the kernels where they serve, and says once on standard error where
-            NumPy answers because they are not installed.
+        engine: auto uses the kernels if they support the network; if they are not installed, it
+            says so once on standard error.
 
     Raises:
-        LenetError: the kernels were asked for and cannot serve.
+        LenetError: `engine` is fused, and the kernels do not support the network.
     """
     architecture, weights = model.architecture, model.weights
     reason = fused.unsupported(architecture)
     if engine == "fused" and reason:
-        raise LenetError(f"the fused kernels cannot serve here: {reason}")
+        raise LenetError(f"the fused kernels cannot be used: {reason}")
     if engine == "numpy" or reason:
         if reason == fused.NOT_INSTALLED:
-            say_that_numpy_serves()
+            report_missing_kernels()
         return lambda images: arithmetic.scores(architecture, weights, images)
     flat = fused.flatten(weights[parameter.name] for parameter in architecture.parameters)
     kernels: fused.Kernels | None = None
-    one_image: single.SingleImage | None = None
-    if not single.unsupported(architecture):
-        one_image = single.SingleImage(architecture, weights)
+    no_single = single.unsupported(architecture)
+    one_image = None if no_single else single.SingleImage(architecture, weights)
 
     def scores(images: Images) -> NDArray[np.float32]:
         nonlocal kernels
         if one_image and len(images) < FEW:
             return one_image.batch_scores(images)
-        if kernels is None:  # many a scorer sees single images alone
+        if kernels is None:  # many scorers see single images only
             kernels = fused.Kernels(architecture, threads=threads)
         return kernels.scores(np.ascontiguousarray(images), flat)
 
@@ -69,13 +68,11 @@ def scorer(
 
 
 def tracer(model: Trained) -> Tracer:
-    """A function from one image to what every layer of the network answers to it.
+    """Makes a function from one image to the outputs of all layers.
 
-    It takes uint8 (28, 28) and gives float32 arrays without a batch axis: "input", the prepared
-    image (C, H, W), and then each layer's name and answer, in order.
-
-    Raises:
-        LenetError: by the function, for an image of another dtype or shape.
+    It takes uint8 (28, 28) and returns float32 arrays by name, without a batch axis: "input", the
+    prepared image (C, H, W), and then the layers in order. It raises LenetError for an image of
+    another dtype or shape.
     """
     architecture, weights = model.architecture, model.weights
     if not single.unsupported(architecture):
@@ -90,9 +87,9 @@ def tracer(model: Trained) -> Tracer:
 
 
 @cache
-def say_that_numpy_serves() -> None:
+def report_missing_kernels() -> None:
     print(
-        f"lenet: NumPy answers, which is slower, as {fused.NOT_INSTALLED}; install again where "
-        "there is a C++ compiler to have them",
+        f"lenet: {fused.NOT_INSTALLED}; NumPy is used instead, which is slower. Installing lenet "
+        "again with a C++ compiler builds them.",
         file=sys.stderr,
     )

@@ -1,9 +1,9 @@
-"""Training LeNet-5 (1998) one pattern at a time, as the paper does: each pattern changes the
-weights before the next one is seen.
+"""Training of LeNet-5 (1998) one pattern at a time, as in the paper: each pattern changes the
+weights before the next one.
 
-Stochastic diagonal Levenberg-Marquardt (appendix C): every parameter has a step size of its own,
-eta / (mu + h), small where the error is curved. h is the diagonal of the Gauss-Newton approximation
-of the Hessian, estimated now and then on a few hundred patterns.
+Stochastic diagonal Levenberg-Marquardt (appendix C): every parameter has its own step size,
+eta / (mu + h), which is small where the error is curved. h is the diagonal of the Gauss-Newton
+approximation of the Hessian, estimated now and then on a few hundred patterns.
 """
 
 from dataclasses import dataclass
@@ -33,19 +33,13 @@ SLICE = 2000  # patterns between two chances to interrupt the native module
 
 @dataclass(frozen=True)
 class Criterion:
-    """What a pass makes small.
+    """What a pass minimises."""
 
-    Attributes:
-        competitive: criterion (9) of the paper, else (8).
-        j: constant of criterion (9).
-        exact: where second derivatives start with criterion (9): false takes d2E/dx2 = 2 for every
-            unit of F6, as criterion (8) has it; true the exact value, which nearly vanishes for
-            patterns that are answered with confidence.
-    """
-
-    competitive: bool = True
-    j: float = 10.0
+    competitive: bool = True  # criterion (9) of the paper, else (8)
+    j: float = 10.0  # constant of criterion (9)
     exact: bool = False
+    """Second derivatives of criterion (9) start with d2E/dx2 = 2 for every unit of F6, as in
+    criterion (8), or with the exact value, which nearly vanishes for confident answers."""
 
 
 def is_served(architecture: Architecture) -> bool:
@@ -60,9 +54,9 @@ class Patterns:
     Args:
         architecture: the network.
         weights: changed in place.
-        criterion: what is made small.
-        isa: "avx512", "avx2" or "portable"; None takes that of the environment variable
-            LENET_ENGINE, or else the best of this processor.
+        criterion: what is minimised.
+        isa: "avx512", "avx2" or "portable"; by default the environment variable LENET_ENGINE or the
+            best.
     """
 
     def __init__(
@@ -95,20 +89,19 @@ class Patterns:
     def train(
         self, images: Images, labels: Numbers, order: Numbers, step_sizes: Flat
     ) -> tuple[float, int]:
-        """Trains on patterns in an order: w <- w - step size * gradient after each of them.
+        """Trains on patterns in that order: w <- w - step size * gradient after each of them.
 
         Args:
             images: (N, 28, 28).
             labels: (N,), 0..9.
-            order: (M,), which images to present.
+            order: (M,), the images to present.
             step_sizes: one for each parameter.
 
         Returns:
-            Sum of the criterion and number of wrong answers, each pattern before the weights
-            learnt from it.
+            Sum of the criterion and number of wrong answers, for each pattern before its update.
 
         Raises:
-            LenetError: the arrays do not fit together, or the weights left the range of numbers.
+            LenetError: the arrays do not fit together, or the weights overflow.
         """
         check(images, labels, order)
         images, loss, errors = np.ascontiguousarray(images), 0.0, 0
@@ -143,4 +136,4 @@ def check(images: Images, labels: Numbers, order: Numbers) -> None:
     if len(labels) and not 0 <= labels.min() <= labels.max() < 10:
         raise LenetError("labels must be 0..9")
     if not len(order) or not 0 <= order.min() <= order.max() < len(images):
-        raise LenetError("order must name at least one image, and only images that exist")
+        raise LenetError("order must have at least one image, and only images that exist")

@@ -1,4 +1,4 @@
-"""Reports: how good a network is, in numbers.
+"""How good a network is, in numbers.
 
 metrics: from scores and labels; evaluate: from a network and a split. Imports data, networks and
 engine.

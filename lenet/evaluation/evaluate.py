@@ -1,4 +1,4 @@
-"""Measures trained networks: a network and a split in, a report out."""
+"""Measures trained networks: from a network and a split to a report."""
 
 import json
 from collections.abc import Sequence
@@ -10,7 +10,6 @@ import numpy as np
 from lenet.data import Split
 from lenet.data.corruptions import CORRUPTIONS, corrupt
 from lenet.engine.scores import Scorer, scorer
-from lenet.errors import LenetError
 from lenet.evaluation import metrics
 from lenet.files import write_text
 from lenet.networks import checkpoint
@@ -32,8 +31,8 @@ def evaluate(
     """Measures a network on a split.
 
     Args:
-        model: a run folder, a weights file, a pretrained name, what `lenet.networks.checkpoint`
-            read of one; or a module of ours, which answers in evaluation mode on its device.
+        model: a run folder, a weights file, a pretrained name or a `Checkpoint`; or one of lenet's
+            PyTorch modules, which is put into evaluation mode and stays on its device.
         split: images uint8 (N, 28, 28) and labels.
         classes: names of the classes; by default those the network was trained with.
         threads: CPU threads; None for as many as this process may use.
@@ -54,7 +53,7 @@ def evaluate(
 
 
 def robustness(score: Scorer, split: Split) -> dict[str, float]:
-    """Corruption -> error, 0..1, on the split's images under each of `lenet.data.corruptions`."""
+    """The error (0..1) on the split's images under each of `lenet.data.corruptions`, by name."""
     errors = {}
     with Progress("corruptions", len(CORRUPTIONS)) as bar:
         for name in CORRUPTIONS:
@@ -65,14 +64,10 @@ def robustness(score: Scorer, split: Split) -> dict[str, float]:
 
 
 def write_report(folder: Path, report: metrics.Report) -> Path:
-    """Writes report.json into a folder, which is made where it is missing; returns the file.
+    """Writes report.json into a folder, which is made if it is missing; returns the file.
 
     Raises:
-        LenetError: that cannot be done.
+        LenetError: the file cannot be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise LenetError(f"cannot make the folder {folder}: {error.strerror}") from None
     write_text(folder / REPORT, json.dumps(report.as_dict(), indent=1) + "\n")
     return folder / REPORT

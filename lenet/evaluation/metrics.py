@@ -1,7 +1,7 @@
-"""How good answers are: error, loss, per-class measures, confusions, rejection, calibration.
+"""How good the answers are: error, loss, per-class measures, confusions, rejection, calibration.
 
-Everything here is computed in float64 from scores (N, classes), larger is better, and labels
-(N,). The answer is the class with the best score, the first one if several are best.
+Everything is computed in float64 from scores (N, classes), larger is better, and labels (N,). The
+answer is the class with the best score; in a tie, the first.
 """
 
 import dataclasses
@@ -24,21 +24,13 @@ LARGEST_SCORE = 1e300  # so that no difference or sum of scores overflows
 
 @dataclass(frozen=True)
 class ClassReport:
-    """One class; a measure whose denominator is 0 is 0.
-
-    Attributes:
-        name: name of the class.
-        precision: share of the answers with this class that are right, 0..1.
-        recall: share of this class's examples that are answered right, 0..1.
-        f1: harmonic mean of precision and recall, 0..1.
-        support: number of examples of this class.
-    """
+    """One class, with its precision, recall and F1 (0..1; 0 if the denominator is 0)."""
 
     name: str
     precision: float
     recall: float
     f1: float
-    support: int
+    support: int  # examples of this class
 
 
 @dataclass(frozen=True)
@@ -46,41 +38,29 @@ class Curve:
     """Error of the accepted examples against the share rejected (the paper, figure 10).
 
     Point i rejects the examples whose confidence is below `threshold[i]`, so examples of equal
-    confidence are rejected together. The first point rejects nothing; rejecting everything
-    is no point, as nothing is left that could be wrong.
-
-    Attributes:
-        threshold: ascending, in units of the scores; 0 at the first point.
-        rejected: shares of all examples, 0..1, ascending.
-        error: shares of the accepted examples answered wrong, 0..1.
+    confidence are rejected together. The first point rejects nothing; no point rejects everything.
     """
 
-    threshold: tuple[float, ...]
-    rejected: tuple[float, ...]
-    error: tuple[float, ...]
+    threshold: tuple[float, ...]  # ascending, in units of the scores; 0 at the first point
+    rejected: tuple[float, ...]  # shares of all examples, 0..1, ascending
+    error: tuple[float, ...]  # shares of the accepted examples answered wrong, 0..1
 
     def at(self, share: float) -> float:
-        """The error of the rest when at most that share (0..1) is rejected."""
+        """The error of the accepted examples when at most that share (0..1) is rejected."""
         return self.error[max(i for i, rejected in enumerate(self.rejected) if rejected <= share)]
 
 
 @dataclass(frozen=True)
 class Rejection:
-    """The point of the rejection curve with the smallest share rejected and error <= target.
+    """The first point of the rejection curve with error <= target.
 
-    Attributes:
-        target: error wanted on the accepted examples, 0..1.
-        rejected: share of all examples to reject, 0..1.
-        error: error of the accepted examples, 0..1.
-        threshold: reject the examples whose confidence is below it.
-
-    The last three are None if no point of the curve has so small an error.
+    All but the target are None if no point of the curve has so small an error.
     """
 
-    target: float
-    rejected: float | None
-    error: float | None
-    threshold: float | None
+    target: float  # error wanted on the accepted examples, 0..1
+    rejected: float | None  # share of all examples to reject, 0..1
+    error: float | None  # of the accepted examples, 0..1
+    threshold: float | None  # reject the examples whose confidence is below it
 
 
 @dataclass(frozen=True)
@@ -88,62 +68,43 @@ class Reliability:
     """Whether probabilities can be believed: of the answers given with 80%, are 80% right?
 
     The answers are sorted by their probability into `BINS` bins of equal width; bin i holds
-    those with i < BINS * probability <= i + 1. What is empty has 0 for both means.
-
-    Attributes:
-        count: number of answers in each bin.
-        probability: mean probability of the answers in each bin, 0..1.
-        accuracy: share of them that is right, 0..1.
-        ece: expected calibration error, the mean over all answers of |accuracy - probability| of
-            their bin, 0..1 (Guo et al. 2017, "On calibration of modern neural networks",
-            equation 3).
+    those with i < BINS * probability <= i + 1. Both means of an empty bin are 0.
     """
 
-    count: tuple[int, ...]
-    probability: tuple[float, ...]
-    accuracy: tuple[float, ...]
+    count: tuple[int, ...]  # answers in each bin
+    probability: tuple[float, ...]  # their mean probability, 0..1
+    accuracy: tuple[float, ...]  # the share of them that is right, 0..1
     ece: float
+    """Expected calibration error: the mean over all answers of |accuracy - probability| of their
+    bin, 0..1 (Guo et al. 2017, "On calibration of modern neural networks", equation 3)."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """What `report` finds.
+    """What `report` measures on a split."""
 
-    Attributes:
-        count: number of examples.
-        accuracy: share answered right, 0..1.
-        error: share answered wrong, 0..1.
-        temperature: probabilities are the softmax of scores / temperature.
-        loss: mean cross-entropy of these probabilities, in nats.
-        reliability: how far the probability of the answers is from the share that is right.
-        per_class: one entry a class, in the order of the scores.
-        confusion: numbers of examples; row = true class, column = answer.
-        curve: the rejection curve, thinned to about `CURVE_POINTS` of its points, denser where
-            few are rejected; with the points of `rejections` and the first without error.
-        rejections: the points of the whole curve that reach each of `TARGETS`.
-    """
-
-    count: int
-    accuracy: float
-    error: float
-    temperature: float
-    loss: float
-    reliability: Reliability
-    per_class: tuple[ClassReport, ...]
-    confusion: tuple[tuple[int, ...], ...]
+    count: int  # examples
+    accuracy: float  # share answered right, 0..1
+    error: float  # share answered wrong, 0..1
+    temperature: float  # probabilities are the softmax of scores / temperature
+    loss: float  # mean cross-entropy of these probabilities, in nats
+    reliability: Reliability  # of these probabilities
+    per_class: tuple[ClassReport, ...]  # in the order of the scores
+    confusion: tuple[tuple[int, ...], ...]  # numbers of examples; row = true class, column = answer
     curve: Curve
-    rejections: tuple[Rejection, ...]
+    """The rejection curve, thinned to about `CURVE_POINTS` points, denser where few examples are
+    rejected; with the points of `rejections` and the first without error."""
+    rejections: tuple[Rejection, ...]  # the points of the whole curve that reach each of `TARGETS`
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The names of the classes."""
         return tuple(row.name for row in self.per_class)
 
     @property
     def trust_threshold(self) -> float | None:
-        """Confidence from which an answer is to be trusted: that of the strictest target reached.
+        """The confidence from which answers are trusted, by the strictest target reached.
 
-        None if no target is reached: then no answer is to be trusted.
+        None if no target is reached: then no answer is trusted.
         """
         reached = [r.threshold for r in self.rejections if r.threshold is not None]
         return reached[-1] if reached else None
@@ -172,8 +133,10 @@ def report(
         raise LenetError(
             f"the scores are for {scores.shape[1]} classes, but {len(classes)} are named"
         )
-    count, wrong = len(labels), int((scores.argmax(1) != labels).sum())
-    confusion = confusions(scores.argmax(1), labels, len(classes))
+    answers, names = scores.argmax(1), len(classes)
+    count, wrong = len(labels), int((answers != labels).sum())
+    pairs = np.bincount(labels * names + answers, minlength=names * names)
+    confusion = pairs.reshape(names, names)
     curve = rejection_curve(scores, labels)
     rejections = tuple(rejection(curve, target) for target in TARGETS)
     return Report(
@@ -191,14 +154,14 @@ def report(
 
 
 def worst(scores: ArrayLike, labels: ArrayLike, k: int) -> NDArray[np.int64]:
-    """Indices of the worst mistakes: score of the answer minus score of the right class, largest
-    first, then by index. At most `k`, fewer if there are fewer mistakes.
+    """Indices of at most `k` mistakes with the largest gap between the score of the answer and
+    that of the right class, the largest first, then by index.
 
     Raises:
         LenetError: as `report`, or `k` is negative.
     """
     if k < 0:
-        raise LenetError(f"cannot show {k} mistakes; ask for 0 or more")
+        raise LenetError(f"cannot list {k} mistakes: give 0 or more")
     scores, labels = checked(scores, labels)
     gap = scores.max(1) - scores[np.arange(len(labels)), labels]
     mistakes = np.flatnonzero(scores.argmax(1) != labels)
@@ -209,37 +172,28 @@ def confidence(scores: ArrayLike) -> NDArray[np.float64]:
     """Best score minus second-best score (the paper, figure 10): (..., C >= 2) -> (...)."""
     scores = finite(scores)
     if scores.shape[-1] < 2:
-        raise LenetError("confidence compares the two best scores; there is only one")
+        raise LenetError("confidence compares the two best scores, but there is only one")
     best = np.partition(scores, -2)
     return best[..., -1] - best[..., -2]
 
 
 def softmax(scores: ArrayLike) -> NDArray[np.float64]:
-    """Probabilities exp(s_i) / sum_j exp(s_j) over the last axis, whatever the scores' size."""
+    """Probabilities exp(s_i) / sum_j exp(s_j) over the last axis, without overflow."""
     scores = finite(scores)
     powers = np.exp(scores - scores.max(-1, keepdims=True))
     return powers / powers.sum(-1, keepdims=True)
 
 
-def logsumexp(scores: ArrayLike) -> NDArray[np.float64]:
-    """log sum_j exp(s_j) over the last axis, whatever the scores' size: (..., C) -> (...)."""
-    scores = finite(scores)
-    top = scores.max(-1, keepdims=True)
-    return top[..., 0] + np.log(np.exp(scores - top).sum(-1))
-
-
 def cross_entropy(scores: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
     """Mean of -log softmax(scores) at the labels, in nats."""
-    return float((logsumexp(scores) - scores[np.arange(len(labels)), labels]).mean())
+    scores = finite(scores)
+    top = scores.max(-1)
+    log_sums = top + np.log(np.exp(scores - top[:, None]).sum(-1))
+    return float((log_sums - scores[np.arange(len(labels)), labels]).mean())
 
 
 def reliability(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> Reliability:
-    """The probability of the answers beside the share that is right, in bins.
-
-    Args:
-        probabilities: (N, C), rows that sum to 1.
-        labels: (N,), 0..C-1.
-    """
+    """The probability of the answers beside the share that is right, in bins."""
     best, right = probabilities.max(1), probabilities.argmax(1) == labels
     bins = np.ceil(best * BINS).astype(int).clip(1, BINS) - 1
     count = np.bincount(bins, minlength=BINS)
@@ -253,28 +207,25 @@ def reliability(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -
 
 
 def fit_temperature(scores: ArrayLike, labels: ArrayLike) -> float:
-    """The temperature T at which the answers claim as much as they achieve.
+    """The temperature T at which the mean probability of the answers is the share that is right.
 
-    With it the mean probability of the answers, softmax(scores / T), is the share that is right
+    Probabilities are softmax(scores / T); the scores must be of images that were not trained on
     (Clarte, Loureiro, Krzakala and Zdeborova 2023, "Expectation consistency for calibration of
-    neural networks"); found by bisection, as a higher T makes every answer less probable. The
-    scores must be of images that were not trained on.
+    neural networks"). Found by bisection, as a higher T makes every answer less probable.
 
     Raises:
         LenetError: as `report`, or there is no such temperature in `TEMPERATURES`: all answers
             are right, or they are no better than chance.
     """
-    found, labels = checked(scores, labels)
-    right = float((found.argmax(1) == labels).mean())
+    values, labels = checked(scores, labels)
+    right = float((values.argmax(1) == labels).mean())
 
     def claimed(temperature: float) -> float:
-        return float(softmax(found / temperature).max(1).mean())
+        return float(softmax(values / temperature).max(1).mean())
 
     low, high = TEMPERATURES
     if not claimed(high) < right < min(claimed(low), 1.0):
-        raise LenetError(
-            f"no temperature makes these answers claim that {right:.1%} of them are right"
-        )
+        raise LenetError(f"no temperature makes the mean probability of these answers {right:.1%}")
     while high / low > 1 + 1e-12:
         middle = (low * high) ** 0.5
         low, high = (middle, high) if claimed(middle) > right else (low, middle)
@@ -282,17 +233,15 @@ def fit_temperature(scores: ArrayLike, labels: ArrayLike) -> float:
 
 
 def rejection_curve(scores: ArrayLike, labels: ArrayLike) -> Curve:
-    """The whole rejection curve: a point for every confidence that occurs.
-
-    Raises:
-        LenetError: as `report`.
-    """
+    """The whole rejection curve: a point for every confidence that occurs. Errors: as `report`."""
     scores, labels = checked(scores, labels)
     wrong = scores.argmax(1) != labels
     levels, level, sizes = np.unique(confidence(scores), return_inverse=True, return_counts=True)
-    accepted = reverse_cumsum(sizes)
-    mistakes = reverse_cumsum(np.bincount(level[wrong], minlength=len(levels)))
-    levels[0] = 0.0  # who rejects nothing here rejects nothing elsewhere
+    accepted, mistakes = (
+        counts[::-1].cumsum()[::-1]
+        for counts in (sizes, np.bincount(level[wrong], minlength=len(levels)))
+    )
+    levels[0] = 0.0  # the point that rejects nothing must reject nothing of other images either
     return Curve(
         threshold=tuple(levels.tolist()),
         rejected=tuple(((len(labels) - accepted) / len(labels)).tolist()),
@@ -302,11 +251,9 @@ def rejection_curve(scores: ArrayLike, labels: ArrayLike) -> Curve:
 
 def rejection(curve: Curve, target: float) -> Rejection:
     """The smallest rejection that leaves an error of at most `target`."""
-    for threshold, rejected, error in zip(
-        curve.threshold, curve.rejected, curve.error, strict=True
-    ):
+    for i, error in enumerate(curve.error):
         if error <= target:
-            return Rejection(target, rejected, error, threshold)
+            return Rejection(target, curve.rejected[i], error, curve.threshold[i])
     return Rejection(target, None, None, None)
 
 
@@ -318,19 +265,8 @@ def thinned(curve: Curve, rejections: Sequence[Rejection]) -> Curve:
         spaced = np.geomspace(1, count, CURVE_POINTS).astype(int) - 1
         marked = [curve.threshold.index(r.threshold) for r in rejections if r.threshold is not None]
         kept = sorted({*spaced.tolist(), *marked})
-    return Curve(
-        threshold=tuple(curve.threshold[i] for i in kept),
-        rejected=tuple(curve.rejected[i] for i in kept),
-        error=tuple(curve.error[i] for i in kept),
-    )
-
-
-def confusions(
-    answers: NDArray[np.int64], labels: NDArray[np.int64], classes: int
-) -> NDArray[np.int64]:
-    """Numbers of examples, (classes, classes); row = true class, column = answer."""
-    pairs = labels * classes + answers
-    return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+    columns = (curve.threshold, curve.rejected, curve.error)
+    return Curve(*(tuple(column[i] for i in kept) for column in columns))
 
 
 def per_class(confusion: NDArray[np.int64], classes: Sequence[str]) -> tuple[ClassReport, ...]:
@@ -343,11 +279,6 @@ def per_class(confusion: NDArray[np.int64], classes: Sequence[str]) -> tuple[Cla
         support.tolist(),
     )
     return tuple(ClassReport(*row) for row in zip(classes, *columns, strict=True))
-
-
-def reverse_cumsum(values: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Sums of each value and all that follow it."""
-    return values[::-1].cumsum()[::-1]
 
 
 def checked(scores: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -1,13 +1,13 @@
 """The networks as data: each is a list of layers, and everything else loops over that list.
 
-From here come parameters and initial weights, summaries, the plans of the kernels, the PyTorch
-modules, exports and what the page explains. A new network is one new entry of `NETWORKS`.
-Layers are named as in the paper of 1998: C1, S2, C3, S4, C5, F6, output.
+Parameters and initial weights, summaries, the plans of the kernels, PyTorch modules, exports and
+the page's explanations all come from here. A new network is one new entry of `NETWORKS`. Layers are
+named as in the paper of 1998: C1, S2, C3, S4, C5, F6, output.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite, prod, sqrt
+from math import prod, sqrt
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -28,19 +28,11 @@ MOST_LAYERS, MOST_UNITS = 100, 2**20
 
 @dataclass(frozen=True)
 class Parameter:
-    """A trainable array.
+    """A trainable array, which starts uniformly distributed in centre +- bound."""
 
-    Attributes:
-        name: the layer's name, a point, and its own: C1.weight.
-        shape: its shape.
-        bound: half the width of the uniform distribution that it starts from; a number, or one
-            for each entry of its first axis.
-        centre: the middle of that distribution.
-    """
-
-    name: str
+    name: str  # the layer's name, a point, and its own: C1.weight
     shape: tuple[int, ...]
-    bound: float | tuple[float, ...]
+    bound: float | tuple[float, ...]  # one, or one for each entry of the first axis
     centre: float = 0.0
 
     @property
@@ -48,17 +40,20 @@ class Parameter:
         return prod(self.shape)
 
 
+def weight_and_bias(
+    name: str, shape: tuple[int, ...], biases: int, bounds: Sequence[float | tuple[float, ...]]
+) -> tuple[Parameter, Parameter]:
+    """The parameters of a layer, or of a part of it."""
+    weight, bias = bounds
+    return Parameter(f"{name}.weight", shape, weight), Parameter(f"{name}.bias", (biases,), bias)
+
+
 @dataclass(frozen=True)
 class Layer:
-    """What all layers have.
+    """What all layers have."""
 
-    Attributes:
-        name: as in weights, summaries and traces.
-        input_shape: (maps, height, width), or (units,), of one image.
-    """
-
-    name: str
-    input_shape: tuple[int, ...]
+    name: str  # as in weights, summaries and traces
+    input_shape: tuple[int, ...]  # (maps, height, width), or (units,), of one image
     kind: ClassVar[str]
 
     @property
@@ -81,11 +76,11 @@ class Layer:
 
     @property
     def connections(self) -> int:
-        """Inputs that reach each unit; a bias counts as one, as in the paper."""
-        return 0
+        """The inputs of all units; a bias counts as one, as in the paper."""
+        return self.multiply_adds + (prod(self.output_shape) if self.parameters else 0)
 
 
-# For each set of kernels, the input maps that it reads, for every map that it makes.
+# For each set of kernels, the input maps of every map that it computes.
 Groups = tuple[tuple[tuple[int, ...], ...], ...]
 
 
@@ -96,19 +91,17 @@ class Convolution(Layer):
     Attributes:
         outputs: number of maps.
         kernel: side of the kernels.
-        bounds: of the initial weights, and of the initial biases; a number each, or one for each
-            map.
+        bounds: of the initial weights and biases, each a number or one for each map.
         padding: zeros around the input.
-        squash: the activation, where it belongs to the layer.
-        groups: which input maps the maps are connected to, and which of them share kernels and
-            bias. None: each map has its own for all input maps.
-        parts: a name for each group where each has arrays of its own, weight (1, inputs, kernel,
+        squash: the activation, if it belongs to the layer.
+        groups: the input maps to which the maps are connected; the maps of a group share kernels
+            and bias. None: each map has its own for all input maps.
+        parts: a name for each group, if each has arrays of its own: weight (1, inputs, kernel,
             kernel) and bias (1,). Otherwise weight is (outputs, inputs, kernel, kernel), or
-            (connections, kernel, kernel) where there are groups, ordered by map and input map.
+            (connections, kernel, kernel) with groups, ordered by map and input map.
     """
 
     kind = "convolution"
-    input_shape: Maps
     outputs: int
     kernel: int
     bounds: tuple[float | tuple[float, ...], float | tuple[float, ...]]
@@ -132,7 +125,9 @@ class Convolution(Layer):
             if len(read) != self.outputs or not all(
                 inputs and 0 <= min(inputs) <= max(inputs) < maps for inputs in read
             ):
-                raise LenetError(f"{self.name}: its groups do not connect {maps} maps to all of it")
+                raise LenetError(
+                    f"{self.name}: groups must connect each map to some of {maps} maps"
+                )
 
     @property
     def output_shape(self) -> Maps:
@@ -145,43 +140,37 @@ class Convolution(Layer):
         weight, bias = self.bounds
         side = self.kernel
         if self.groups is None:
-            shapes = (self.outputs, self.input_shape[0], side, side), (self.outputs,)
-        elif not self.parts:
-            sizes = [len(group[0]) for group in self.groups]
-            shapes = (sum(sizes), side, side), (len(sizes),)
+            shape = (self.outputs, self.input_shape[0], side, side)
+            return weight_and_bias(self.name, shape, self.outputs, self.bounds)
+        sizes = [len(group[0]) for group in self.groups]
+        if not self.parts:
             if isinstance(weight, tuple):
                 weight = tuple(np.repeat(weight, sizes).tolist())
-        else:
-            parameters = []
-            for number, (part, group) in enumerate(zip(self.parts, self.groups, strict=True)):
-                name, shape = f"{self.name}.{part}", (1, len(group[0]), side, side)
-                own = [b[number] if isinstance(b, tuple) else b for b in self.bounds]
-                parameters.append(Parameter(f"{name}.weight", shape, own[0]))
-                parameters.append(Parameter(f"{name}.bias", (1,), own[1]))
-            return tuple(parameters)
-        names = f"{self.name}.weight", f"{self.name}.bias"
-        return Parameter(names[0], shapes[0], weight), Parameter(names[1], shapes[1], bias)
+            return weight_and_bias(self.name, (sum(sizes), side, side), len(sizes), (weight, bias))
+        parameters: list[Parameter] = []
+        for number, (part, size) in enumerate(zip(self.parts, sizes, strict=True)):
+            own = [b[number] if isinstance(b, tuple) else b for b in self.bounds]
+            parameters += weight_and_bias(f"{self.name}.{part}", (1, size, side, side), 1, own)
+        return tuple(parameters)
+
+    @property
+    def all_groups(self) -> Groups:
+        """`groups`, or each map as a group with all input maps."""
+        return self.groups or ((tuple(range(self.input_shape[0])),),) * self.outputs
 
     @property
     def wiring(self) -> tuple[tuple[tuple[int, int], ...], ...]:
-        """For each map, the (input map, number of the kernel) that it adds up."""
-        if self.groups is None:
-            inputs = self.input_shape[0]
-            return tuple(
-                tuple((i, o * inputs + i) for i in range(inputs)) for o in range(self.outputs)
-            )
+        """The (input map, number of the kernel) that each map adds up."""
         wires, first = [], 0
-        for group in self.groups:
+        for group in self.all_groups:
             wires += [tuple((i, first + k) for k, i in enumerate(inputs)) for inputs in group]
             first += len(group[0])
         return tuple(wires)
 
     @property
     def owners(self) -> tuple[int, ...]:
-        """For each map, the number of its bias."""
-        if self.groups is None:
-            return tuple(range(self.outputs))
-        return tuple(number for number, group in enumerate(self.groups) for _ in group)
+        """The number of each map's bias."""
+        return tuple(number for number, group in enumerate(self.all_groups) for _ in group)
 
     def kernels(self, weights: Weights) -> Floats:
         """All kernels (kernels, side, side), numbered as in `wiring`."""
@@ -189,7 +178,7 @@ class Convolution(Layer):
         return np.concatenate([array.reshape(-1, self.kernel, self.kernel) for array in arrays])
 
     def filters(self, weights: Weights) -> Floats:
-        """The kernels where they act, 0 where there is no connection: (outputs, inputs, k, k)."""
+        """The kernels by map and input map, 0 without a connection: (outputs, inputs, k, k)."""
         kernels = self.kernels(weights)
         if self.groups is None:
             return kernels.reshape(self.outputs, -1, self.kernel, self.kernel)
@@ -211,34 +200,20 @@ class Convolution(Layer):
 
     @property
     def multiply_adds(self) -> int:
-        if self.groups is None:
-            read = self.outputs * self.input_shape[0]
-        else:
-            read = sum(len(inputs) for group in self.groups for inputs in group)
+        read = sum(len(inputs) for group in self.all_groups for inputs in group)
         return read * self.kernel**2 * prod(self.output_shape[1:])
-
-    @property
-    def connections(self) -> int:
-        return self.multiply_adds + prod(self.output_shape)
 
 
 @dataclass(frozen=True)
 class Pooling(Layer):
-    """2x2 inputs of a map become one, with stride 2; a last odd row or column is left out.
+    """2x2 pooling with stride 2; the last row or column is ignored if their number is odd."""
 
-    Attributes:
-        method: average, sum or max.
-        squash: f, where the maps become f(coefficient * pooled + bias) with one trainable
-            coefficient and one bias a map: the subsampling of 1998.
-        bound: of the initial coefficients and biases; 0 starts as the squashed mean.
-        sources: the input map that each map pools, where it is not its own.
-    """
-
-    input_shape: Maps
     method: Literal["average", "sum", "max"]
     squash: Activation | None = None
-    bound: float = 0.0
-    sources: tuple[int, ...] | None = None
+    """f, if the maps are f(coefficient * pooled + bias) with one trainable coefficient and one bias
+    for each: the subsampling of 1998."""
+    bound: float = 0.0  # of the initial coefficients and biases; 0 starts as the squashed mean
+    sources: tuple[int, ...] | None = None  # the input map of each map, if they are not the same
 
     def __post_init__(self) -> None:
         maps, height, width = self.input_shape
@@ -249,7 +224,7 @@ class Pooling(Layer):
                 "kernels or fewer layers"
             )
         if self.sources is not None and not all(0 <= source < maps for source in self.sources):
-            raise LenetError(f"{self.name}: its sources are not all among the {maps} maps")
+            raise LenetError(f"{self.name}: sources must be from 0 to {maps - 1}")
 
     @property
     def kind(self) -> str:  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -273,7 +248,7 @@ class Pooling(Layer):
 
     @property
     def share(self) -> float:
-        """What each of the four inputs adds to an average or a sum."""
+        """The weight of each of the four inputs in an average or a sum."""
         return 1.0 if self.method == "sum" else 0.25
 
     @property
@@ -302,7 +277,7 @@ class Squashing(Layer):
 
 @dataclass(frozen=True)
 class Flatten(Layer):
-    """Maps in a row: (maps, height, width) -> (units,)."""
+    """(maps, height, width) -> (units,)."""
 
     kind = "flatten"
 
@@ -330,19 +305,12 @@ class FullConnection(Layer):
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
-        weight, bias = self.bounds
-        return (
-            Parameter(f"{self.name}.weight", (self.outputs, prod(self.input_shape)), weight),
-            Parameter(f"{self.name}.bias", (self.outputs,), bias),
-        )
+        shape = (self.outputs, prod(self.input_shape))
+        return weight_and_bias(self.name, shape, self.outputs, self.bounds)
 
     @property
     def multiply_adds(self) -> int:
         return self.outputs * prod(self.input_shape)
-
-    @property
-    def connections(self) -> int:
-        return self.multiply_adds + self.outputs
 
     @property
     def window(self) -> tuple[int, int]:
@@ -351,14 +319,10 @@ class FullConnection(Layer):
 
 @dataclass(frozen=True, eq=False)
 class Distances(Layer):
-    """Scores are squared distances to fixed codes, times -1 (paper, section II.B).
-
-    Attributes:
-        codes: (classes, units) of -1 and +1.
-    """
+    """Scores are squared distances to fixed codes, times -1 (paper, section II.B)."""
 
     kind = "distances"
-    codes: NDArray[np.float32]
+    codes: NDArray[np.float32]  # (classes, units) of -1 and +1
 
     @property
     def output_shape(self) -> tuple[int]:
@@ -368,39 +332,29 @@ class Distances(Layer):
     def multiply_adds(self) -> int:
         return self.codes.size
 
-    @property
-    def connections(self) -> int:
-        return self.codes.size
-
 
 @dataclass(frozen=True)
 class Preparation:
-    """How uint8 images become a network's input: background + (foreground - background) x / 255.
+    """How uint8 images become a network's input: background + (foreground - background) x / 255."""
 
-    Attributes:
-        channels: images that make up one input; each is prepared alike.
-        size: side of the input in pixels.
-        background, foreground: what pixels of 0 and 255 become.
-        resize: whether every image is resized. Otherwise smaller ones are padded with 0 on all
-            sides, as in the paper, and larger ones are shrunk to fit first.
-    """
-
-    channels: int
-    size: int
-    background: float
-    foreground: float
+    channels: int  # images that make up one input
+    size: int  # side of the input in pixels
+    background: float  # the value of pixels of 0 ...
+    foreground: float  # ... and of 255
     resize: bool = False
+    """Whether all images are resized. Otherwise smaller ones are padded with 0 on all sides, as in
+    the paper, and larger ones are first shrunk to fit."""
 
     @property
     def scale(self) -> float:
-        """What one grey level adds."""
+        """The difference of one grey level."""
         return (self.foreground - self.background) / 255
 
     def rows(self, height: int, width: int) -> NDArray[np.float32]:
-        """(size, height): what each row of the input takes of each row of an image.
+        """The weight of each row of an image in each row of the input: (size, height).
 
-        Columns are treated alike, so that the input is rows(h, w) @ image @ rows(w, h).T, then
-        scaled. Resizing is bilinear, antialiased where it shrinks, as PyTorch's.
+        The same holds for columns: the input is rows(h, w) @ image @ rows(w, h).T, then scaled.
+        Resizing is bilinear, with antialiasing when it shrinks, as in PyTorch.
         """
         if self.resize:
             return resampling(height, self.size)
@@ -412,7 +366,7 @@ class Preparation:
         return rows
 
     def margin(self, side: int) -> int | None:
-        """Pixels of padding above square images of that side; None if they are resized."""
+        """Pixels of padding on each side of square images of that side; None if resized."""
         return (self.size - side) // 2 if side <= self.size and not self.resize else None
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -428,7 +382,7 @@ class Preparation:
         return np.float32(self.background) + np.float32(self.scale) * planes
 
     def planes(self, images: Any) -> Any:
-        """The same images (an array or tensor of uint8) as (N, C, H, W)."""
+        """The images (an array or tensor of uint8) as (N, C, H, W), after a check."""
         if str(images.dtype).removeprefix("torch.") != "uint8":
             raise LenetError(f"images must be uint8 with values 0..255, not {images.dtype}")
         planes = images[:, None] if images.ndim == 3 else images
@@ -440,12 +394,12 @@ class Preparation:
         return planes
 
 
-def resampling(size: int, wanted: int) -> NDArray[np.float32]:
-    """Weights (wanted, size) that resize rows of pixels: bilinearly, and with the triangle widened
-    to the pixels that one new pixel covers where it shrinks them."""
-    scale = size / wanted
+def resampling(size: int, target: int) -> NDArray[np.float32]:
+    """Weights (target, size) of a bilinear resize of a row of pixels. To shrink it, the triangle is
+    widened to the pixels that a new one covers."""
+    scale = size / target
     width = max(scale, 1.0)
-    centres = (np.arange(wanted) + 0.5) * scale
+    centres = (np.arange(target) + 0.5) * scale
     distances = np.abs(np.arange(size) + 0.5 - centres[:, None]) / width
     weights = np.maximum(1 - distances, 0)
     return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
@@ -453,22 +407,17 @@ def resampling(size: int, wanted: int) -> NDArray[np.float32]:
 
 @dataclass(frozen=True)
 class Architecture:
-    """A network: how it prepares images, and its layers from first to last.
+    """A network: how it prepares images, and its layers."""
 
-    Attributes:
-        options: the entry of `NETWORKS` that it was made from, with its values.
-        preparation: from images to the input.
-        layers: in order; the last gives the scores.
-    """
-
-    options: "Options"
+    options: "Options"  # an entry of `NETWORKS`, with the values that make this network
     preparation: Preparation
-    layers: tuple[Layer, ...]
+    layers: tuple[Layer, ...]  # in order; the last computes the scores
 
     def __post_init__(self) -> None:
         if (size := sum(p.size for p in self.parameters)) > MOST_PARAMETERS:
             raise LenetError(
-                f"this {self.network} has {size:,} parameters; {MOST_PARAMETERS:,} are possible"
+                f"this {self.network} has {size:,} parameters; at most {MOST_PARAMETERS:,} are "
+                "possible"
             )
 
     @property
@@ -476,7 +425,7 @@ class Architecture:
         return type(self.options).__name__
 
     def as_dict(self) -> dict[str, Any]:
-        """The options of `build` that make this network again, JSON-able."""
+        """The options with which `build` makes this network again, JSON-able."""
         sizes = {"in_channels": self.preparation.channels, "classes": self.classes}
         return {**self.options.as_dict(), **sizes}
 
@@ -494,7 +443,7 @@ class Architecture:
         return tuple(p for layer in self.layers for p in layer.parameters)
 
     def initial_weights(self, seed: int) -> dict[str, NDArray[np.float32]]:
-        """Weights drawn from NumPy's generator: the same for the same seed, whatever trains."""
+        """Weights by name, drawn from NumPy's generator: the same for a seed, whatever trains."""
         generator = np.random.default_rng([seed, 0])
         weights = {}
         for parameter in self.parameters:
@@ -512,7 +461,7 @@ class Options:
         fields.check(self)
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-able: option -> value."""
+        """Values by option, JSON-able."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self).items()}
 
     def architecture(self, in_channels: int = 1, classes: int = 10) -> Architecture:
@@ -530,10 +479,7 @@ class Options:
 
 @dataclass(frozen=True, kw_only=True)
 class LeNet(Options):
-    """LeNet in the form of "Dive into Deep Learning" (section 7.6): 61,706 parameters.
-
-    The defaults are the network of the book; every option is a knob to turn.
-    """
+    """LeNet as in "Dive into Deep Learning" (section 7.6): 61,706 parameters by default."""
 
     input_size: int = 28
     """Side of the input in pixels; smaller images are padded with 0, larger ones shrunk."""
@@ -551,9 +497,9 @@ class LeNet(Options):
     pooling: Literal["average", "max"] = "average"
     """2x2 pooling after every convolution."""
     init: Initial = "xavier-uniform"
-    """Start of the weights: xavier-uniform is the book's; torch is PyTorch's own, uniform with
+    """Initial weights: xavier-uniform is the book's; torch is PyTorch's default, uniform with
     variance 1 / (3 fan-in); kaiming-uniform is He's for ReLU; lecun-uniform is uniform in
-    +-2.4 / fan-in, as in the paper (appendix A). Biases start as PyTorch's do in every case."""
+    +-2.4 / fan-in, as in the paper (appendix A). Biases always start as in PyTorch."""
     mean: float = 0.0
     """Pixels in 0..1 are normalised to (pixel - mean) / std."""
     std: float = 1.0
@@ -561,19 +507,12 @@ class LeNet(Options):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        sizes = dict(
-            input_size=(self.input_size,),
-            channels=self.channels,
-            kernel_sizes=self.kernel_sizes,
-            hidden=self.hidden,
-        )
-        for name, values in sizes.items():
-            within(name, values, 1)
+        within("input_size", (self.input_size,), 1)
         within("padding", self.padding, 0)
-        if not (self.std > 0 and isfinite(self.std) and isfinite(self.mean)):
-            raise LenetError(
-                f"mean and std must be finite and std positive, not {self.mean} and {self.std}"
-            )
+        for name in ("channels", "kernel_sizes", "hidden"):
+            within(name, getattr(self, name), 1)
+        if self.std <= 0:
+            raise LenetError(f"std must be positive, not {self.std}")
 
     def architecture(self, in_channels: int = 1, classes: int = 10) -> Architecture:
         within("in_channels", (in_channels,), 1)
@@ -582,40 +521,39 @@ class LeNet(Options):
         kernels = per_layer("kernel_sizes", self.kernel_sizes, count, self.kernel_sizes[-1:])
         paddings = per_layer("padding", self.padding, count, (0,))
         layers: list[Layer] = []
-
-        def follow(layer: Layer, squashed: bool) -> tuple[int, ...]:
-            layers.append(layer)
-            if squashed:
-                name = f"{layer.name}_{self.activation}"
-                layers.append(Squashing(name, layer.output_shape, self.activation))
-            return layer.output_shape
-
         shape: tuple[int, ...] = (in_channels, self.input_size, self.input_size)
         number = 1
         for outputs, kernel, padding in zip(self.channels, kernels, paddings, strict=True):
-            inputs = as_maps(shape)
-            bounds = start(self.init, inputs[0] * kernel**2, outputs * kernel**2)
-            layer = Convolution(f"C{number}", inputs, outputs, kernel, bounds, padding)
-            shape = follow(layer, squashed=True)
-            shape = follow(Pooling(f"S{number + 1}", as_maps(shape), self.pooling), squashed=False)
+            bounds = start(self.init, shape[0] * kernel**2, outputs * kernel**2)
+            layer = Convolution(f"C{number}", shape, outputs, kernel, bounds, padding)
+            shape = follow(layers, layer, self.activation)
+            shape = follow(layers, Pooling(f"S{number + 1}", shape, self.pooling))
             number += 2
-        shape = follow(Flatten("flatten", shape), squashed=False)
+        shape = follow(layers, Flatten("flatten", shape))
         # The first fully connected layer is the paper's C5: a convolution over the whole map.
         letter = "C" if count else "F"
         for units in self.hidden:
             bounds = start(self.init, shape[0], units)
             layer = FullConnection(f"{letter}{number}", shape, units, bounds)
-            shape = follow(layer, squashed=True)
+            shape = follow(layers, layer, self.activation)
             number, letter = number + 1, "F"
         bounds = start(self.init, shape[0], classes)
-        follow(FullConnection("output", shape, classes, bounds), squashed=False)
+        follow(layers, FullConnection("output", shape, classes, bounds))
         background, foreground = -self.mean / self.std, (1 - self.mean) / self.std
         preparation = Preparation(in_channels, self.input_size, background, foreground)
         return Architecture(self, preparation, tuple(layers))
 
 
+def follow(layers: list[Layer], layer: Layer, squash: Activation | None = None) -> tuple[int, ...]:
+    """Appends a layer, and its activation as a layer of its own; returns their output shape."""
+    layers.append(layer)
+    if squash:
+        layers.append(Squashing(f"{layer.name}_{squash}", layer.output_shape, squash))
+    return layer.output_shape
+
+
 def within(name: str, values: Sequence[int], least: int) -> None:
-    """Refuses sizes that no network has, before anything is computed from them."""
+    """Refuses impossible sizes before anything is computed from them."""
     if len(values) > MOST_LAYERS:
         raise LenetError(f"{name} has {len(values)} values; at most {MOST_LAYERS} are possible")
     for value in values:
@@ -637,7 +575,7 @@ def start(init: Initial, fan_in: int, fan_out: int) -> tuple[float, float]:
 def per_layer(
     name: str, values: tuple[int, ...], count: int, filler: tuple[int, ...]
 ) -> tuple[int, ...]:
-    """One value for each of `count` layers; missing ones are the filler."""
+    """The values of `count` layers, completed by the filler."""
     if count and not 0 < len(values) <= count:
         raise LenetError(
             f"{name} has {len(values)} values for {count} convolution layers; give 1 to {count}"
@@ -645,34 +583,29 @@ def per_layer(
     return (*values, *filler * count)[:count]
 
 
-def as_maps(shape: Sequence[int]) -> Maps:
-    maps, height, width = shape
-    return maps, height, width
-
-
 @dataclass(frozen=True, kw_only=True)
 class LeNet5(Options):
     """LeNet-5 as published in 1998: 60,000 trainable parameters, 340,908 connections.
 
-    Squashing belongs to the layers, so that these are exactly the paper's. What the paper leaves
-    open, or what people ask for, is an option.
+    Squashing belongs to the layers, so that these are exactly the paper's. The options are what the
+    paper leaves open, and common variants.
     """
 
     subsampling: Literal["average", "sum"] = "average"
-    """What S2 and S4 take of 2x2 inputs. Section II.A averages, II.B adds; the two differ by a
-    factor 4 in the coefficient, and so in how far a step moves it."""
+    """What S2 and S4 compute from 2x2 inputs. Section II.A averages, II.B adds; the coefficients
+    differ by a factor of 4, and so does the effect of a step."""
     initial: Literal["linear", "sqrt"] = "linear"
-    """Bound of the uniform initial values for the fan-in F: linear is the published 2.4 / F
-    (appendix A), sqrt is 2.4 / sqrt(F). The published one starts with nearly silent units, where
-    mu = 0.02 gives steps too large to ever train."""
+    """Bound of the uniform initial values for a fan-in of F: linear is the published 2.4 / F
+    (appendix A), sqrt is 2.4 / sqrt(F). With the published one, units start nearly silent, and the
+    steps of mu = 0.02 are too large for any training."""
     fan_in: Literal["inputs", "inputs+bias"] = "inputs"
     """Whether F counts the bias. The paper does not say."""
     subsampling_start: Literal["average", "random"] = "average"
-    """S2 and S4 start as the squashed mean of their inputs, or at random as the other layers, with
-    F = 4. The paper does not say which."""
+    """Whether S2 and S4 start as the squashed mean of their inputs, or at random as other layers,
+    with F = 4. The paper does not say."""
     head: Literal["rbf", "softmax"] = "rbf"
-    """rbf is the paper's output, distances to the glyphs; softmax puts a trainable linear layer
-    84-10 in its place (60,850 parameters), as most later networks have."""
+    """rbf is the paper's output, distances to the glyphs; softmax is a trainable linear layer 84-10
+    (60,850 parameters), as in most later networks."""
 
     def architecture(self, in_channels: int = 1, classes: int = 10) -> Architecture:
         require_digits(self, in_channels, classes)
@@ -681,24 +614,17 @@ class LeNet5(Options):
             fan_in = inputs + (self.fan_in == "inputs+bias")
             return 2.4 / (fan_in if self.initial == "linear" else sqrt(fan_in))
 
-        def both(inputs: int) -> tuple[float, float]:
-            return bound(inputs), bound(inputs)
-
-        def subsample(name: str, shape: Maps) -> Pooling:
-            start = bound(4) if self.subsampling_start == "random" else 0.0
-            return Pooling(name, shape, self.subsampling, "scaled-tanh", start)
-
-        table = codebook.c3_groups()
-        of_maps = tuple(bound(25 * len(group[0])) for group in table)
         squash: Activation = "scaled-tanh"
-        c1 = Convolution("C1", (1, 32, 32), 6, 5, both(25), squash=squash)
-        s2 = subsample("S2", c1.output_shape)
-        c3 = Convolution(
-            "C3", s2.output_shape, 16, 5, (of_maps, of_maps), squash=squash, groups=table
-        )
-        s4 = subsample("S4", c3.output_shape)
-        c5 = Convolution("C5", s4.output_shape, 120, 5, both(400), squash=squash)
-        f6 = FullConnection("F6", c5.output_shape, 84, both(120), squash)
+        table = codebook.c3_groups()
+        of_c1, of_c5, of_f6 = bound(25), bound(400), bound(120)
+        of_c3 = tuple(bound(25 * len(group[0])) for group in table)
+        pooling = self.subsampling, squash, bound(4) if self.subsampling_start == "random" else 0.0
+        c1 = Convolution("C1", (1, 32, 32), 6, 5, (of_c1, of_c1), squash=squash)
+        s2 = Pooling("S2", c1.output_shape, *pooling)
+        c3 = Convolution("C3", s2.output_shape, 16, 5, (of_c3, of_c3), squash=squash, groups=table)
+        s4 = Pooling("S4", c3.output_shape, *pooling)
+        c5 = Convolution("C5", s4.output_shape, 120, 5, (of_c5, of_c5), squash=squash)
+        f6 = FullConnection("F6", c5.output_shape, 84, (of_f6, of_f6), squash)
         if self.head == "rbf":
             output: Layer = Distances("output", f6.output_shape, codebook.digit_codes())
         else:
@@ -709,43 +635,29 @@ class LeNet5(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class LeNet5s(Options):
-    """LeNet5s: ReLU, average pooling, and a C3 whose maps share one kernel set per group.
+    """LeNet5s: ReLU, average pooling, and a C3 whose maps share a set of kernels in each group.
 
-    59,719 parameters, of them 429 in C3 (the paper's C3 has a kernel set per map: 1,516).
-    32x32 input by resizing, normalised with MNIST's mean and standard deviation.
+    59,719 parameters, 429 of them in C3 (the paper's C3 has a set of kernels for each map: 1,516).
+    The input is resized to 32x32 and normalised with MNIST's mean and standard deviation.
     """
 
     def architecture(self, in_channels: int = 1, classes: int = 10) -> Architecture:
         require_digits(self, in_channels, classes)
-
         layers: list[Layer] = []
-
-        def follow(layer: Layer, squashed: bool = True) -> tuple[int, ...]:
-            layers.append(layer)
-            if squashed:
-                layers.append(Squashing(f"{layer.name}_relu", layer.output_shape, "relu"))
-            return layer.output_shape
-
-        def connect(name: str, inputs: int, units: int) -> FullConnection:
-            return FullConnection(name, (inputs,), units, start("torch", inputs, units))
-
-        shape = follow(Convolution("C1", (1, 32, 32), 6, 5, start("torch", 25, 150)))
-        shape = follow(Pooling("S2", as_maps(shape), "average"), squashed=False)
-        groups = codebook.C3_PARTS
+        c1 = Convolution("C1", (1, 32, 32), 6, 5, start("torch", 25, 150))
+        shape = follow(layers, c1, "relu")
+        shape = follow(layers, Pooling("S2", shape, "average"))
+        parts, groups = tuple(codebook.C3_PARTS), tuple(codebook.C3_PARTS.values())
         # PyTorch's start, of four convolutions with 3, 4, 4 and 6 inputs.
-        bounds = tuple(1 / sqrt(25 * len(group[0])) for group in groups.values())
-        shape = follow(
-            Convolution(
-                *("C3", as_maps(shape), 16, 5, (bounds, bounds)),
-                groups=tuple(groups.values()),
-                parts=tuple(groups),
-            )
-        )
-        shape = follow(Pooling("S4", as_maps(shape), "average"), squashed=False)
-        follow(Flatten("flatten", shape), squashed=False)
-        follow(connect("C5", 400, 120))
-        follow(connect("F6", 120, 84))
-        follow(connect("output", 84, 10), squashed=False)
+        own = tuple(1 / sqrt(25 * len(group[0])) for group in groups)
+        c3 = Convolution("C3", shape, 16, 5, (own, own), groups=groups, parts=parts)
+        shape = follow(layers, c3, "relu")
+        shape = follow(layers, Pooling("S4", shape, "average"))
+        shape = follow(layers, Flatten("flatten", shape))
+        for name, units in (("C5", 120), ("F6", 84), ("output", 10)):
+            bounds = start("torch", shape[0], units)
+            squash = None if name == "output" else "relu"
+            shape = follow(layers, FullConnection(name, shape, units, bounds), squash)
         background = -codebook.MNIST_MEAN / codebook.MNIST_STD
         foreground = (1 - codebook.MNIST_MEAN) / codebook.MNIST_STD
         preparation = Preparation(1, 32, background, foreground, resize=True)
@@ -753,10 +665,10 @@ class LeNet5s(Options):
 
 
 def require_digits(options: Options, in_channels: int, classes: int) -> None:
-    """Refuses what a network of fixed sizes does not have."""
+    """Refuses channels and classes other than those of a network of fixed sizes."""
     if (in_channels, classes) != (1, 10):
         raise LenetError(
-            f"{type(options).__name__} reads 1 channel and has 10 classes, the data have "
+            f"{type(options).__name__} reads 1 channel and has 10 classes, but the data have "
             f"{in_channels} and {classes}"
         )
 
@@ -768,10 +680,10 @@ def build(network: str, options: Mapping[str, Any]) -> Architecture:
     """The network of that name with those options, as files and callers give them.
 
     Args:
-        options: an entry's fields, in_channels and classes; all may be missing.
+        options: fields of the entry, in_channels and classes; all are optional.
 
     Raises:
-        LenetError: there is no such network, or it does not take those options.
+        LenetError: there is no such network, or it does not have those options.
     """
     if network not in NETWORKS:
         raise LenetError(f"there is no network {network!r:.100}; choose {', '.join(NETWORKS)}")

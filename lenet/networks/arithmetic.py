@@ -1,7 +1,7 @@
-"""What every layer computes, in NumPy: slow, exact in float64, and there for every network.
+"""What every layer computes, in NumPy: slow, but for every network, and exact in float64.
 
-Where the kernels do not serve a network, or are not installed, this answers. It has the precision
-of the weights it is given.
+Used where the kernels do not support a network or are not installed. Results have the precision of
+the weights.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ from lenet.networks.architecture import (
 
 AMPLITUDE, STEEPNESS = 1.7159, 2 / 3  # of the scaled tanh (paper, appendix A)
 GELU = 1.702  # of its sigmoid form (Hendrycks and Gimpel 2016, section 2)
-BATCH = 500  # images that are answered at once
+BATCH = 500  # images at once
 
 
 def sigmoid(a: Floats) -> Floats:
@@ -41,7 +41,7 @@ def swish_slope(a: Floats, steepness: float) -> Floats:
     return s + steepness * a * s * (1 - s)
 
 
-# Name -> f(a) and its derivative f'(a).
+# f(a) and its derivative f'(a) by name.
 ACTIVATIONS: dict[str, tuple[Callable[[Floats], Floats], Callable[[Floats], Floats]]] = {
     "sigmoid": (sigmoid, lambda a: sigmoid(a) * (1 - sigmoid(a))),
     "tanh": (np.tanh, lambda a: 1 - np.tanh(a) ** 2),
@@ -61,17 +61,16 @@ def squash(name: str | None, sums: Floats) -> Floats:
 
 
 def forward(layer: Layer, x: Floats, weights: Weights) -> Floats:
-    """What a layer answers, (N, *output_shape), to its input (N, *input_shape)."""
+    """A layer's output (N, *output_shape) for its input (N, *input_shape)."""
     return squash(getattr(layer, "squash", None), weighted_sums(layer, x, weights))
 
 
 def weighted_sums(layer: Layer, x: Floats, weights: Weights) -> Floats:
-    """What a layer answers before its squashing."""
+    """A layer's output before its squashing."""
     match layer:
         case Convolution():
-            return correlated(x, layer.filters(weights), layer.padding) + planes(
-                layer.biases(weights)
-            )
+            sums = correlated(x, layer.filters(weights), layer.padding)
+            return sums + planes(layer.biases(weights))
         case Pooling():
             values = pooled(layer, x)
             if layer.squash:
@@ -84,13 +83,13 @@ def weighted_sums(layer: Layer, x: Floats, weights: Weights) -> Floats:
             weight, bias = (weights[p.name] for p in layer.parameters)
             return x.reshape(len(x), -1) @ weight.T + bias
         case Distances():
-            # Differences first: x^2 - 2 x code + code^2 would cancel where the answer is right.
+            # Differences first: x^2 - 2 x code + code^2 would cancel for the right class.
             return -np.square(x.reshape(len(x), 1, -1) - layer.codes).sum(2)
     return x
 
 
 def planes(values: Floats) -> Floats:
-    """One number a map, for maps (N, maps, H, W)."""
+    """One number for each of the maps (N, maps, H, W)."""
     return values[:, None, None]
 
 
@@ -104,7 +103,7 @@ def correlated(x: Floats, filters: Floats, padding: int) -> Floats:
 
 
 def blocks(layer: Pooling, x: Floats) -> Floats:
-    """The 2x2 inputs of each unit of a pooling: (N, maps, H/2, W/2, 4)."""
+    """The 2x2 inputs of each unit of a pooling layer: (N, maps, H/2, W/2, 4)."""
     maps, height, width = layer.output_shape
     if layer.sources is not None:
         x = x[:, list(layer.sources)]
@@ -119,11 +118,8 @@ def pooled(layer: Pooling, x: Floats) -> Floats:
 
 
 def backward(layer: Layer, x: Floats, weights: Weights, delta: Floats) -> Floats:
-    """Derivatives with respect to a layer's input, from those with respect to its output.
-
-    Args:
-        x: the layer's input (N, *input_shape).
-        delta: (N, *output_shape).
+    """Derivatives with respect to a layer's input x (N, *input_shape), from those with respect to
+    its output, delta (N, *output_shape).
     """
     if name := getattr(layer, "squash", None):
         delta = delta * ACTIVATIONS[name][1](weighted_sums(layer, x, weights))
@@ -162,7 +158,7 @@ def pooling_backward(layer: Pooling, x: Floats, weights: Weights, delta: Floats)
 
 
 def activations(architecture: Architecture, weights: Weights, x: Floats) -> dict[str, Floats]:
-    """What every layer answers to prepared inputs (N, C, H, W): "input", and its name -> values."""
+    """The prepared inputs x (N, C, H, W) as "input", and every layer's output by name."""
     values = {"input": x}
     for layer in architecture.layers:
         values[layer.name] = x = forward(layer, x, weights)
@@ -183,7 +179,7 @@ def scores(
 
 
 def input_gradient(architecture: Architecture, weights: Weights, x: Floats, label: int) -> Floats:
-    """How the score of a class changes with each number of the inputs x (N, C, H, W).
+    """The gradient of a class's score with respect to the inputs x (N, C, H, W).
 
     Simonyan, Vedaldi, Zisserman, "Deep Inside Convolutional Networks" (2013), section 3.
     """

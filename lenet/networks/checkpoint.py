@@ -21,48 +21,41 @@ from lenet.files import replacing
 from lenet.networks.architecture import Architecture, Weights, build
 
 WEIGHTS = "weights.safetensors"
-CHECKSUM = "sha256"  # name of it in the metadata
-TEMPERATURES = (1e-4, 1e4)  # those that may be fitted
+CHECKSUM = "sha256"  # its name in the metadata
+TEMPERATURES = (1e-4, 1e4)  # the range of fitted temperatures
 PRETRAINED = Path(__file__).parent.parent / "pretrained"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A trained network as it lies on disk.
-
-    Attributes:
-        path: the file it came from.
-        architecture: the network.
-        card: what else is known: classes, recipe, data, preprocessing, temperature, rejection
-            threshold; `lenet.pretrained.publish` says more of what the networks of the package
-            have.
-        weights: name -> float32 array, in the order of the network's parameters.
-    """
+    """A trained network read from disk."""
 
     path: Path
     architecture: Architecture
     card: dict[str, Any]
-    weights: dict[str, NDArray[np.float32]]
+    """Classes, recipe, data, preprocessing, temperature, rejection threshold; in the pretrained
+    networks also what `lenet.pretrained.publish` describes."""
+    weights: dict[str, NDArray[np.float32]]  # by name, in the order of the network's parameters
 
     @property
     def name(self) -> str:
-        """What to call it: the name of its run folder, or of its file without the suffix."""
+        """The name of its run folder, or of its file without the suffix."""
         path = self.path
         return path.resolve().parent.name if path.name == WEIGHTS else path.stem
 
     @property
     def data(self) -> str:
-        """The data set that it was trained on; mnist where the card does not say."""
+        """The data set that it was trained on; mnist if the card does not say."""
         return (self.card.get("data") or {}).get("name", "mnist")
 
     @property
     def classes(self) -> list[str]:
-        """Names of the classes; plain numbers where the card does not say."""
+        """Names of the classes; plain numbers if the card does not say."""
         return self.card["classes"]
 
     @property
     def temperature(self) -> float:
-        """What scores are divided by before they become probabilities; 1 if it was not fitted."""
+        """Probabilities are softmax(scores / temperature); 1 if it was not fitted."""
         return self.card.get("temperature") or 1.0
 
 
@@ -70,22 +63,25 @@ def locate(model: str | Path) -> Path:
     """The weights file of a run folder, a file, a pretrained name, or "latest" (under ./runs).
 
     Raises:
-        LenetError: there is none; the message says what was looked for.
+        LenetError: there is none; the message lists the possibilities.
     """
     path = Path(model).expanduser()
     if str(model) == "latest":
-        return latest_run() / WEIGHTS
-    if str(model) in pretrained_names():  # ./mnist is a folder of the user's
+        files = list(Path("runs").glob(f"*/{WEIGHTS}"))
+        if not files:
+            raise LenetError("no trained model under runs/: run `lenet train`, or give another")
+        return max(files, key=lambda file: file.stat().st_mtime)
+    if str(model) in pretrained_names():  # a user's own folder of that name is ./mnist
         return PRETRAINED / f"{model}.safetensors"
     if path.is_file():
         return path
     if (path / WEIGHTS).is_file():
         return path / WEIGHTS
     if path.is_dir():
-        raise LenetError(f"{path} holds no {WEIGHTS}; is it a run folder whose training finished?")
+        raise LenetError(f"{path} has no {WEIGHTS}; is it a run folder whose training finished?")
     raise LenetError(
-        f"no model {str(model)!r}: give a run folder, a weights file (.safetensors)"
-        + (f" or one of: {', '.join(names)}" if (names := pretrained_names()) else "")
+        f"no model {str(model)!r}: give a run folder, a weights file (.safetensors) or one of: "
+        + ", ".join(pretrained_names())
     )
 
 
@@ -94,16 +90,8 @@ def pretrained_names() -> list[str]:
     return sorted(file.stem for file in PRETRAINED.glob("*.safetensors"))
 
 
-def latest_run(runs: Path = Path("runs")) -> Path:
-    """The newest run folder with weights."""
-    files = sorted(runs.glob(f"*/{WEIGHTS}"), key=lambda file: file.stat().st_mtime)
-    if not files:
-        raise LenetError(f"no trained model under {runs}/: run `lenet train`, or name one")
-    return files[-1].parent
-
-
 def read(model: str | Path) -> Checkpoint:
-    """Reads a trained network without PyTorch; `model` is anything that `locate` finds.
+    """Reads a trained network without PyTorch; `model` is as in `locate`.
 
     Raises:
         LenetError: there is no such file, it is damaged, or it was not written by `save`.
@@ -114,10 +102,10 @@ def read(model: str | Path) -> Checkpoint:
         network = metadata["model"]
         options, card = json.loads(metadata["options"]), json.loads(metadata["card"])
         if not (isinstance(options, dict) and is_card(card)):
-            raise ValueError("metadata are not of the expected types")
+            raise ValueError
     except (KeyError, ValueError, RecursionError):
         raise LenetError(
-            f"{path} lacks the description that lenet.save writes beside the weights"
+            f"{path} lacks the description that lenet.save writes with the weights"
         ) from None
     try:
         architecture = build(network, options)
@@ -135,7 +123,7 @@ def read(model: str | Path) -> Checkpoint:
 
 
 def is_card(card: Any) -> bool:
-    """Whether what this package reads of a card has the right types; all of it may be missing."""
+    """Whether the fields of a card that this package reads, all optional, have the right types."""
     if not isinstance(card, dict):
         return False
     classes, data = card.get("classes") or [], card.get("data") or {}
@@ -166,12 +154,12 @@ def write(
 
     Args:
         weights: float32 arrays of the architecture's parameters by name.
-        card: what is known of the network, JSON-able.
+        card: see `Checkpoint`; JSON-able.
         notes: further metadata, for other readers.
 
     Raises:
-        LenetError: the weights are not those of the architecture, or the file cannot be written;
-            what was there before is kept.
+        LenetError: the weights are not those of the architecture, or the file cannot be written
+            (a file that was there before is kept).
     """
     require_fit(weights, architecture, f"{path} is not written")
     metadata = {
@@ -186,16 +174,11 @@ def write(
 
 
 def require_fit(weights: Weights, architecture: Architecture, source: str) -> None:
-    """Refuses weights that are not finite float32 arrays of the architecture's parameters.
-
-    Raises:
-        LenetError: it names the first array that differs.
-    """
+    """Refuses weights that are not finite float32 arrays of the architecture's parameters."""
     expected = {parameter.name: parameter.shape for parameter in architecture.parameters}
     shapes = {name: array.shape for name, array in weights.items()}
     if shapes != expected:
-        differ = [n for n in shapes.keys() | expected if shapes.get(n) != expected.get(n)]
-        name = sorted(differ)[0]
+        name = min(n for n in shapes | expected if shapes.get(n) != expected.get(n))
         raise LenetError(
             f"{source}: {name} has shape {shapes.get(name)}, but {architecture.network} has "
             f"{expected.get(name)}"
@@ -220,23 +203,23 @@ def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
     """(metadata, tensors) of a safetensors file."""
     try:
         with safe_open(path, framework="numpy") as file:
-            metadata, names = file.metadata() or {}, file.keys()  # it cannot be iterated itself
+            metadata, names = file.metadata() or {}, file.keys()  # `file` cannot be iterated
             arrays = {name: file.get_tensor(name) for name in names}
     except FileNotFoundError:
         raise LenetError(f"there is no file {path}") from None
-    # TypeError and AttributeError: number formats that NumPy does not have
+    # TypeError and AttributeError: number formats that NumPy lacks
     except (SafetensorError, OSError, TypeError, ValueError, AttributeError) as error:
-        raise LenetError(f"{path} is not a whole safetensors file: {error}") from None
+        raise LenetError(f"{path} is not a complete safetensors file: {error}") from None
     written = metadata.pop(CHECKSUM, None)  # older files have none
     if written not in (None, checksum(arrays, metadata)):
-        raise LenetError(f"{path} is damaged: its contents do not have the checksum they should")
+        raise LenetError(f"{path} is damaged: its contents do not match its checksum")
     return metadata, arrays
 
 
 def checksum(tensors: dict[str, NDArray[Any]], metadata: dict[str, str]) -> str:
-    """SHA-256 of all that a file says: its metadata and its numbers, by name."""
-    found = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
+    """SHA-256 of a file's metadata and arrays, by name."""
+    digest = hashlib.sha256(json.dumps(metadata, sort_keys=True).encode())
     for name, array in sorted(tensors.items()):
-        found.update(f"{name} {array.dtype} {array.shape}".encode())
-        found.update(array.tobytes())
-    return found.hexdigest()
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()

@@ -1,6 +1,6 @@
-"""The two drawings of LeNet-5 (1998): which maps C3 connects, and the codes of the ten digits.
+"""The two drawings of LeNet-5 (1998): the connections of C3, and the codes of the ten digits.
 
-And the groups of maps that C3 of LeNet5s reads, which are the columns of the first drawing.
+Also the groups of maps of C3 of LeNet5s, which are the columns of the first drawing.
 """
 
 import numpy as np
@@ -17,7 +17,7 @@ XXX...XXX..X.XXX
 """
 
 # Figure 3 of the paper, the ten digits: 7 pixels wide, 12 high. # is +1 (ink), . is -1.
-# The bars above 0, 2, 4 and 5 belong there: they are printed so.
+# The bars above 0, 2, 4 and 5 are in the paper.
 DIGIT_DRAWING = """
 .#####. ...##.. .#####. ####### .#####. .#####. ..####. ####### .#####. .#####.
 ....... ..###.. ....... .....## ....... ....... .##.... .....## ##...## ##..###
@@ -33,7 +33,7 @@ DIGIT_DRAWING = """
 ....... ....... ....... ....... .....## ....... ....... ....... ....... .......
 """
 
-# LeNet5s: the groups of maps of S2 over which each kernel set of C3 slides. Neighbours wrap around.
+# LeNet5s: the groups of maps of S2 that each set of kernels of C3 reads. Neighbours wrap around.
 C3_PARTS: dict[str, tuple[tuple[int, ...], ...]] = {
     "three": tuple(tuple((i + d) % 6 for d in (0, 1, 2)) for i in range(6)),
     "four": tuple(tuple((i + d) % 6 for d in (0, 1, 2, 3)) for i in range(6)),
@@ -43,8 +43,8 @@ C3_PARTS: dict[str, tuple[tuple[int, ...], ...]] = {
 
 GLYPH_HEIGHT, GLYPH_WIDTH = 12, 7
 
-BACKGROUND, FOREGROUND = -0.1, 1.175  # LeNet5: what no ink and full ink become
-MNIST_MEAN, MNIST_STD = 0.1307, 0.3081  # LeNet5s: what pixels in 0..1 are normalised with
+BACKGROUND, FOREGROUND = -0.1, 1.175  # LeNet5: the input of no ink and full ink
+MNIST_MEAN, MNIST_STD = 0.1307, 0.3081  # LeNet5s: of pixels in 0..1, for normalisation
 
 
 def c3_table() -> NDArray[np.bool_]:

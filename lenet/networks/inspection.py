@@ -1,4 +1,4 @@
-"""Looking inside a network: what each layer is and costs, and what an answer hangs on."""
+"""Looking inside a network: what each layer is and costs, and what an answer depends on."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -14,7 +14,7 @@ from lenet.networks.architecture import NETWORKS, Architecture, Floats, Weights
 
 
 class HasArchitecture(Protocol):
-    """A module of ours, or a trained network as it was read from disk."""
+    """One of lenet's modules, or a `Checkpoint`."""
 
     @property
     def architecture(self) -> Architecture: ...
@@ -22,25 +22,15 @@ class HasArchitecture(Protocol):
 
 @dataclass(frozen=True)
 class Row:
-    """One layer of a summary.
+    """One layer of a summary."""
 
-    Attributes:
-        name: as in weights and traces.
-        kind: convolution, average pooling, full connection ...
-        output_shape: without the batch axis.
-        parameters: trainable numbers.
-        connections: inputs that reach each unit, biases counted as one each, as in the paper.
-        multiply_adds: multiplications followed by an addition, for one image.
-        receptive_field: side of the square of input pixels that one unit sees.
-    """
-
-    name: str
-    kind: str
-    output_shape: tuple[int, ...]
-    parameters: int
-    connections: int
-    multiply_adds: int
-    receptive_field: int
+    name: str  # as in weights and traces
+    kind: str  # convolution, average pooling, full connection ...
+    output_shape: tuple[int, ...]  # without the batch axis
+    parameters: int  # trainable numbers
+    connections: int  # inputs of all units; a bias counts as one, as in the paper
+    multiply_adds: int  # multiplications followed by an addition, for one image
+    receptive_field: int  # side of the square of input pixels that one unit sees
 
 
 @dataclass(frozen=True)
@@ -70,20 +60,16 @@ class Summary:
         return len(self.rows)
 
     def as_dict(self) -> dict[str, Any]:
-        totals = {
-            "parameters": self.parameters,
-            "connections": self.connections,
-            "multiply_adds": self.multiply_adds,
-        }
-        return {**asdict(self), "totals": totals}
+        names = ("parameters", "connections", "multiply_adds")
+        return {**asdict(self), "totals": {name: getattr(self, name) for name in names}}
 
 
 def summary(model: str | Path | Architecture | HasArchitecture) -> Summary:
-    """What every layer of a network is and costs, for one image.
+    """Summarises what every layer of a network is and costs, for one image.
 
     Args:
-        model: a network in any of its forms, the name of one (LeNet, LeNet5 ...), a run folder, a
-            weights file or a pretrained name.
+        model: a network in any form, the name of one (LeNet, LeNet5 ...), a run folder, a weights
+            file or a pretrained name.
 
     Raises:
         LenetError: there is no such network.
@@ -94,17 +80,9 @@ def summary(model: str | Path | Architecture | HasArchitecture) -> Summary:
         window, stride = layer.window
         field = min(field + (window - 1) * jump, architecture.preparation.size)
         jump *= stride
-        rows.append(
-            Row(
-                name=layer.name,
-                kind=layer.kind,
-                output_shape=layer.output_shape,
-                parameters=sum(parameter.size for parameter in layer.parameters),
-                connections=layer.connections,
-                multiply_adds=layer.multiply_adds,
-                receptive_field=field,
-            )
-        )
+        numbers = sum(parameter.size for parameter in layer.parameters)
+        cost = numbers, layer.connections, layer.multiply_adds
+        rows.append(Row(layer.name, layer.kind, layer.output_shape, *cost, field))
     return Summary(architecture.network, architecture.input_shape, tuple(rows))
 
 
@@ -126,21 +104,21 @@ def architecture_of(model: str | Path | Architecture | HasArchitecture) -> Archi
 def occlusion(
     architecture: Architecture, weights: Weights, x: Floats, label: int, side: int = 5
 ) -> Floats:
-    """How much the score of a class falls when a square of the input is made blank.
+    """Measures how much the score of a class falls when a square of the input is made blank.
 
     Zeiler, Fergus, "Visualizing and Understanding Convolutional Networks" (2013), section 4.2.
 
     Args:
         x: one prepared image (1, C, H, W).
-        side: of the square, an odd number; at the border what is left of it.
+        side: of the square, an odd number; squares are cut at the border.
 
     Returns:
-        (H, W): the fall for the square around each place; positive where the answer hangs on what
-        is there, negative where the blank would serve it better.
+        (H, W): the fall for the square around each pixel; positive where what is there supports
+        the class, negative where it speaks against it.
     """
     _, height, width = architecture.input_shape
     rows, columns = np.arange(height), np.arange(width)
-    near_row = abs(rows[:, None] - rows) <= side // 2  # (place, pixel)
+    near_row = abs(rows[:, None] - rows) <= side // 2  # (square, pixel)
     near_column = abs(columns[:, None] - columns) <= side // 2
 
     def score(inputs: Floats) -> Floats:
@@ -149,24 +127,18 @@ def occlusion(
     background = x.dtype.type(architecture.preparation.background)
     falls = []
     for near in near_row:
-        hidden = near[None, :, None] & near_column[:, None, :]  # (places of a row, H, W)
+        hidden = near[None, :, None] & near_column[:, None, :]  # (squares of a row, H, W)
         falls.append(score(x) - score(np.where(hidden[:, None], background, x)))
     return np.stack(falls)
 
 
 @dataclass(frozen=True)
 class Principal:
-    """The directions in which features vary most, the first most of all.
+    """The directions in which features vary most, in descending order."""
 
-    Attributes:
-        mean: (D,).
-        directions: (count, D), of length 1; the largest part of each is positive.
-        shares: (count,), of the variance, 0..1.
-    """
-
-    mean: NDArray[np.float64]
-    directions: NDArray[np.float64]
-    shares: NDArray[np.float64]
+    mean: NDArray[np.float64]  # (D,)
+    directions: NDArray[np.float64]  # (count, D), of length 1; the largest entry is positive
+    shares: NDArray[np.float64]  # (count,), of the variance, 0..1
 
     def coordinates(self, features: ArrayLike) -> NDArray[np.float64]:
         """Features (N, D) along the directions: (N, count)."""
@@ -174,7 +146,7 @@ class Principal:
 
 
 def principal_components(features: ArrayLike, count: int = 2) -> Principal:
-    """Principal components of features (N, D).
+    """Computes principal components of features (N, D).
 
     Raises:
         LenetError: there are fewer examples or features than directions.

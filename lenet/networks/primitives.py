@@ -1,12 +1,11 @@
-"""Convolution and pooling from first principles, to read and to take apart.
+"""Convolution and pooling from first principles.
 
 Clear rather than fast: every operation is "cut out the windows, then combine each one". The
 results and the gradients are those of ``torch.nn.functional``. The names `corr2d`, `Conv2D` and
 `pool2d` are those of "Dive into Deep Learning", chapter 7, whose sections are cited below.
 
-Sizes, paddings and strides are one number for both axes or a pair (vertical, horizontal).
-Padding is counted per side, as in PyTorch: p rows above and p rows below. (The book's p counts
-both sides together.)
+Sizes, paddings and strides are one number for both axes or a pair (vertical, horizontal). Padding
+is counted on each side, as in PyTorch: p rows above and p below. (The book's p counts both.)
 """
 
 from collections.abc import Callable, Sequence
@@ -21,7 +20,7 @@ Pair = int | tuple[int, int]
 
 
 def output_size(n: int, k: int, p: int = 0, s: int = 1) -> int:
-    """Number of places for a window along one axis: floor((n + 2p - k) / s) + 1.
+    """The number of positions of a window along one axis: floor((n + 2p - k) / s) + 1.
 
     Args:
         n: input pixels.
@@ -48,10 +47,10 @@ def output_size(n: int, k: int, p: int = 0, s: int = 1) -> int:
 
 
 def windows(X: Tensor, size: Pair, padding: Pair = 0, stride: Pair = 1, fill: float = 0) -> Tensor:
-    """Every window of X: (..., h, w) -> (..., h_out, w_out, kh, kw).
+    """All windows of X: (..., h, w) -> (..., h_out, w_out, kh, kw).
 
-    ``windows(X, (kh, kw))[..., i, j, :, :]`` is what output unit (i, j) looks at. X is first
-    surrounded with `padding` pixels of value `fill`; neighbouring windows are `stride` apart.
+    ``windows(X, (kh, kw))[..., i, j, :, :]`` is what output unit (i, j) sees. X is first surrounded
+    by `padding` pixels of value `fill`; neighbouring windows are `stride` apart.
 
     Raises:
         LenetError: X has fewer than two axes, or the window does not fit (`output_size`).
@@ -60,24 +59,19 @@ def windows(X: Tensor, size: Pair, padding: Pair = 0, stride: Pair = 1, fill: fl
         raise LenetError(f"X must have the axes (..., h, w), not the shape {tuple(X.shape)}")
     (kh, kw), (ph, pw), (sh, sw) = pair(size), pair(padding), pair(stride)
     h, w = X.shape[-2:]
-    h_out, w_out = output_size(h, kh, ph, sh), output_size(w, kw, pw, sw)
-
+    for n, k, p, s in ((h, kh, ph, sh), (w, kw, pw, sw)):
+        output_size(n, k, p, s)  # refuses windows that do not fit
     padded = X.new_full((*X.shape[:-2], h + 2 * ph, w + 2 * pw), fill)
     padded[..., ph : ph + h, pw : pw + w] = X
-
-    def row_of_windows(top: int) -> Tensor:
-        cut = [padded[..., top : top + kh, j * sw : j * sw + kw] for j in range(w_out)]
-        return torch.stack(cut, dim=-3)
-
-    return torch.stack([row_of_windows(i * sh) for i in range(h_out)], dim=-4)
+    return padded.unfold(-2, kh, sh).unfold(-2, kw, sw)  # rows of windows, then windows of rows
 
 
 def corr2d(X: Tensor, K: Tensor, padding: Pair = 0, stride: Pair = 1) -> Tensor:
     """Two-dimensional cross-correlation: X (h, w), K (kh, kw) -> (h_out, w_out).
 
-    Each output is the sum of a window of X times K, element by element. Deep learning calls
-    this convolution; the convolution of mathematics flips the kernel: ``corr2d(X, K.flip(0, 1))``.
-    The output sizes are those of `output_size`. Any dtypes that multiply.
+    Each output is the sum of a window of X times K, element by element. Deep learning calls this
+    convolution; in mathematics, convolution flips the kernel: ``corr2d(X, K.flip(0, 1))``. The
+    output sizes are those of `output_size`. Any dtypes that multiply.
 
     Raises:
         LenetError: a shape is not as above, or K does not fit.
@@ -93,10 +87,10 @@ def corr2d(X: Tensor, K: Tensor, padding: Pair = 0, stride: Pair = 1) -> Tensor:
 def corr2d_multi_in(X: Tensor, K: Tensor, padding: Pair = 0, stride: Pair = 1) -> Tensor:
     """Several input channels: X (ci, h, w), K (ci, kh, kw) -> (h_out, w_out).
 
-    Every channel has a kernel of its own; the results are added.
+    Every channel has its own kernel; the results are added.
 
     Raises:
-        LenetError: a shape is not as above, the channels differ in number, or K does not fit.
+        LenetError: a shape is not as above, or K does not fit.
 
     Source: "Dive into Deep Learning", 7.4.1.
     """
@@ -110,11 +104,11 @@ def corr2d_multi_in(X: Tensor, K: Tensor, padding: Pair = 0, stride: Pair = 1) -
 def corr2d_multi_in_out(X: Tensor, K: Tensor, padding: Pair = 0, stride: Pair = 1) -> Tensor:
     """Several output channels: X (ci, h, w), K (co, ci, kh, kw) -> (co, h_out, w_out).
 
-    Every output channel has a set of kernels of its own and reads all input channels. For one
-    image and no bias this is ``torch.nn.functional.conv2d``.
+    Every output channel has its own set of kernels and reads all input channels. For one image
+    without bias this is ``torch.nn.functional.conv2d``.
 
     Raises:
-        LenetError: a shape is not as above, the channels differ in number, or K does not fit.
+        LenetError: a shape is not as above, or K does not fit.
 
     Source: "Dive into Deep Learning", 7.4.2.
     """
@@ -125,11 +119,11 @@ def corr2d_multi_in_out(X: Tensor, K: Tensor, padding: Pair = 0, stride: Pair = 
 def corr2d_multi_in_out_1x1(X: Tensor, K: Tensor) -> Tensor:
     """1x1 convolution as a matrix product: X (ci, h, w), K (co, ci, 1, 1) -> (co, h, w).
 
-    A 1x1 window sees one pixel, so the layer is one fully connected layer (co, ci) that is
-    applied to the channels of every pixel. Floating point X and K of one dtype.
+    A 1x1 window sees one pixel, so this is a fully connected layer (co, ci) applied to the
+    channels of every pixel. X and K are of the same floating dtype.
 
     Raises:
-        LenetError: a shape is not as above, or the channels differ in number.
+        LenetError: a shape is not as above.
 
     Source: "Dive into Deep Learning", 7.4.3.
     """
@@ -150,16 +144,16 @@ def pool2d(
 ) -> Tensor:
     """The largest value or the mean of every window: X (..., h, w) -> (..., h_out, w_out).
 
-    Each channel is pooled on its own. Note the stride: 1 as in the book's function; LeNet's
-    layers, and PyTorch's by default, use the window size. Integers are read as floats.
+    Each channel is pooled separately. The stride is 1 as in the book's function; LeNet's layers,
+    and PyTorch's by default, use the window size. Integers become floats.
 
-    Max pooling pads with -inf, so padding never wins; of equal values the first one gets the
+    Max pooling pads with -inf, which is never the largest; the first of equal values gets the
     gradient. Average pooling pads with zeros and counts them (PyTorch's default
-    ``count_include_pad=True``), so means at the border are drawn towards 0.
+    ``count_include_pad=True``), so means at the border are closer to 0.
 
     Raises:
-        LenetError: unknown mode, the window does not fit, or padding is more than half a window
-            (a window could then lie in the padding alone).
+        LenetError: unknown mode, the window does not fit, or padding is more than half a window,
+            which could then contain nothing but padding.
 
     Source: "Dive into Deep Learning", 7.5.
     """
@@ -173,7 +167,7 @@ def pool2d(
     if not X.is_floating_point():
         X = X.to(torch.get_default_dtype())
     if mode == "max":
-        # One axis of kh*kw values: unlike amax, max gives the gradient to one of equal values.
+        # Flattened, as max gives the gradient to one of equal values, and amax to all.
         return windows(X, size, padding, stride, fill=-torch.inf).flatten(-2).max(dim=-1).values
     return windows(X, size, padding, stride).mean(dim=(-2, -1))
 
@@ -182,8 +176,8 @@ class Conv2D(nn.Module):
     """A convolution layer for one channel: (h, w) -> (h_out, w_out), corr2d plus a bias.
 
     Attributes:
-        weight: (kh, kw), at first uniform in [0, 1) from `generator` (or PyTorch's own).
-        bias: (1,), at first 0.
+        weight: (kh, kw), initially uniform in [0, 1) from `generator` (by default PyTorch's).
+        bias: (1,), initially 0.
 
     Source: "Dive into Deep Learning", 7.2.2.
     """
@@ -214,14 +208,14 @@ def learn_kernel(
 ) -> tuple[Tensor, list[float]]:
     """Finds the kernel that turns X (h, w) into Y (h_out, w_out), by gradient descent.
 
-    The loss is the sum of squared differences; every second step prints ``epoch 2, loss ...``.
-    Only the weight learns, the bias stays 0, as in the book's loop.
+    The loss is the sum of squared differences; every second step prints ``epoch 2, loss ...``. As
+    in the book's loop, only the weight is trained; the bias stays 0.
 
     Returns:
         The kernel (kh, kw), and the loss before each step.
 
     Raises:
-        LenetError: Y has not the shape that X and the kernel size give.
+        LenetError: Y does not have the shape that X and the kernel size give.
 
     Source: "Dive into Deep Learning", 7.2.4.
     """
@@ -252,23 +246,23 @@ class ReceptiveField(NamedTuple):
     jump: int
     """Pixels between the fields of neighbouring units: the product of the strides so far."""
     start: int
-    """First pixel of unit 0's field; negative where it begins in the padding."""
+    """First pixel of unit 0's field; negative if it is in the padding."""
 
 
 def receptive_field(layers: Sequence[tuple[int, int, int]]) -> ReceptiveField:
-    """Receptive field of a chain of convolution and pooling layers along one axis.
+    """Computes the receptive field of convolution and pooling layers along one axis.
 
-    A window of k units spans k - 1 jumps of the layer below, so each layer adds
-    (k - 1) * jump pixels, and then multiplies the jump by its stride.
+    A window of k units spans k - 1 jumps of the layer below, so each layer adds (k - 1) * jump
+    pixels, and then multiplies the jump by its stride.
 
     Args:
-        layers: (window k, padding p, stride s) of each layer from the input on, in the order
-            of `output_size`'s arguments. An empty chain is the input itself.
+        layers: (window k, padding p, stride s) of each layer, starting at the input; empty for the
+            input itself.
 
     Raises:
         LenetError: a number is out of range.
 
-    Source: "Dive into Deep Learning", 7.2.6, which has the idea and no formula.
+    Source: "Dive into Deep Learning", 7.2.6, which describes it without a formula.
     """
     size, jump, start = 1, 1, 0
     for k, p, s in layers:
@@ -283,14 +277,14 @@ def receptive_field(layers: Sequence[tuple[int, int, int]]) -> ReceptiveField:
 
 
 def pixels_seen(layers: Sequence[tuple[int, int, int]], unit: int, n: int) -> range:
-    """The pixels, of an axis of n, that one unit of the last layer sees; padding is left out.
+    """The pixels, out of n on an axis, that one unit of the last layer sees, without padding.
 
-    Inside the image this is the receptive field, at the border what is left of it. A layer whose
-    stride is larger than its window skips some of the pixels in between.
+    This is the receptive field, cut at the border of the image. A layer whose stride is larger than
+    its window skips some of the pixels in between.
 
     Args:
-        layers: as for `receptive_field`.
-        unit: 0, 1, ...; for LeNet's chain and n = 28, S4 has the units 0 to 4.
+        layers: as in `receptive_field`.
+        unit: 0, 1, ...; for LeNet and n = 28, S4 has the units 0 to 4.
         n: input pixels.
 
     Raises:
@@ -300,11 +294,11 @@ def pixels_seen(layers: Sequence[tuple[int, int, int]], unit: int, n: int) -> ra
     for k, p, s in layers:
         sizes.append(output_size(sizes[-1], k, p, s))
     if not 0 <= unit < sizes[-1]:
-        raise LenetError(f"there is no unit {unit}: the last layer has 0 to {sizes[-1] - 1}")
+        raise LenetError(f"there is no unit {unit}: the last layer has units 0 to {sizes[-1] - 1}")
     first, last = unit, unit
     for (k, p, s), size in zip(reversed(layers), reversed(sizes[:-1]), strict=True):
         first, last = max(first * s - p, 0), min(last * s - p + k - 1, size - 1)
-        if first > last:  # nothing but padding
+        if first > last:  # only padding
             return range(0)
     return range(first, last + 1)
 
@@ -312,22 +306,22 @@ def pixels_seen(layers: Sequence[tuple[int, int, int]], unit: int, n: int) -> ra
 def equivariance_error(
     layer: Callable[[Tensor], Tensor], scene: Tensor, shift: tuple[int, int], stride: int = 1
 ) -> float:
-    """How far "shift, then layer" is from "layer, then shift"; 0 is translation equivariance.
+    """Measures how "shift, then layer" differs from "layer, then shift"; 0 is equivariance.
 
-    Two views are cut from the scene, so that its content moves by `shift` from one to the other
-    and no border has to be invented. The layer's answer should move along.
+    Two views are cut from the scene such that its content moves by `shift` from one to the other,
+    without an artificial border. The layer's output should move with it.
 
     Args:
         layer: (..., h, w) -> (..., h_out, w_out).
         scene: (..., h, w), floating point.
         shift: pixels (down, right), each at least 0.
-        stride: the layer's stride; the answer moves by shift / stride.
+        stride: the layer's stride; the output moves by shift / stride.
 
     Returns:
-        Norm of the difference over norm of the answer, where the two answers overlap.
+        Norm of the difference over norm of the output, where the two outputs overlap.
 
     Raises:
-        LenetError: the shift is no multiple of the stride or leaves no overlap, or the answer
+        LenetError: the shift is not a multiple of the stride or leaves no overlap, or the output
             is 0 everywhere.
     """
     if shift[0] % stride or shift[1] % stride:
@@ -341,22 +335,16 @@ def equivariance_error(
 def invariance_error(
     layer: Callable[[Tensor], Tensor], scene: Tensor, shift: tuple[int, int]
 ) -> float:
-    """How much a layer's answer changes when the content moves; 0 is translation invariance.
+    """Measures how a layer's output changes when the content moves; 0 is invariance.
 
-    As `equivariance_error`, but the answer should stay where it is.
-
-    Returns:
-        Norm of the change over norm of the answer.
-
-    Raises:
-        LenetError: the shift leaves no overlap, or the answer is 0 everywhere.
+    Arguments, result and errors are those of `equivariance_error`, but the output should not move.
     """
     still, moved = (layer(view) for view in two_views(scene, shift))
     return relative_difference(still, moved)
 
 
 def two_views(X: Tensor, shift: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Two equal-sized cuts of X (..., h, w): what the first shows, the second shows moved."""
+    """Two views of X (..., h, w), of equal sizes: in the second, the content has moved."""
     h, w = X.shape[-2:]
     down, right = shift
     if not (0 <= down < h and 0 <= right < w):
@@ -367,7 +355,7 @@ def two_views(X: Tensor, shift: tuple[int, int]) -> tuple[Tensor, Tensor]:
 def relative_difference(reference: Tensor, other: Tensor) -> float:
     norm = reference.norm()
     if norm == 0:
-        raise LenetError("the answer is 0 everywhere, so there is nothing to compare")
+        raise LenetError("the output is 0 everywhere, so there is nothing to compare")
     return float((other - reference).norm() / norm)
 
 
@@ -386,4 +374,4 @@ def require_axes(name: str, X: Tensor, axes: str) -> None:
 
 def require_channels(X: Tensor, channels: int) -> None:
     if len(X) != channels or channels == 0:
-        raise LenetError(f"X has {len(X)} channels, K has kernels for {channels}")
+        raise LenetError(f"X has {len(X)} channels, but K has kernels for {channels}")

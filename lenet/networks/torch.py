@@ -1,7 +1,7 @@
 """The networks as PyTorch modules, made from their architecture.
 
-Each is an ``nn.Sequential`` with named children, so `for layer in model` walks through it, and the
-names are those of weights, `lenet.summary` and `lenet.trace`.
+Each is an ``nn.Sequential`` whose children have the names of weights, `lenet.summary` and
+`lenet.trace`.
 """
 
 import inspect
@@ -33,11 +33,11 @@ from lenet.networks.architecture import (
 )
 from lenet.networks.checkpoint import Checkpoint
 
-SCORE_BATCH = 1000  # images that are answered at once
+SCORE_BATCH = 1000  # images at once
 
 
 class ScaledTanh(nn.Module):
-    """1.7159 tanh(2x/3), element by element (paper, appendix A)."""
+    """1.7159 tanh(2x/3) (paper, appendix A)."""
 
     def forward(self, x: Tensor) -> Tensor:
         return arithmetic.AMPLITUDE * torch.tanh(arithmetic.STEEPNESS * x)
@@ -62,10 +62,7 @@ ACTIVATIONS: dict[str | None, Callable[[], nn.Module]] = {
 
 
 class Units(nn.Module):
-    """A layer that PyTorch does not have: f(weighted sum of the inputs + bias).
-
-    Its parameters have the names and shapes of the layer's.
-    """
+    """A layer that PyTorch lacks: f(weighted sum of the inputs + bias)."""
 
     def __init__(self, layer: Layer, squash: str | None) -> None:
         super().__init__()
@@ -80,7 +77,7 @@ class Units(nn.Module):
             owner.register_parameter(name, nn.Parameter(torch.zeros(parameter.shape)))
 
     def gather(self, x: Tensor) -> Tensor:
-        """The layer's input as the trainable weights meet it."""
+        """What the trainable weights multiply."""
         return x
 
     def weighted_sum(self, x: Tensor, *parameters: Tensor) -> Tensor:
@@ -102,13 +99,11 @@ class WiredConv2d(Units):
     def __init__(self, layer: Convolution) -> None:
         super().__init__(layer, layer.squash)
         self.layer = layer
-        # Found once, as a GPU would wait for it: which kernel connects which maps.
+        # Which kernel connects which maps; buffers, so that no step has to copy them to a GPU.
         wires = [(o, i, k) for o, row in enumerate(layer.wiring) for i, k in row]
-        for name, values in zip(
-            ("outputs", "inputs", "numbers"), zip(*wires, strict=True), strict=True
-        ):
+        names = ("outputs", "inputs", "numbers", "owners")
+        for name, values in zip(names, (*zip(*wires, strict=True), layer.owners), strict=True):
             self.register_buffer(name, torch.tensor(values), persistent=False)
-        self.register_buffer("owners", torch.tensor(layer.owners), persistent=False)
 
     def weighted_sum(self, x: Tensor, *parameters: Tensor) -> Tensor:
         layer, side = self.layer, self.layer.kernel
@@ -120,11 +115,11 @@ class WiredConv2d(Units):
 
 
 class Subsampling(Units):
-    """f(c p + b), p the sum or the average of 2x2 inputs, c and b one a map: S2 and S4.
+    """f(c p + b), with p the sum or average of 2x2 inputs, and c and b for each map: S2 and S4.
 
-    For second derivatives p counts as a linear unit between the inputs and the coefficient, so
-    h_c = sum of d2E/da2 p^2: exact for a single unit. Four separate connections that share c
-    would give the sum of the four squares, up to four times less where neighbours are alike.
+    For second derivatives, p is a linear unit between the inputs and the coefficient: h_c = sum of
+    d2E/da2 p^2, which is exact for a single unit. Four separate connections that share c would give
+    the sum of the four squares, which is up to four times smaller if neighbours are alike.
     """
 
     def __init__(self, layer: Pooling) -> None:
@@ -168,8 +163,8 @@ class Pool2x2(nn.Module):
 class EuclideanRBF(nn.Module):
     """Squared distances to fixed codes (paper, section II.B): the output layer.
 
-    The paper's output is the penalty y_i = sum over j of (x_j - code_ij)^2; the answer is its
-    smallest. `forward` gives -y, so that everywhere in this package the largest score answers.
+    The paper's outputs are penalties y_i = sum over j of (x_j - code_ij)^2, of which the smallest
+    gives the answer. `forward` returns -y, as the largest score does everywhere in this package.
     """
 
     codes: Tensor
@@ -179,7 +174,7 @@ class EuclideanRBF(nn.Module):
         self.register_buffer("codes", torch.from_numpy(layer.codes.copy()), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        # Differences first: x^2 - 2 x code + code^2 would cancel just where the answer is right.
+        # Differences first: x^2 - 2 x code + code^2 would cancel for the right class.
         return -(x.flatten(1)[:, None, :] - self.codes).square().sum(dim=2)
 
 
@@ -190,7 +185,7 @@ def pooling(layer: Pooling) -> nn.Module:
 
 
 def module(layer: Layer) -> nn.Module:
-    """A layer as a module: PyTorch's own where it has one, with weights that are yet to be set."""
+    """A layer as a module, PyTorch's own if it has one; its weights are not set."""
     match layer:
         case Convolution(groups=None, squash=None):
             inputs = layer.input_shape[0]
@@ -213,13 +208,13 @@ def module(layer: Layer) -> nn.Module:
 
 
 class Network(nn.Sequential):
-    """What the networks share: a sequence of named layers that knows its input.
+    """A network: a sequence of named layers that prepares its input.
 
-    Weights start from NumPy's generator, with a seed drawn from PyTorch's global one.
+    Initial weights come from NumPy's generator, with a seed from PyTorch's global one.
 
     Attributes:
         architecture: the network as data.
-        card: what is known of a trained network, JSON-able; kept with its weights.
+        card: what is known of a trained network (see `Checkpoint`), JSON-able.
     """
 
     name: ClassVar[str]
@@ -242,13 +237,13 @@ class Network(nn.Sequential):
         return self.architecture.classes
 
     def __getitem__(self, index: Any) -> Any:
-        """One layer by its number, or a part of the network as a plain ``nn.Sequential``."""
+        """One layer, or a slice of the network as a plain ``nn.Sequential``."""
         if isinstance(index, slice):
             return nn.Sequential(OrderedDict(list(self.named_children())[index]))
         return super().__getitem__(index)
 
     def prepare(self, images: Tensor | NDArray[Any]) -> Tensor:
-        """uint8 images (N, H, W) or (N, C, H, W) -> the float32 input (N, C, H', W').
+        """Converts uint8 images (N, H, W) or (N, C, H, W) to the float32 input (N, C, H', W').
 
         Raises:
             LenetError: the images have another dtype or number of channels.
@@ -262,7 +257,7 @@ class Network(nn.Sequential):
         return how.background + how.scale * x
 
     def penalties(self, x: Tensor) -> Tensor:
-        """The paper's outputs y (N, classes) of prepared images: the smallest answers."""
+        """The paper's outputs y (N, classes) for prepared images: the smallest is the answer."""
         return -self(x)
 
 
@@ -270,18 +265,11 @@ class Network(nn.Sequential):
 def network_class(name: str) -> type[Network]:
     """The module class of an entry of `NETWORKS`, with its options as keywords."""
     entry = NETWORKS[name]
-    sizes = inspect.signature(entry.architecture).parameters
-    knobs = inspect.signature(entry).parameters
-    keywords = [
-        p.replace(kind=p.KEYWORD_ONLY) for p in [*list(sizes.values())[1:], *knobs.values()]
-    ]
-    contents = {
-        "name": name,
-        "__doc__": entry.__doc__,
-        "__module__": __name__,
-        "__signature__": inspect.Signature(keywords),
-    }
-    return type(name, (Network,), contents)
+    _, *sizes = inspect.signature(entry.architecture).parameters.values()
+    options = inspect.signature(entry).parameters.values()
+    signature = inspect.Signature([p.replace(kind=p.KEYWORD_ONLY) for p in (*sizes, *options)])
+    contents = {"__doc__": entry.__doc__, "__module__": __name__, "__signature__": signature}
+    return type(name, (Network,), {"name": name, **contents})
 
 
 def __getattr__(name: str) -> type[Network]:
@@ -298,7 +286,7 @@ def set_weights(model: nn.Module, weights: arithmetic.Weights) -> None:
 
 
 def weights_of(model: nn.Module) -> dict[str, NDArray[Any]]:
-    """The parameters by name, as arrays in the same memory where they are on the CPU."""
+    """The parameters by name, as arrays that share the memory of those on the CPU."""
     return {name: p.detach().cpu().numpy() for name, p in model.named_parameters()}
 
 
@@ -306,7 +294,7 @@ def save(model: Network | Checkpoint, path: str | Path) -> None:
     """Writes a network's weights and description to a .safetensors file, in one piece.
 
     Raises:
-        LenetError: the file cannot be written, what was there before is kept; or the network could
+        LenetError: the file cannot be written (a file that was there before is kept); or it could
             not be loaded again: a layer was replaced, or the weights are not finite float32.
     """
     if isinstance(model, Checkpoint):
@@ -318,11 +306,7 @@ def save(model: Network | Checkpoint, path: str | Path) -> None:
 
 
 def require_described(model: Network, source: str) -> None:
-    """Refuses a network that its architecture does not describe any more.
-
-    Raises:
-        LenetError: it names the first layer or parameter that differs.
-    """
+    """Refuses a network that its architecture no longer describes."""
     with torch.random.fork_rng(devices=[]):
         described = {layer.name: str(module(layer)) for layer in model.architecture.layers}
     layers = {name: str(layer) for name, layer in model.named_children()}
@@ -335,7 +319,7 @@ def require_described(model: Network, source: str) -> None:
 
 
 def load(model: str | Path) -> Network:
-    """The trained network of a run folder, weights file or pretrained name, in evaluation mode.
+    """Loads the network of a run folder, weights file or pretrained name, in evaluation mode.
 
     Raises:
         LenetError: there is no such file, it is damaged, or it was not written by `save`.
@@ -352,7 +336,7 @@ def restore(checkpoint: Checkpoint) -> Network:
 
 def from_architecture(architecture: Architecture, weights: arithmetic.Weights) -> Network:
     """The module of a network with those weights."""
-    with torch.random.fork_rng(devices=[]):  # its seed is not drawn from the caller's numbers
+    with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay the same
         model = network_class(architecture.network)(**architecture.as_dict())
     set_weights(model, weights)
     return model
@@ -373,17 +357,17 @@ def scores(model: Network, images: NDArray[np.uint8] | Tensor) -> NDArray[np.flo
 
 
 def trace(model: nn.Sequential, x: Tensor) -> dict[str, Tensor]:
-    """What every layer answers: its name -> its activation, in order, input first to last.
+    """Computes the activations of all layers, by name, from first to last.
 
     Args:
-        model: any of the networks, or another sequence of named layers, in any floating dtype, on
+        model: one of the networks, or another sequence of named layers, in any floating dtype, on
             any device.
         x: a prepared input (N, C, H, W), of that dtype and on that device.
 
     Returns:
-        Activations (N, ...) of x's dtype; the last is what ``model(x)`` returns. Gradients run
-        through them unless they are switched off. Names are those of ``model.named_children()``:
-        C1, S2, C3 ..., and where squashing is a layer of its own, C1_sigmoid and the like.
+        Activations (N, ...) of x's dtype, with gradients unless they are switched off; the last is
+        ``model(x)``. Names are those of ``model.named_children()``: C1, S2, C3 ..., and C1_sigmoid
+        and the like where squashing is a layer of its own.
     """
     activations = {}
     for name, layer in model.named_children():

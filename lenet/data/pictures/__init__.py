@@ -1,6 +1,6 @@
-"""Pictures of all kinds, and the digit in them as MNIST has it.
+"""From pictures of all kinds to the digit in them, in the form of MNIST.
 
-`decoding` reads files safely, `foreground` separates ink from paper, `components` chooses the ink
-that is the digit, and `preprocess` makes 28x28 pixels of it, as the makers of MNIST did. Pillow
-decodes; OpenCV does the image processing.
+decoding: files, read safely by Pillow; foreground: ink apart from paper; components: the ink that
+is the digit; preprocess: 28x28 pixels, as the makers of MNIST made them. OpenCV does the image
+processing.
 """

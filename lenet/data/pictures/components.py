@@ -13,22 +13,19 @@ from lenet.data.pictures.decoding import Box, Gray, Mask, crop, outline, shrink
 from lenet.data.pictures.foreground import NoDigitError, above
 
 SPECK = 0.02  # of the largest component's pixels; smaller ones are dust
-BRIDGE = 0.004  # of the picture's side, from both ends: gaps in a stroke that count as none
-JOIN_GAP = 0.25  # of the digit's longer side: how far off a detached stroke may lie
+BRIDGE = 0.004  # of the picture's side, from both ends: gaps in a stroke that are closed
+JOIN_GAP = 0.25  # of the digit's longer side: the largest distance to a detached stroke
 RULE_RUN, RULE_LENGTH, RULE_WIDTH = 1 / 8, 0.9, 0.04  # of the picture: rules are long and narrow
 RULE_EXCESS = 0.02  # of the picture: how much farther than the digit rules reach
-FRAME_SQUARE, FRAME_HOLE = (
-    0.92,
-    0.6,
-)  # of a frame's rectangle: its hull, and its holes (zeros: less)
-FRAME_SIDE = 16  # pixels; in smaller pictures a zero has the form of a box
+FRAME_SQUARE, FRAME_HOLE = 0.92, 0.6  # of a frame's rectangle: its hull, and its holes
+FRAME_SIDE = 16  # pixels; in smaller pictures a zero has the shape of a box
 FRAME_COVER = 0.6  # of the picture's outline covered by one component: a frame or the desk's edge
-BESIDE_BORDER = 0.1  # of the largest component: so much off the border is preferred to one on it
-MIN_SHARE = 0.35  # of all ink off frames; with less, no digit stands out
+BESIDE_BORDER = 0.1  # of the largest component: one of this size off the border is preferred to it
+MIN_SHARE = 0.35  # of all ink outside frames; with less, no digit stands out
 PIECE, MAX_PIECES = 0.2, 8  # strokes of at least this share of the largest; more are text
 # Components are several digits if they have this share of the largest's pixels and of the tallest's
-# height, and lie so far apart, in heights: side by side, or one above the other. Of MNIST's digits
-# 0.02% do: the bar of a 5 is not tall, and the halves of a broken digit are close.
+# height, and are this far apart, in heights: side by side, or one above the other. This is true of
+# 0.02% of MNIST: the bar of a 5 is not tall, and the halves of a broken digit are close.
 DIGIT_AREA, MAX_DIGITS = 0.1, 12
 BESIDE_HEIGHT, BESIDE_GAP = 0.5, 0.05
 ABOVE_HEIGHT, ABOVE_GAP = 0.7, 0.35
@@ -42,10 +39,10 @@ Labels = NDArray[Any]  # int32 (height, width), 0 background; Any as in `decodin
 
 
 def find_digit(ink: Gray, threshold: float) -> Mask:
-    """255 where the components are that make up the digit: the largest, with what lies close to it.
+    """255 in the components of the digit: the largest, and those close to it.
 
-    Specks, frames and components on the border (if one off the border is left) are not part of it.
-    Raises NoDigitError if no digit stands out, or several do.
+    Specks, frames and components on the border (if another is left) are not part of it. Raises
+    NoDigitError if no digit or several stand out.
     """
     marks = above(ink, threshold)
     reach = round(BRIDGE * max(marks.shape))
@@ -91,16 +88,15 @@ def find_digit(ink: Gray, threshold: float) -> Mask:
 
 def components(mask: Mask) -> tuple[Labels, NDArray[np.int64], NDArray[np.int64]]:
     """Labels 1 .. count of the 8-connected components, their pixels (count,), boxes (count, 4)."""
-    _, labels, stats, _ = cv2.connectedComponentsWithStatsWithAlgorithm(
-        mask, 8, cv2.CV_32S, cv2.CCL_BBDT
-    )
+    algorithm = cv2.connectedComponentsWithStatsWithAlgorithm
+    _, labels, stats, _ = algorithm(mask, 8, cv2.CV_32S, cv2.CCL_BBDT)
     stats = stats[1:].astype(np.int64)
     boxes = np.hstack([stats[:, :2], stats[:, :2] + stats[:, 2:4]])
     return labels, stats[:, cv2.CC_STAT_AREA], boxes
 
 
 def is_frame(labels: Labels, number: int, box: NDArray[np.int64]) -> bool:
-    """Whether a component is the box of a form: its hull a rectangle, and that hollow."""
+    """Whether a component is the box of a form: its hull is a rectangle, and hollow."""
     own = (crop(labels, tuple(box)) == number).astype(np.uint8)
     contours, tree = cv2.findContours(own, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
     hull = cv2.convexHull(np.concatenate(contours))
@@ -110,15 +106,12 @@ def is_frame(labels: Labels, number: int, box: NDArray[np.int64]) -> bool:
         for contour, (_, _, _, parent) in zip(contours, tree[0], strict=True)
         if parent >= 0
     )
-    hollow, square = (
-        holes > FRAME_HOLE * rectangle,
-        cv2.contourArea(hull) > FRAME_SQUARE * rectangle,
-    )
-    return bool(hollow and square)
+    is_hollow = holes > FRAME_HOLE * rectangle
+    return bool(is_hollow and cv2.contourArea(hull) > FRAME_SQUARE * rectangle)
 
 
 def are_several(boxes: NDArray[np.int64], area: NDArray[np.int64]) -> bool:
-    """Whether among the components some are of a digit's size each, and apart from each other."""
+    """Whether at least two components have the size of a digit and are apart from each other."""
     boxes = boxes[area >= DIGIT_AREA * area.max()]
     heights = boxes[:, 3] - boxes[:, 1]
     tallest = heights.max()
@@ -135,7 +128,7 @@ def are_several(boxes: NDArray[np.int64], area: NDArray[np.int64]) -> bool:
 
 
 def without_rules(ink: Gray, threshold: float) -> Gray:
-    """The ink without the dark lines of ruled paper; where they cross strokes, these stay.
+    """The ink without the dark lines of ruled paper, except where strokes cross them.
 
     Raises NoDigitError if there is nothing but such lines.
     """
@@ -144,22 +137,19 @@ def without_rules(ink: Gray, threshold: float) -> Gray:
     if not rules.any():
         return ink
     strokes: Mask = marks & ~rules
-    return cv2.subtract(
-        ink, cv2.bitwise_and(cv2.dilate(rules, square(1)), cv2.bitwise_not(strokes))
-    )
+    return cv2.subtract(ink, cv2.dilate(rules, square(1)) & ~strokes)
 
 
 def rules_across(marks: Mask) -> Mask:
-    """255 where there are only lines that run across the picture, from the left to the right."""
+    """255 where there are only lines that run from the left to the right of the picture."""
     rules = np.zeros_like(marks)
     height, width = marks.shape
     if not (marks[:, :2].any() and marks[:, -2:].any()):
         return rules
-    # Made thicker, so that a line that is not quite level has long runs in every row it crosses.
+    # Thickened, so that a line that is not quite level has long runs in every row it crosses.
     thicker = cv2.dilate(np.pad(marks, ((2, 2), (0, 0))), np.ones((5, 1), np.uint8))
-    runs = cv2.morphologyEx(
-        thicker, cv2.MORPH_OPEN, np.ones((1, max(round(RULE_RUN * width), 1)), np.uint8)
-    )
+    run = np.ones((1, max(round(RULE_RUN * width), 1)), np.uint8)
+    runs = cv2.morphologyEx(thicker, cv2.MORPH_OPEN, run)
     labels, _, boxes = components(runs)
     count = 0
     for n in np.flatnonzero(boxes[:, 2] - boxes[:, 0] >= RULE_LENGTH * width):
@@ -194,7 +184,7 @@ def rules_across(marks: Mask) -> Mask:
 
 
 def join(boxes: NDArray[np.int64], main: int, candidates: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Starts with component `main` and adds candidates near the growing box until none is near."""
+    """Adds candidates near the box of what is chosen, at first component `main`, until none is."""
     chosen = np.zeros(len(boxes), bool)
     chosen[main] = True
     while True:
@@ -210,7 +200,7 @@ def join(boxes: NDArray[np.int64], main: int, candidates: NDArray[np.bool_]) -> 
 
 
 def square(reach: int) -> Gray:
-    """The neighbourhood of a pixel up to `reach` away."""
+    """A square structuring element that reaches that far from its centre."""
     return np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
 
 

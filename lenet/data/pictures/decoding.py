@@ -1,7 +1,6 @@
 """Pictures of all kinds, read safely as luminance.
 
-Arrays are (height, width); boxes are (left, top, right, bottom), right and bottom excluded. Pillow
-decodes, OpenCV resizes.
+Arrays are (height, width); boxes are (left, top, right, bottom), right and bottom excluded.
 """
 
 from __future__ import annotations
@@ -20,52 +19,36 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from lenet.errors import LenetError
 
-Gray = NDArray[Any]  # uint8 (height, width); Any, as OpenCV does not tell the types of its answers
+Gray = NDArray[Any]  # uint8 (height, width); Any, as OpenCV's annotations lack dtypes
 Mask = NDArray[Any]  # the same, 0 or 255
 Box = tuple[int, int, int, int]
 Source = str | Path | bytes | BinaryIO | Image.Image | NDArray
-# Formats that decode inside Pillow; others (EPS, for one) would start programs. JPEG includes MPO,
-# what many telephones write as .jpg.
+# Formats that Pillow decodes itself; for others, EPS for example, it starts programs. JPEG includes
+# MPO, which many phones write as .jpg.
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP", "PPM")
 MAX_BYTES = 200 * 2**20
-MAX_PIXELS = 50_000_000  # a telephone's largest common photograph; checked before decoding
-ORIENTATION, QUARTER_TURNS = 0x0112, (5, 6, 7, 8)  # the EXIF tag, and where it swaps the sides
-LOADED_SIDE = 2048  # larger pictures are averaged down to this while they are read
-DRAFT_SIDE = 1024  # JPEG alone decodes at 1/2, 1/4 or 1/8, which is faster: at least to this
-# Everything Pillow is known to raise on files that are damaged or made to harm.
+MAX_PIXELS = 50_000_000  # as the largest photographs of most phones; checked before decoding
+ORIENTATION, QUARTER_TURNS = 0x0112, (5, 6, 7, 8)  # the EXIF tag, and its values that swap sides
+LOADED_SIDE = 2048  # larger pictures are averaged down to this
+DRAFT_SIDE = 1024  # JPEG files are decoded at 1/2, 1/4 or 1/8, which is faster, but not below this
+# What Pillow is known to raise on damaged or malicious files. Warning is for programs that turn
+# warnings into errors.
 DECODE_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    ArithmeticError,
-    AssertionError,
-    EOFError,
-    MemoryError,
-    RuntimeError,
-    Warning,  # where warnings are errors
-    struct.error,
-    zlib.error,
+    *(OSError, SyntaxError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError),
+    *(AssertionError, EOFError, MemoryError, RuntimeError, Warning, struct.error, zlib.error),
     Image.DecompressionBombError,
 )
-# Luminance spread of the visible part of a transparent picture above which it is taken for a
-# picture with its own background (a photograph with round corners), not for ink alone.
+# If the luminance of the visible part of a transparent picture spreads further than this, the
+# picture has its own background (a photograph with round corners) and is not ink alone.
 OWN_BACKGROUND_SPREAD = 127
 
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A decoded picture.
+    """A decoded picture."""
 
-    Attributes:
-        gray: luminance, uint8 (height, width), 0 black .. 255 white.
-        size: (width, height) of the picture as it is shown; `gray` is smaller if that was large.
-    """
-
-    gray: Gray
-    size: tuple[int, int]
+    gray: Gray  # luminance, uint8 (height, width), 0 black .. 255 white
+    size: tuple[int, int]  # (width, height) of the picture as displayed; `gray` may be smaller
 
 
 def load_picture(source: Source) -> Picture:
@@ -75,13 +58,14 @@ def load_picture(source: Source) -> Picture:
     2-D, (H, W, 3) or (H, W, 4) of bool, uint8, uint16, other integers, or floats. Files: PNG,
     JPEG, GIF (first frame), WebP, TIFF (first page), BMP, PPM; EXIF orientation is applied.
 
-    Luminance is Rec. 601's (0.299 R + 0.587 G + 0.114 B), in the values the file stores (no
-    gamma is undone). Values whose range no format fixes (32-bit integers, floats outside 0..1) are
-    stretched so that the smallest becomes 0 and the largest 255. Transparent parts get a
-    background on which the visible parts can be seen (`flatten_alpha`). Pictures with a side over
-    2048 pixels are averaged down to that; large JPEG files are decoded at 1/2, 1/4 or 1/8.
+    Luminance is Rec. 601's (0.299 R + 0.587 G + 0.114 B) of the stored values, without gamma
+    correction. Values without a fixed range (32-bit integers, floats outside 0..1) are stretched:
+    the smallest becomes 0, the largest 255. Transparent parts get a background on which the visible
+    parts can be seen (`flatten_alpha`). Pictures with a side over 2048 pixels are averaged down to
+    that; large JPEG files are decoded at 1/2, 1/4 or 1/8.
 
-    Raises LenetError, with the file's name and the remedy, for everything that is no such picture.
+    Raises:
+        LenetError: the source is not such a picture; the message has the file's name and a remedy.
     """
     if isinstance(source, np.ndarray):
         return load_array(source)
@@ -95,18 +79,11 @@ def load_picture(source: Source) -> Picture:
 
 
 def open_image(data: bytes, name: str = "the picture") -> Image.Image:
-    """The picture in the bytes of a file, not yet decoded, of an allowed size.
-
-    Raises LenetError for everything that is no such picture, with `name` and the remedy.
-    """
+    """Opens the picture in the bytes of a file, without decoding it. Errors: as `load_picture`."""
     if not data:
         raise LenetError(f"{name} is empty; give a PNG or JPEG file")
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
-        check_size(image, name)
-        return image
-    except LenetError:
-        raise
     except UnidentifiedImageError:
         raise LenetError(
             f"{name} is not a picture that can be read (PNG, JPEG, GIF, WebP, TIFF, BMP, PPM); "
@@ -116,10 +93,12 @@ def open_image(data: bytes, name: str = "the picture") -> Image.Image:
         raise LenetError(too_large(name)) from None
     except DECODE_ERRORS as error:
         raise LenetError(damaged(name, error)) from None
+    check_size(image, name)
+    return image
 
 
 def read_bytes(source: str | Path | bytes | BinaryIO) -> tuple[bytes, str]:
-    """The file's bytes and the name to call it by in messages."""
+    """The file's bytes, and its name for messages."""
     if isinstance(source, bytes):
         return bytes(source), "the picture"
     if isinstance(source, str | Path):
@@ -130,7 +109,7 @@ def read_bytes(source: str | Path | bytes | BinaryIO) -> tuple[bytes, str]:
         except FileNotFoundError:
             raise LenetError(f"{name}: no such file; check the path") from None
         except IsADirectoryError:
-            raise LenetError(f"{name} is a folder; name a picture file in it") from None
+            raise LenetError(f"{name} is a folder; give a picture file in it") from None
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             raise LenetError(f"{name} cannot be opened ({reason}); check the path") from None
@@ -144,7 +123,7 @@ def read_bytes(source: str | Path | bytes | BinaryIO) -> tuple[bytes, str]:
             raise LenetError(f"{name} is open as text; open it in binary mode, open(path, 'rb')")
     else:
         raise LenetError(
-            f"a {type(source).__name__} is no picture; give a path, bytes, a binary file, "
+            f"a {type(source).__name__} is not a picture; give a path, bytes, a binary file, "
             "a Pillow image or a NumPy array"
         )
     if len(data) > MAX_BYTES:
@@ -153,7 +132,9 @@ def read_bytes(source: str | Path | bytes | BinaryIO) -> tuple[bytes, str]:
 
 
 def damaged(name: str, error: BaseException) -> str:
-    return f"{name} is damaged or cut off ({error or type(error).__name__}); save or copy it again"
+    return (
+        f"{name} is damaged or truncated ({error or type(error).__name__}); save or copy it again"
+    )
 
 
 def too_large(name: str) -> str:
@@ -170,7 +151,7 @@ def check_size(image: Image.Image, name: str) -> None:
 
 
 def decode(image: Image.Image, name: str, size: tuple[int, int]) -> Picture:
-    """Pixels of an opened image, which had that size before it was drafted -> luminance."""
+    """Decodes an opened image, which had that size before `draft`."""
     check_size(image, name)
     try:
         image.load()
@@ -184,7 +165,7 @@ def decode(image: Image.Image, name: str, size: tuple[int, int]) -> Picture:
 
 
 def luminance(image: Image.Image) -> Gray:
-    """A decoded image of any mode -> luminance, not larger than LOADED_SIDE."""
+    """The luminance of a decoded image of any mode, at most LOADED_SIDE large."""
     if image.mode in ("I", "F"):
         return shrink(eight_bits(unit_range(np.asarray(image))), LOADED_SIDE)
     if image.mode.startswith("I;16"):
@@ -200,19 +181,19 @@ def luminance(image: Image.Image) -> Gray:
     factor = max(image.size) // LOADED_SIDE
     if factor > 1:
         image = image.reduce(factor)
-    gray = np.asarray(
-        image.convert("RGB").convert("L") if image.mode == "RGBA" else image.convert("L")
-    )
     if image.mode == "RGBA":
+        gray = np.asarray(image.convert("RGB").convert("L"))
         gray = flatten_alpha(gray, np.asarray(image.getchannel("A")))
+    else:
+        gray = np.asarray(image.convert("L"))
     return shrink(gray, LOADED_SIDE)
 
 
 def load_array(array: NDArray) -> Picture:
-    """An array of any accepted shape and type -> luminance, not larger than LOADED_SIDE."""
+    """The luminance of an array of any accepted shape and type, at most LOADED_SIDE large."""
     shape = "x".join(map(str, array.shape)) or "()"
     if not (array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))):
-        raise LenetError(f"an array of shape {shape} is no picture; give HxW, HxWx3 or HxWx4")
+        raise LenetError(f"an array of shape {shape} is not a picture; give HxW, HxWx3 or HxWx4")
     if array.size == 0:
         raise LenetError(f"an array of shape {shape} has no pixels; give another picture")
     height, width = array.shape[:2]
@@ -225,19 +206,20 @@ def load_array(array: NDArray) -> Picture:
     elif array.dtype.kind in "biuf":
         values = eight_bits(unit_range(array))
     else:
-        raise LenetError(f"an array of {array.dtype} is no picture; give uint8, uint16 or float")
-    gray = values
-    if values.ndim == 3:
+        raise LenetError(f"an array of {array.dtype} is not a picture; give uint8, uint16 or float")
+    if values.ndim == 2:
+        gray = np.ascontiguousarray(values)
+    else:
         gray = cv2.cvtColor(np.ascontiguousarray(values[..., :3]), cv2.COLOR_RGB2GRAY)
         gray = flatten_alpha(gray, values[..., 3]) if values.shape[2] == 4 else gray
-    return Picture(shrink(np.ascontiguousarray(gray), LOADED_SIDE), (width, height))
+    return Picture(shrink(gray, LOADED_SIDE), (width, height))
 
 
 def unit_range(values: NDArray) -> NDArray[np.float64]:
-    """Floats in 0..1 (and bool) as they are; everything else stretched to 0..1."""
+    """Values as float64; if they are not in 0..1, stretched to that."""
     values = values.astype(np.float64)
     if not np.isfinite(values).all():
-        raise LenetError("the picture holds NaN or infinite values; replace them by numbers")
+        raise LenetError("the picture has NaN or infinite values; replace them by numbers")
     low, high = values.min(), values.max()
     if low < 0 or high > 1:
         # Halved first, so that the span of extreme floats stays finite.
@@ -251,10 +233,10 @@ def eight_bits(values: NDArray) -> Gray:
 
 
 def flatten_alpha(gray: Gray, alpha: Gray) -> Gray:
-    """Puts a partly transparent picture on a background from which its visible part differs.
+    """Puts a partly transparent picture on a background that differs from its visible part.
 
-    Ink alone (little spread in luminance) goes on white if it is dark and on black if it is
-    light. A picture that shows ink and paper goes on its own median, the paper.
+    Ink alone (luminance of little spread) goes on white if it is dark, on black if it is light. A
+    picture of ink and paper goes on its own median, the paper.
     """
     visible = gray[alpha > 127] if (alpha > 127).any() else gray[alpha > 0]
     if visible.size == 0:
@@ -277,14 +259,14 @@ def crop(picture: Gray, box: Box) -> Gray:
 
 
 def shrink(picture: Gray, side: int) -> Gray:
-    """Averages a picture down so that its longer side is at most `side`, aspect kept."""
+    """Averages a picture down if its longer side exceeds `side`, keeping its aspect."""
     return picture if max(picture.shape) <= side else fit(picture, side)
 
 
 def fit(picture: Gray, side: int) -> Gray:
-    """Resizes a picture so that its longer side is `side`, aspect kept.
+    """Resizes a picture to a longer side of `side`, keeping its aspect.
 
-    Smaller by averaging areas, larger by cubic interpolation.
+    It is reduced by averaging areas and enlarged by cubic interpolation.
     """
     height, width = picture.shape
     scale = side / max(height, width)

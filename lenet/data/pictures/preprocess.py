@@ -1,9 +1,9 @@
-"""Any picture of one digit -> the 28x28 picture a digit network expects, every step kept.
+"""From any picture of one digit to the 28x28 pixels that networks expect, step by step.
 
 The makers of MNIST took binary pictures of about 128x128 pixels, fitted each digit into a 20x20
-box with its aspect kept (the grey levels come from the antialiasing), and placed it in a 28x28
-field with its centre of mass in the middle (LeCun et al. 1998, section III-A). This module does
-the same for photographs, scans and drawings, where the ink has to be found first.
+box, keeping its aspect (the grey levels come from antialiasing), and placed it in a 28x28 field
+with its centre of mass in the middle (LeCun et al. 1998, section III-A). This module does the same
+for photographs, scans and drawings, after it has found the ink.
 
     load_picture  ->  reduce  ->  foreground  ->  components of the digit  ->  crop
                   ->  normalise the strokes  ->  fit into 20x20  ->  centre in 28x28
@@ -44,13 +44,14 @@ from lenet.errors import LenetError
 REASONS = ("empty", "several digits", "not a digit")
 MIN_SIDE = 4  # pixels; nothing smaller can show a digit
 WORKING_SIDE = 320  # pixels; larger pictures are reduced by 2, 3, 4 ... to this at most
-CLOSER_SIDE = 100  # pixels; a digit found smaller than this is looked at again in a larger picture
+CLOSER_SIDE = 100  # pixels; smaller digits get a second look at a higher resolution
 CLOSER_MARGIN = 0.6  # of the digit's longer side, on each side of it, for that second look
-# Ink over box above which a find is a sheet of paper (MNIST: 0.74 at most, but for narrow ones), if
-# it is not narrower than the aspect; the margin keeps the sheet's edges out of the second look.
+# A component that fills this share of its box is a sheet of paper (MNIST: 0.74 at most, narrow
+# digits aside) unless it is narrower than the aspect; the margin keeps the sheet's edges out of the
+# second look.
 SHEET_FILL, SHEET_ASPECT, SHEET_MARGIN = 0.82, 0.5, 0.04
-# Edges of strokes paler than the threshold: a picture of MNIST's size has pale pixels around the
-# digit that belong to it; in larger pictures the same is a blurred edge, cut at a quarter.
+# Edges of strokes that are paler than the threshold: in a picture of MNIST's size, pale pixels
+# around the digit belong to it; in larger pictures they are a blurred edge, cut at a quarter.
 FAINTEST, FAINT_EDGE = 0.09, 0.25
 SHARPEN_CUT = 0.25  # ink below this becomes 0, above 1 - this becomes 1 ...
 SHARPEN_FULL = 4.0  # ... when a pixel of the 20x20 box spans this many
@@ -59,8 +60,8 @@ CENTRE = 14.0  # centres of mass are uniform in 13.5 .. 14.5 (index coordinates,
 # Stroke thickness in pixels of the 20x20 box, 2 * ink / length of outline: mean 2.7, 5% below 2.0,
 # 5% above 3.9.
 THINNEST, THICKEST = 2.0, 3.9
-OUTLINE_PIXELS = 3  # pixels per pixel of the box at which outlines are measured: rough edges, seen
-PEN_PIXELS = 8  # and at which strokes are made thicker or thinner
+OUTLINE_PIXELS = 3  # pixels per pixel of the box where outlines are measured, with rough edges ...
+PEN_PIXELS = 8  # ... and where strokes are made thicker or thinner
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,14 +74,14 @@ class Preprocessed:
         reason: why `image` is None: one of `REASONS`; None otherwise. "empty": blank, too pale, an
             empty box or sheet; "several digits": side by side; "not a digit": too small, noise,
             texture, text, a filled patch.
-        steps: name -> uint8 (height, width), in order, as far as the work got: "grayscale",
-            "ink" (bright on black, lighting evened), "marks" (255: the digit; 96: marks left out),
+        steps: uint8 (height, width) by name, in order, up to the last one made: "grayscale",
+            "ink" (bright on black, lighting evened), "marks" (255: the digit; 96: other marks),
             "cropped", "strokes" (only if their thickness was changed), "20x20", "28x28". "ink" and
             "marks" show a part of the picture if the digit was small or on a sheet of paper.
-        polarity: "dark on light" or "light on dark"; None if the work ended before.
-        box: (left, top, right, bottom) of the digit, or of the whole picture where none was sought,
-            in pixels of the picture.
-        shift: (x, y) where the fitted part's first column and row went in the 28x28 field.
+        polarity: "dark on light" or "light on dark"; None if it is not known.
+        box: (left, top, right, bottom) of the digit, or of the whole picture if none was searched
+            for, in pixels of the picture.
+        shift: (x, y) of the fitted part's first pixel in the 28x28 field.
     """
 
     size: tuple[int, int]
@@ -93,10 +94,10 @@ class Preprocessed:
 
 
 def preprocess(source: Source) -> Preprocessed:
-    """Makes a 28x28 picture in MNIST's manner from any picture of one digit.
+    """Makes 28x28 pixels as in MNIST from any picture of one digit.
 
-    `source` is anything `load_picture` takes; a picture that cannot be read raises LenetError. A
-    picture without a digit is no error: the result's `image` is None and `reason` says why.
+    `source` and errors are those of `load_picture`. A picture without a digit is not an error: the
+    result's `image` is None, and `reason` says why.
     """
     picture = load_picture(source)
     gray = picture.gray
@@ -107,17 +108,17 @@ def preprocess(source: Source) -> Preprocessed:
             look = look_inside(gray, sheet, look.polarity, steps)
         elif region := closer_region(look, gray):
             look = look_at(crop(gray, region), steps).moved(region)
-    except NoDigitError as none:
-        return Preprocessed(picture.size, reason=str(none), steps=steps)
+    except NoDigitError as error:
+        return Preprocessed(picture.size, reason=str(error), steps=steps)
     image, shift = normalise(look.digit, steps)
     box = in_picture(look.box, picture)
     return Preprocessed(picture.size, image, None, steps, look.polarity, box, shift)
 
 
 def preprocess_plain(source: Source) -> Preprocessed:
-    """Makes a 28x28 picture of any thing, as Fashion-MNIST has them: bright on black, aspect kept.
+    """Makes 28x28 pixels of a whole picture as in Fashion-MNIST: bright on black, aspect kept.
 
-    The whole picture is taken. `source` and errors are those of `load_picture`.
+    `source` and errors are those of `load_picture`.
     """
     picture = load_picture(source)
     gray = picture.gray
@@ -133,9 +134,9 @@ def preprocess_plain(source: Source) -> Preprocessed:
 
 
 def preprocess_none(source: Source) -> Preprocessed:
-    """Takes a picture of 28x28 pixels as it is, ink bright on black.
+    """Takes a picture of 28x28 pixels unchanged, ink bright on black.
 
-    `source` and errors are those of `load_picture`; another size raises LenetError.
+    `source` and errors are those of `load_picture`; other sizes raise LenetError.
     """
     image = load_picture(source).gray
     if image.shape != (FIELD, FIELD):
@@ -149,22 +150,15 @@ def preprocess_none(source: Source) -> Preprocessed:
 
 @dataclass(frozen=True, eq=False)
 class Look:
-    """A digit found in a picture.
+    """A digit found in a picture."""
 
-    Attributes:
-        digit: its ink alone, cropped to it.
-        box: where it is in the picture looked at.
-        side: its longer side in pixels of the reduced picture.
-        reduced: how many pixels of the picture went into one, on each axis.
-    """
-
-    digit: Gray
-    box: Box
-    reduced: int
+    digit: Gray  # its ink alone, cropped to it
+    box: Box  # in the picture
+    reduced: int  # pixels of the picture averaged to one, on each axis
     polarity: str
 
     def moved(self, region: Box) -> Look:
-        """The same, where the picture looked at was a region of a larger one."""
+        """The same in a larger picture, of which the picture was a region."""
         (x, y), (left, top, right, bottom) = region[:2], self.box
         return replace(self, box=(left + x, top + y, right + x, bottom + y))
 
@@ -176,57 +170,52 @@ def look_at(gray: Gray, steps: dict[str, Gray]) -> Look:
     if min(gray.shape) < MIN_SIDE:
         raise NoDigitError("not a digit")
     reduced = math.ceil(max(gray.shape) / WORKING_SIDE)
-    found = find_foreground(reduce(gray, reduced))
-    ink = without_rules(found.ink, found.threshold)
+    foreground = find_foreground(reduce(gray, reduced))
+    ink = without_rules(foreground.ink, foreground.threshold)
     steps["ink"] = cv2.convertScaleAbs(ink, alpha=255 / ink.max())
-    marks = above(ink, found.threshold)
-    digit = find_digit(ink, found.threshold)
+    marks = above(ink, foreground.threshold)
+    digit = find_digit(ink, foreground.threshold)
     steps["marks"] = digit | marks & 96
     left, top, right, bottom = bounding_box(digit)
     pixel = max(right - left, bottom - top) / FIT  # of the 20x20 box, in pixels of this picture
-    margin = round(pixel) + 1
-    region = around((left, top, right, bottom), margin, ink.shape)
+    region = around((left, top, right, bottom), round(pixel) + 1, ink.shape)
     ink, digit = crop(ink, region), crop(digit, region)
     level = float(np.median(ink[digit > 0]))
     digit = grow(digit, above(ink, FAINT_EDGE * level), round(pixel))
-    digit = grow(digit, above(ink, max(FAINTEST * level, NOISE_SIGMAS * found.noise)), 1)
+    digit = grow(digit, above(ink, max(FAINTEST * level, NOISE_SIGMAS * foreground.noise)), 1)
     box = bounding_box(digit)
     digit = crop(cv2.LUT(ink, sharper(level, pixel)) & digit, box)
     x, y = region[:2]
     box = (box[0] + x, box[1] + y, box[2] + x, box[3] + y)
-    return Look(digit, tuple(side * reduced for side in box), reduced, found.polarity)
+    return Look(digit, tuple(side * reduced for side in box), reduced, foreground.polarity)
 
 
 def reduce(gray: Gray, factor: int) -> Gray:
-    """Averages squares of pixels; what is left over at the right and the bottom is cut off."""
+    """Averages squares of pixels; drops the remainder at the right and the bottom."""
     height, width = (max(side // factor, 1) for side in gray.shape)
     part = gray[: height * factor, : width * factor]
     return part if factor == 1 else cv2.resize(part, (width, height), interpolation=cv2.INTER_AREA)
 
 
 def around(box: Box, margin: int, shape: tuple[int, ...]) -> Box:
-    """The box with a margin, as far as the picture goes."""
+    """The box with a margin, within the picture."""
     left, top, right, bottom = box
     height, width = shape
-    return (
-        max(0, left - margin),
-        max(0, top - margin),
-        min(width, right + margin),
-        min(height, bottom + margin),
-    )
+    left, top = max(0, left - margin), max(0, top - margin)
+    return left, top, min(width, right + margin), min(height, bottom + margin)
 
 
 def sharper(level: float, pixel: float) -> NDArray[np.uint8]:
-    """A table that scales ink so that `level` is full ink, and makes it nearly binary, as the
-    makers' pictures were, if a pixel of the 20x20 box spans several of its pixels: the grey levels
-    then come from the averaging."""
+    """A table that scales ink to make `level` full ink. If a pixel of the 20x20 box spans several
+    pixels, the ink becomes nearly binary, as in the makers' pictures: the grey levels then come
+    from averaging."""
     cut = SHARPEN_CUT * min(max((pixel - 1) / (SHARPEN_FULL - 1), 0), 1)
     scaled = (np.arange(256) / level - cut) / (1 - 2 * cut)
     return np.round(scaled.clip(0, 1) * 255).astype(np.uint8)
 
 
 def region_inside(look: Look) -> Box | None:
-    """The inside of what was found, if it is no stroke but a sheet of paper or a lit field."""
+    """The inside of the digit's box, if it is not strokes but a sheet of paper or a lit field."""
     shape = look.digit.shape
     if look.digit.mean() < SHEET_FILL * 255 or min(shape) < SHEET_ASPECT * max(shape):
         return None
@@ -247,7 +236,7 @@ def look_inside(gray: Gray, sheet: Box, polarity: str, steps: dict[str, Gray]) -
 
 
 def closer_region(look: Look, gray: Gray) -> Box | None:
-    """The part of the picture for a second look, if the first saw the digit too small."""
+    """The part of the picture for a second look, if the digit was too small in the first."""
     if max(look.digit.shape) >= CLOSER_SIDE or look.reduced == 1:
         return None
     left, top, right, bottom = look.box
@@ -260,16 +249,12 @@ def in_picture(box: Box, picture: Picture) -> Box:
     height, width = picture.gray.shape
     x, y = picture.size[0] / width, picture.size[1] / height
     left, top, right, bottom = box
-    return (
-        math.floor(left * x),
-        math.floor(top * y),
-        math.ceil(right * x - 1e-6),
-        math.ceil(bottom * y - 1e-6),
-    )
+    right, bottom = math.ceil(right * x - 1e-6), math.ceil(bottom * y - 1e-6)
+    return math.floor(left * x), math.floor(top * y), right, bottom
 
 
 def normalise(digit: Gray, steps: dict[str, Gray]) -> tuple[NDArray[np.uint8], tuple[int, int]]:
-    """A digit's ink alone -> its 28x28 image, and where (x, y) in it the fitted digit begins."""
+    """The 28x28 image of a digit's ink, and its shift (x, y) (see `Preprocessed`)."""
     steps["cropped"] = digit
     drawn = shrink(digit, OUTLINE_PIXELS * FIT)
     thickness = stroke_thickness(drawn) * FIT / max(drawn.shape)
@@ -295,22 +280,19 @@ def change_thickness(ink: Gray, change: float) -> Gray:
 
 
 def disc(radius: float) -> Gray:
-    """The neighbourhood of a pixel within `radius` pixels."""
+    """A round structuring element of that radius."""
     whole = math.floor(radius)
     y, x = np.mgrid[-whole : whole + 1, -whole : whole + 1]
     return (x * x + y * y <= radius * radius).astype(np.uint8)
 
 
 def centring_shift(fitted: Gray) -> tuple[int, int]:
-    """Where (x, y) a fitted digit begins, in whole pixels, so that its centre of mass is in the
-    middle of the 28x28 field and all its ink inside."""
+    """The shift (x, y) in whole pixels that puts a fitted digit's centre of mass in the middle of
+    the 28x28 field, with all its ink inside."""
     moments = cv2.moments(fitted)
     height, width = fitted.shape
-    x, y = moments["m10"] / moments["m00"], moments["m01"] / moments["m00"]
-    return (
-        min(max(round(CENTRE - x), 0), FIELD - width),
-        min(max(round(CENTRE - y), 0), FIELD - height),
-    )
+    x, y = (round(CENTRE - moments[name] / moments["m00"]) for name in ("m10", "m01"))
+    return min(max(x, 0), FIELD - width), min(max(y, 0), FIELD - height)
 
 
 def place(digit: Gray, shift: tuple[int, int]) -> NDArray[np.uint8]:

@@ -1,8 +1,8 @@
 // Activation functions, alone and with the 2x2 pooling that follows them.
 //
-// The forward pass of a training step leaves in place of every pre-activation the derivative of
-// what comes next (the activation, or the pooled value) with respect to it. The backward pass then
-// is one multiplication, the same for every activation and pooling.
+// The forward pass of a training step replaces every pre-activation by the derivative of what
+// follows (the activation, or the pooled value) with respect to it. The backward pass is then one
+// multiplication for every activation and pooling.
 #pragma once
 
 #include "fused.h"
@@ -10,7 +10,7 @@
 
 namespace lenet::LENET_ISA {
 
-// Values and slopes of n vectors. One, or an even number, which costs less for each.
+// Values and slopes of n vectors: one, or an even number, which is faster for each.
 template <int n>
 struct Activated {
   Vector value[n], slope[n];
@@ -68,7 +68,7 @@ LENET_INLINE Activated<n> activate(const Vector (&x)[n]) {
   return a;
 }
 
-// One row of `columns` pooled values from the two rows of pre-activations above each other.
+// One row of `columns` pooled values from two neighbouring rows of pre-activations.
 template <Activation activation, Pooling pooling, bool training>
 static void activate_and_pool(Vector* upper, Vector* lower, Vector* pooled, int columns) {
   for (int x = 0; x < columns; x++, upper += 2, lower += 2) {
@@ -83,8 +83,8 @@ static void activate_and_pool(Vector* upper, Vector* lower, Vector* pooled, int 
         lower[1] = a.slope[3] * share;
       }
     } else {
-      // The first of equals wins, as in PyTorch. A monotone activation of the largest is the
-      // largest activation, so that one of four is computed; GELU and SiLU are not monotone.
+      // The first in a tie, as in PyTorch. A monotone activation of the largest is the largest
+      // activation, so only one of four is computed; GELU and SiLU are not monotone.
       constexpr bool monotone = activation != Activation::gelu && activation != Activation::silu;
       Activated<4> a = {{upper[0], upper[1], lower[0], lower[1]}, {}};
       if constexpr (!monotone) a = activate<activation>(a.value);
@@ -128,7 +128,7 @@ static void activate_all(Vector* x, Vector* slopes, int count) {
 }
 
 // Trainable subsampling: values[i] becomes the activation of coefficient * values[i] + bias.
-// inputs[i] keeps what it was, slopes[i] the derivative of the activation.
+// inputs[i] keeps the old value, slopes[i] the derivative of the activation.
 template <Activation activation>
 static void subsample(Vector* values, float coefficient, float bias, Vector* inputs,
                       Vector* slopes, int count) {
@@ -140,8 +140,8 @@ static void subsample(Vector* values, float coefficient, float bias, Vector* inp
   }
 }
 
-// The functions above for one activation. A call serves whole rows, so that it costs nothing to
-// choose at run time.
+// The functions above for one activation. A call computes whole rows, so that the choice at run
+// time costs nothing.
 struct ActivationKernels {
   void (*pool_training)(Vector* upper, Vector* lower, Vector* pooled, int columns);
   void (*pool_inference)(Vector* upper, Vector* lower, Vector* pooled, int columns);

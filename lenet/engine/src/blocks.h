@@ -1,9 +1,9 @@
 // Register blocks: how many channels, units or columns a kernel computes at once. A block's size is
-// a template argument, so that its accumulators are registers; which block serves a layer is
-// decided once, when its sizes are known.
+// a template argument, so that its accumulators are registers; the block for a layer is
+// chosen once, when its sizes are known.
 //
-// Things beyond the last of a layer, in its last block, are made up: their weights are zero, and
-// what is computed of them is read by nobody.
+// Items beyond the last of a layer, in its last block, only fill it: their weights are zero, and
+// their results are never read.
 #pragma once
 
 #include "vector.h"
@@ -15,8 +15,8 @@ constexpr bool many_registers = registers >= 32;
 constexpr int blocks(int n, int block) { return (n + block - 1) / block; }
 constexpr int round_up(int n, int block) { return blocks(n, block) * block; }
 
-// The block, up to `most`, in which n things take the least time: one costs as much as one and a
-// half things more than it has.
+// The block, up to `most`, in which n items take the least time: a block costs as much as its items
+// and one and a half more.
 constexpr int best_block(int n, int most) {
   int best = 1;
   for (int block = 2; block <= most; block++)

@@ -1,5 +1,5 @@
-// Activations, poolings, losses and optimizers, and what Python calls them. The names are spelled
-// here and in Python's description of networks, and nowhere else.
+// Activations, poolings, losses and optimizers with their names, which occur here and in Python's
+// description of networks, and nowhere else.
 //
 // Data only: kernel files include this, and no code in it could belong to one instruction set.
 #pragma once

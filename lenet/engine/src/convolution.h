@@ -35,8 +35,8 @@ static void pack_convolution(const Convolution& c, int block, const float* weigh
         *packed++ = o < c.outputs ? weights[o * size + i] : 0.0f;
 }
 
-// The same for the convolution `back` that gives the gradient of the inputs of `c`: channels
-// change places, and kernels are turned round.
+// The same for the convolution `back` that computes the gradient of the inputs of `c`: channels are
+// swapped, and kernels are rotated by half a turn.
 static void pack_transposed_convolution(const Convolution& c, int block, const float* weights,
                                         float* packed) {
   for (int first = 0; first < c.inputs; first += block)
@@ -100,7 +100,7 @@ static ConvolveRow convolve_row_in(int block, int kernel) {
   });
 }
 
-// Where the gradient of weight (output, input, row, column) lies in what follows.
+// The position of the gradient of weight (output, input, row, column) below.
 LENET_INLINE int gradient_offset(const Convolution& c, int block, int output, int input, int row,
                                  int column) {
   const int group = (output / block * c.inputs + input) * c.kernel + row;

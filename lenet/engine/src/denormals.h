@@ -1,4 +1,4 @@
-// Denormal numbers, which cost up to a hundred times an ordinary one, are 0 while this lives.
+// Denormal numbers, which are up to a hundred times slower than others, are 0 while this exists.
 //
 // For kernel files only, as vector.h.
 #pragma once

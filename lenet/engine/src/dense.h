@@ -23,7 +23,7 @@ static void pack_dense(const float* weights, int outputs, int inputs, int block,
           to[i * block + j] = o + j < outputs ? weights[(o + j) * inputs + i] : 0.0f;
       continue;
     }
-    // In squares of which the last overlaps the one before.
+    // In squares, the last of which overlaps the one before.
     for (int i = 0; i < inputs; i += lanes)
       for (int j = 0; j < block; j += lanes) {
         const int left = i + lanes < inputs ? i : inputs - lanes;
@@ -48,7 +48,7 @@ static void pack_transposed_dense(const float* weights, int outputs, int inputs,
       float* const to = packed + static_cast<long>(i) * outputs + o * block;
       if (block < lanes || i + block > inputs)
         for (int j = 0; j < block; j++) to[j] = i + j < inputs ? from[j] : 0.0f;
-      else  // in vectors of which the last overlaps the one before
+      else  // in vectors, the last of which overlaps the one before
         for (int j = 0; j < block; j += lanes) {
           const int start = j + lanes < block ? j : block - lanes;
           store(to + start, load(from + start));
@@ -66,7 +66,7 @@ static void multiply_dense(const float* packed, const float* start, const Vector
     LENET_UNROLL for (int j = 0; j < block; j++) sums[j] = start ? splat(start[o + j]) : Vector{};
     for (int i = 0; i < inputs; i++, packed += block) {
       const Vector v = x[i];
-      // Weights are too many for the first-level cache.
+      // The weights do not fit the first-level cache.
       LENET_UNROLL for (int j = 0; j < block; j += 16) __builtin_prefetch(packed + 512 + j);
       LENET_UNROLL for (int j = 0; j < block; j++) sums[j] += v * splat(packed[j]);
     }
@@ -137,7 +137,7 @@ struct DenseBlock {
   }
 };
 
-// The block that computes the fewest products beyond those that are asked for.
+// The block that computes the fewest unneeded products.
 static DenseBlock dense_block(int units, int inputs) {
   constexpr int rows = many_registers ? 4 : 2;
   constexpr DenseBlock candidates[] = {
@@ -153,8 +153,8 @@ static DenseBlock dense_block(int units, int inputs) {
   return best;
 }
 
-// A fully connected layer. It keeps the inputs of the whole batch, in rows as the matrix product
-// of the weight gradient wants them, and the deltas of its units.
+// A fully connected layer. It keeps the inputs of the whole batch, in rows for the matrix product
+// of the weight gradient, and the deltas of its units.
 class DenseLayer {
  public:
   explicit DenseLayer(const DensePlan& plan)
@@ -198,7 +198,7 @@ class DenseLayer {
                             share(inputs, thread), share(inputs, thread + 1), transposed_);
   }
 
-  // What the units answer to x, and the derivatives of their activations.
+  // The values of the units for x, and the derivatives of their activations.
   void forward(const Vector* x, Vector* values, Vector* slopes) const {
     multiply_(packed_, bias_, x, plan.inputs, plan.outputs, values);
     if (activate_) activate_(values, slopes, plan.outputs);
@@ -210,7 +210,7 @@ class DenseLayer {
       for (int i = 0; i < plan.outputs; i++) deltas(tile)[i] *= slopes[i];
   }
 
-  // Keeps x for the weight gradient, and gives the gradient with respect to x.
+  // Keeps x for the weight gradient, and computes the gradient with respect to x.
   void backward(int tile, const Vector* x, Vector* gradient) const {
     to_rows(x, plan.inputs, rows_ + static_cast<long>(tile) * lanes * stride_, stride_);
     multiply_back_(transposed_, nullptr, deltas(tile), plan.outputs, plan.inputs, gradient);

@@ -1,5 +1,5 @@
-// What the Python module and the kernels of the fused training step know of each other: the
-// description of a network, which the kernels walk through layer by layer.
+// What the Python module and the kernels of the fused training step share: the description of a
+// network, which the kernels walk through layer by layer.
 #pragma once
 
 #include <cstdint>
@@ -15,18 +15,18 @@ struct Place {
   int array, offset;
 };
 
-// A convolution with stride 1, its activation and a 2x2 pooling, which leaves a last odd row and
-// column out: for these nothing is computed.
+// A convolution with stride 1, its activation and a 2x2 pooling, which ignores a last odd row and
+// column: they are not computed.
 struct StagePlan {
   bool first;             // its input is the image
   int inputs, outputs;    // channels
   int kernel;             // side
   int padding;            // zeros around the input
-  int input_side;         // what is read of it, the padding left out
+  int input_side;         // what is read of it, without the padding
   int side;               // of the computed output planes: even
   Activation activation;  // before the pooling
   Pooling pooling;
-  Activation subsampling;    // f in f(coefficient * pooled + bias), or none: no such units
+  Activation subsampling;    // f in f(coefficient * pooled + bias), or none
   const Place* kernels;      // (outputs, inputs) connections; array -1: not connected
   const Place* biases;       // (outputs)
   bool shared;               // whether several connections have the same kernel
@@ -42,9 +42,9 @@ struct DensePlan {
 
 constexpr int most_stages = 8, most_layers = 8;
 
-// See lenet.engine.fused.Plan. The network is stages, then layers; its scores are what the last
-// layer gives, or the negative squared distances of that from the codes. What is pointed to must
-// live as long as the kernels.
+// See lenet.engine.plan. The network is stages, then layers; its scores are the output of the last
+// layer, or the negative squared distances of that from the codes. Whatever is pointed to must live
+// as long as the kernels.
 struct Plan {
   int image_size, input_size;
   const float* resampling;  // (input_size, image_size): resizes rows and columns; null: pads
@@ -65,7 +65,7 @@ struct Batch {
   const std::int64_t* labels;  // labels[number of the image] is its class
   int size;
   Distortions distortions;  // an entry for each example
-  const float* targets;     // (size, classes): what teachers say; null without distillation
+  const float* targets;     // (size, classes): from teachers; null without distillation
 };
 
 struct Result {
@@ -76,16 +76,16 @@ struct Result {
 // How the weights change after a step. All arrays are flat: all parameters in their order.
 struct Update {
   Optimizer optimizer;
-  const float* coefficients;  // what the optimizer's class says for this step
+  const float* coefficients;  // from the optimizer's class, for this step
   float* weights;
   const float* gradients;
   float* state;         // (any number of arrays of `size`), or null: SGD without momentum
   float* average;       // of the weights over the steps, or null
-  float average_share;  // that the new weights have in it
+  float average_share;  // of the new weights in it
   long size;
 };
 
-// A network of one plan with its working memory. Not for two callers at once.
+// A network of one plan with its working memory. Not thread-safe.
 class Network {
  public:
   virtual ~Network();

@@ -1,8 +1,8 @@
 // The training step and the inference of a network, for one instruction set.
 //
 // A tile, as many examples as a vector has lanes, goes through the whole network and back while
-// its activations stay in the second-level cache. Tiles are shared out among the threads in a
-// fixed way, so that sums always run in the same order.
+// its activations stay in the second-level cache. Tiles are divided among the threads in a fixed
+// way, so that sums are always in the same order.
 #include <math.h>
 
 #include "dense.h"
@@ -19,7 +19,7 @@
 namespace lenet::LENET_ISA {
 namespace {
 
-// Things made one after the other, up to a fixed number of them.
+// Objects constructed one by one, up to a fixed number.
 template <class T, int most>
 class Sequence {
  public:
@@ -138,7 +138,7 @@ class LeNet final : public Network {
     for (DenseLayer* layer : layers_) layer->pack<training>(weights_, thread, team_);
   }
 
-  // Where the part of `count` things that is a thread's begins.
+  // Where a thread's part of `count` items begins.
   int share(int count, int thread) const {
     return static_cast<int>(static_cast<long>(thread) * count / team_);
   }
@@ -169,7 +169,7 @@ class LeNet final : public Network {
     loader_.load(images, w.image_rows, stages_[0].input(thread));
   }
 
-  // The maps of the last stage, one after the other.
+  // The maps of the last stage, one after another.
   Planes maps(Vector* of) const {
     const int side = plan_.stage[plan_.stages - 1].side / 2;
     return {of, side, side * side};
@@ -248,7 +248,7 @@ class LeNet final : public Network {
           thread, s < last ? stages_[s + 1].inside_gradient(thread) : maps(w.maps_gradient));
   }
 
-  // Second phase: tiles there and back.
+  // Second phase: tiles, forward and backward.
   void train_tiles(int thread) {
     Workspace& w = workspaces_[thread];
     w.loss = 0.0;
@@ -288,7 +288,7 @@ class LeNet final : public Network {
   const Layers layers_;
   const PerThread<Workspace> workspaces_;
 
-  // Of the call under way.
+  // Of the current call.
   Batch batch_{};
   int tiles_ = 0;
   int team_ = 1;  // threads that work: no more than tiles

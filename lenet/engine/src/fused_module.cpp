@@ -72,7 +72,7 @@ void check_finite(const Array& array, const char* name) {
       throw nb::value_error((std::string(name) + " must be finite").c_str());
 }
 
-// Pointers to the distortions of `count` images of that side, after a look at them.
+// Pointers to the distortions of `count` images of that side, after a check.
 Distortions read_distortions(const std::optional<Maps>& maps, const std::optional<Knots>& knots,
                              const std::optional<Shades>& shades,
                              const std::optional<Noise>& noise, std::size_t count, int side) {
@@ -104,7 +104,7 @@ Distortions read_distortions(const std::optional<Maps>& maps, const std::optiona
           shades ? shades->data() : nullptr, noise ? noise->data() : nullptr};
 }
 
-// Refuses numbers of images that are not there.
+// Refuses numbers of images that do not exist.
 void check_index(const Numbers& index, const Images& images) {
   for (std::size_t i = 0; i < index.shape(0); i++)
     if (index.data()[i] < 0 || index.data()[i] >= static_cast<std::int64_t>(images.shape(0)))
@@ -123,7 +123,7 @@ using Places = nb::ndarray<const std::int32_t, nb::c_contig, nb::device::cpu>;
 // A plan, all that it points to, and the sizes of the arrays of weights.
 class Description {
  public:
-  // The fields are those of lenet.engine.fused.describe.
+  // The fields are those of lenet.engine.plan.describe.
   explicit Description(nb::dict fields) {
     plan.image_size = nb::cast<int>(fields["image_size"]);
     plan.input_size = nb::cast<int>(fields["input_size"]);
@@ -190,7 +190,7 @@ class Description {
     return to.data();
   }
 
-  // A copy in `to` of pairs of numbers, behind each of which there is room for `size` floats.
+  // A copy in `to` of pairs of numbers, each the start of `size` floats.
   const Place* places(nb::handle from, std::vector<Place>& to, std::size_t size) const {
     const auto array = nb::cast<Places>(from);
     for (std::size_t i = 0; i + 1 < array.size(); i += 2) {
@@ -207,8 +207,8 @@ class Description {
   std::vector<Place> kernels_[most_stages], biases_[most_stages];
 };
 
-// Weights, their gradients and what belongs to the optimizer, each one flat array of all parameters
-// in their order. It keeps the caller's arrays alive.
+// Weights, their gradients and the optimizer's arrays, each a flat array of all parameters in their
+// order. Keeps the caller's arrays alive.
 class Parameters {
  public:
   Parameters(Values weights, Values gradients, const std::optional<std::string>& optimizer,
@@ -304,7 +304,7 @@ class FusedStep {
     std::optional<Update> update;
     if (coefficients) update = parameters.update(*coefficients);
 
-    const nb::gil_scoped_release release;
+    const ReleasedLock released;
     const std::lock_guard lock(mutex_);
     const Result result =
         network_->step({images.data(), index.data(), labels.data(), static_cast<int>(size),
@@ -321,7 +321,7 @@ class FusedStep {
     check_size(weights.size());
     const auto arrays = arrays_in<const float>(weights.data());
 
-    const nb::gil_scoped_release release;
+    const ReleasedLock released;
     const std::lock_guard lock(mutex_);
     // In parts, so that numbers of examples and tiles fit an int.
     constexpr std::size_t part = 1 << 20;
@@ -393,7 +393,7 @@ void warp_images(const Images& images, const Numbers& index, const Maps& maps,
     if (isa == set.name && set.available) work.set = set;
   if (!work.set.warp) throw nb::value_error("the instruction set is not available");
 
-  const nb::gil_scoped_release release;
+  const ReleasedLock released;
   run_parallel(
       threads,
       [](int thread, void* context) {
@@ -412,6 +412,7 @@ void warp_images(const Images& images, const Numbers& index, const Maps& maps,
 }  // namespace lenet
 
 NB_MODULE(_fused, m) {
+  lenet::allow_objects_at_exit();
   m.attr("ACTIVATIONS") = lenet::names(lenet::activations);
   m.attr("POOLINGS") = lenet::names(lenet::poolings);
   m.attr("LOSSES") = lenet::names(lenet::losses);

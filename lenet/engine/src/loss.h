@@ -9,10 +9,10 @@
 namespace lenet::LENET_ISA {
 
 // Sum over the first `count` lanes of -sum_k t_k log softmax(scores)_k, where the target t is
-// 1 - smoothing at the label plus smoothing / classes everywhere. One more class, that is never
-// right, has the score `rubbish` everywhere; -INFINITY for none. deltas = weight * derivative.
+// 1 - smoothing at the label plus smoothing / classes everywhere. One more class, never right, has
+// the score `rubbish` everywhere; -INFINITY for none. deltas = weight * derivative.
 //
-// Where the label is nearly certain, loss and derivative come from the other classes alone, as
+// If the label is nearly certain, loss and derivative are computed from the other classes alone, as
 // 1 - p would cancel.
 static double cross_entropy(const Vector* scores, int classes, const std::int64_t* labels,
                             int count, float smoothing, float rubbish, Vector weight,
@@ -92,7 +92,7 @@ static double squared_error(const Vector* scores, int classes, const std::int64_
   return loss;
 }
 
-// How many of the first `count` lanes have their label as argmax, the first of equals. A NaN is
+// How many of the first `count` lanes have their label as argmax, the first in a tie. A NaN is
 // never right.
 static int count_right(const Vector* scores, int classes, const std::int64_t* labels, int count) {
   int right = 0;

@@ -9,7 +9,7 @@
 
 namespace lenet::LENET_ISA {
 
-// Zero at first.
+// Initially zero.
 class Memory {
  public:
   Memory(const Memory&) = delete;
@@ -19,7 +19,7 @@ class Memory {
   Memory() = default;
   ~Memory() { free(data_); }
 
-  // Makes room; what was there is lost.
+  // Resizes; the contents are lost.
   void grow(long bytes) {
     bytes = (bytes + 63) / 64 * 64;
     if (bytes <= bytes_) return;

@@ -1,7 +1,7 @@
 // The update of the weights, element by element. lenet.engine.optimizers has the same formulas in
 // NumPy and computes the coefficients.
 //
-// For kernel files only, as vector.h. The loops are plain: the compiler makes vectors of them.
+// For kernel files only, as vector.h. The loops are plain: the compiler vectorises them.
 #pragma once
 
 #include <cmath>
@@ -46,7 +46,7 @@ inline void add_to_average(float* __restrict average, const float* __restrict we
 // Thread `thread` of `threads` does its share.
 inline void update(const Update& u, int thread, int threads) {
   constexpr long block = 256;  // stays in the first-level cache until its average is done
-  const FlushDenormals flush;  // a moment whose gradients stay 0 would end as one
+  const FlushDenormals flush;  // a moment becomes one if its gradients stay 0
   const long blocks = (u.size + block - 1) / block;
   for (long b = blocks * thread / threads; b < blocks * (thread + 1) / threads; b++) {
     const long start = b * block;

@@ -5,8 +5,8 @@
 
 namespace lenet::LENET_ISA {
 
-// scores[k] = -sum over f of (x[f] - codes[k, f])^2. Four sums, as differences of distances
-// decide, and rounding counts.
+// scores[k] = -sum over f of (x[f] - codes[k, f])^2. Four sums for accuracy, as
+// differences of distances decide.
 static void rbf_scores(const Vector* x, const float* codes, int features, int classes,
                        Vector* scores) {
   for (int k = 0; k < classes; k++, codes += features) {

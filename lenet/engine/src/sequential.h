@@ -1,7 +1,7 @@
-// What the Python module and the kernels of sequential training know of each other.
+// What the Python module and the kernels of sequential training share.
 //
-// LeNet-5 of 1998, one pattern at a time: every pattern changes the weights before the next one
-// is seen, so there is no batch to spread over lanes or threads. Lanes hold neighbouring columns
+// LeNet-5 of 1998, one pattern at a time: every pattern changes the weights before the next one is
+// presented, so there is no batch to spread over lanes or threads. Lanes hold neighbouring columns
 // or output maps instead, and a run uses one thread.
 #pragma once
 
@@ -21,7 +21,7 @@ constexpr int image_size = 28;
 struct Settings {
   const float* codes;              // (classes, feature_row), padded with 0
   const bool* table;               // (c3_maps, c1_maps): C3's connections
-  float pooling_scale;             // what each of 2x2 inputs adds: 1 to a sum, 0.25 to an average
+  float pooling_scale;             // weight of each of 2x2 inputs: 1 in a sum, 0.25 in an average
   bool competitive;                // criterion (9), the loss map; else (8), penalty
   float j;                         // constant of criterion (9)
   bool exact;                      // curvature of criterion (9) at F6, else 2

@@ -27,8 +27,8 @@ constexpr int c5_units = 120, c5_row = 128;
 constexpr float background = -0.1f, foreground = 1.175f;
 
 // ---------------------------------------------------------------------------------------------
-// Parameters, as the kernels want them. The same struct holds weights, step sizes and h. What
-// pads a row, and the pairs of maps that C3 does not connect, stay 0.
+// Parameters in the layout of the kernels. The same struct holds weights, step sizes and h. The
+// padding of rows, and the pairs of maps that C3 does not connect, stay 0.
 
 struct alignas(64) Parameters {
   float c1_weight[c1_maps][taps];
@@ -186,7 +186,7 @@ void forward_c3(const Parameters& w, Activations& a) {
     }
 }
 
-// Places of the four inputs of unit (y, x) of S4.
+// Positions of the four inputs of unit (y, x) of S4.
 struct Quad {
   int place[4];
   Quad(int y, int x) {
@@ -272,8 +272,8 @@ Criterion criterion(const Activations& a, const Settings& settings, std::int64_t
 }
 
 // ---------------------------------------------------------------------------------------------
-// Backward. Every function takes d of its layer, changes the layer's parameters and gives the
-// derivative with respect to the layer's inputs, taken before the change.
+// Backward. Every function takes d of its layer, changes the layer's parameters and computes
+// the derivative with respect to the layer's inputs, as before the change.
 
 LENET_INLINE void times_slope(float* derivative, const float* value, int size) {
   for (int i = 0; i < size; i++) derivative[i] *= slope(value[i]);
@@ -458,7 +458,7 @@ void by_rows(const float (&c3)[c3_size][c3_maps], float (&rows)[c3_maps][c3_side
 // Vectors of 400 and of 128 numbers that are summed at a time in registers.
 constexpr int c5_vectors = registers == 32 ? 25 : 10, f6_vectors = 8;
 
-// Changes the parameters by one pattern that went forward.
+// Changes the parameters after the forward pass of one pattern.
 void learn(Parameters& w, const Parameters& step, const Settings& settings, const Activations& a,
            std::int64_t label, const Criterion& c, Derivatives& d) {
   for (int i = 0; i < feature_row; i += lanes) {
@@ -490,8 +490,8 @@ void learn(Parameters& w, const Parameters& step, const Settings& settings, cons
 }
 
 // ---------------------------------------------------------------------------------------------
-// Second derivatives (paper, eq. 20-27): the same way back with every factor squared. Here "d" of
-// a layer is d2E/da2. A few hundred patterns a pass go this way: plain loops are fast enough.
+// Second derivatives (paper, eq. 20-27): the backward pass with every factor squared. Here "d" of a
+// layer is d2E/da2. Plain loops are fast enough for a few hundred patterns a pass.
 
 LENET_INLINE void times_slope_squared(float* derivative, const float* value, int size) {
   for (int i = 0; i < size; i++) derivative[i] *= slope(value[i]) * slope(value[i]);
@@ -610,7 +610,7 @@ struct Workspace {
 
 Result train(const Patterns& patterns, const Settings& settings, float* const* parameters,
              const float* const* steps) {
-  const FlushDenormals flush;  // saturated units make denormal derivatives
+  const FlushDenormals flush;  // saturated units have denormal derivatives
   const auto work = std::make_unique<Workspace>(parameters, settings);
   const auto step = std::make_unique<Parameters>();
   pack(steps, settings.table, *step);

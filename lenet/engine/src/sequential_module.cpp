@@ -1,4 +1,4 @@
-// The Python module lenet.engine._sequential: checks what it is given and chooses the kernels.
+// The Python module lenet.engine._sequential: checks its arguments and chooses the kernels.
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
@@ -126,7 +126,7 @@ nb::tuple train(const Network& network, const std::vector<Floats>& parameters,
   const auto weights = network.pointers(parameters), sizes = network.pointers(steps);
   lenet::Result result;
   {
-    nb::gil_scoped_release release;
+    const lenet::ReleasedLock released;
     result = network.kernels->train(given, network.settings, weights.data(), sizes.data());
   }
   return nb::make_tuple(result.loss, result.errors);
@@ -136,13 +136,14 @@ void curvature(const Network& network, const std::vector<Floats>& parameters,
                const std::vector<Floats>& h, Images images, Numbers labels, Numbers order) {
   const auto given = patterns(images, labels, order);
   const auto weights = network.pointers(parameters), sums = network.pointers(h);
-  nb::gil_scoped_release release;
+  const lenet::ReleasedLock released;
   network.kernels->curvature(given, network.settings, weights.data(), sums.data());
 }
 
 }  // namespace
 
 NB_MODULE(_sequential, m) {
+  lenet::allow_objects_at_exit();
   m.doc() = "LeNet-5 of 1998, one pattern at a time; see lenet.engine.sequential.";
   nb::class_<Network>(m, "Network")
       .def(nb::init<Codes, Table, const std::string&, const std::string&, float, bool,

@@ -1,9 +1,9 @@
 // One image through a network, without a batch to fill the lanes of vectors: what the kernels and
-// the network that is made of them know of each other.
+// the network made of them share.
 //
-// Lanes hold neighbouring columns of a map where there are few maps, and maps or units elsewhere.
-// A network is a list of layers, built once; every layer's values have a place of their own in one
-// buffer, so that after an image all of them can be read.
+// Lanes hold neighbouring columns of a map if there are few maps, and maps or units otherwise. A
+// network is a list of layers, built once; every layer's values have their own place in one buffer,
+// so that all of them can be read after an image.
 #pragma once
 
 #include <cstdint>
@@ -42,10 +42,10 @@ struct Layer {
   const float* weights;   // in the order in which the kernels read them; of an average pooling
                           // the coefficient of each channel's sum of four
   const float* bias;      // one for each channel, padded to whole vectors
-  const int* sources;     // of a pooling: the map that each map pools; null: its own
+  const int* sources;     // of a pooling: the input map of each map; null: the same
 };
 
-// How pixels become the input: stretched by linear interpolation where `left` is not null, then
+// How pixels become the input: stretched by linear interpolation if `left` is not null, then
 // scale * pixel + shift.
 struct Preparation {
   int image_size;

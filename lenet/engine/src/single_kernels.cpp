@@ -38,7 +38,7 @@ void prepare(const Preparation& p, const std::uint8_t* image, float* buffer) {
 // ---------------------------------------------------------------------------------------------
 // Convolution. Two rows of a block of maps, columns in lanes: each input vector serves both rows.
 
-// One input row; `weights` are those that the upper row meets there, the lower row's lie before.
+// One input row; `weights` are those of the upper row, and those of the lower row come before them.
 template <bool upper, bool lower, int maps>
 LENET_INLINE void add_taps(const float* input, const float* weights, int kernel,
                            Vector (&sums)[2][maps]) {
@@ -143,7 +143,7 @@ void convolve_channels(const Layer& layer, float* buffer) {
 }
 
 // ---------------------------------------------------------------------------------------------
-// Activation: all values of the layer, and what pads them.
+// Activation: all values of the layer, and their padding.
 
 template <Activation activation>
 void activate_values(const float* in, float* out, int count) {
@@ -175,7 +175,7 @@ void activate_layer(const Layer& layer, float* buffer) {
 // ---------------------------------------------------------------------------------------------
 // Pooling, 2x2 with stride 2.
 
-// Lanes 0, 2, 4 ... (or 1, 3, 5 ...) of a and b behind each other.
+// Lanes 0, 2, 4 ... (or 1, 3, 5 ...) of a, then of b.
 template <int odd>
 LENET_INLINE Vector every_other(Vector a, Vector b) {
 #ifdef __clang__

@@ -1,4 +1,4 @@
-// The Python module lenet.engine._single: checks what it is given; see lenet.engine.single.
+// The Python module lenet.engine._single: checks its arguments; see lenet.engine.single.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
@@ -53,6 +53,7 @@ void require_images(const Network& network, const Images& images) {
 }  // namespace
 
 NB_MODULE(_single, m) {
+  lenet::allow_objects_at_exit();
   m.doc() = "One image through a network; see lenet.engine.single.";
   m.def("instruction_sets", &single::instruction_sets);
   nb::class_<Network>(m, "Network")
@@ -104,14 +105,14 @@ NB_MODULE(_single, m) {
              require_images(self, images);
              if (scores.size() != images.shape(0) * self.place().channels)
                throw nb::value_error("scores need one row of classes for each image");
-             const nb::gil_scoped_release release;
+             const lenet::ReleasedLock released;
              self.scores(images.data(), static_cast<std::int64_t>(images.shape(0)), scores.data());
            })
       .def("trace", [](Network& self, const Images& images, const Values& values) {
         require_images(self, images);
         if (images.shape(0) != 1 || values.size() != static_cast<std::size_t>(self.size()))
           throw nb::value_error("a trace is of one image and has `size` values");
-        const nb::gil_scoped_release release;
+        const lenet::ReleasedLock released;
         self.trace(images.data(), values.data());
       });
 }

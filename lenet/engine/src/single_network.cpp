@@ -1,4 +1,4 @@
-// Building a network for one image: where values lie, and weights in the order of the kernels.
+// Building a network for one image: the layout of values, and weights in the order of the kernels.
 #include <algorithm>
 #include <cstring>
 #include <mutex>
@@ -50,7 +50,7 @@ Network::Network(const std::string& isa) : kernels_(nullptr) {
 
 int Network::padded(int count) const { return round_up(count, kernels_->lanes); }
 
-// The number of the first of so many new zeros in the buffer.
+// Appends that many zeros to the buffer; returns the position of the first.
 int Network::reserve(std::int64_t floats) {
   const std::int64_t first = size();
   require(first + floats <= most_floats, "the network is too large for the kernels of one image");
@@ -66,8 +66,8 @@ Place Network::channels_in_lanes(int channels, int height, int width, int border
           static_cast<int>(column)};
 }
 
-// Kernels read and write whole vectors and pairs of rows: a plane has room for them, and the last
-// one has something behind it.
+// Kernels read and write whole vectors and pairs of rows: a plane has room for them, and there is
+// space after the last.
 Place Network::columns_in_lanes(int channels, int height, int width, int border) {
   const std::int64_t row = padded(width) + 2 * border;
   const std::int64_t plane = (round_up(height, 2) + 2 * border) * row;
@@ -77,7 +77,7 @@ Place Network::columns_in_lanes(int channels, int height, int width, int border)
           1};
 }
 
-// Room for so many weights, zero at first.
+// Space for that many weights, initially zero.
 float* Network::keep(std::int64_t floats) {
   require(floats <= most_floats, "the network is too large for the kernels of one image");
   weights_.emplace_back((floats + floats_per_line - 1) / floats_per_line, Line{});
@@ -258,7 +258,7 @@ void Network::connect(Kind kind, const float* weights, const float* bias, int ou
 }
 
 // ---------------------------------------------------------------------------------------------
-// Answers.
+// Scores and traces.
 
 void Network::scores(const std::uint8_t* images, std::int64_t count, float* scores) {
   require(!layers_.empty(), "a network needs layers");

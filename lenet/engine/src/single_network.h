@@ -1,4 +1,4 @@
-// A network for one image, made layer by layer.
+// A network for one image, built layer by layer.
 #pragma once
 
 #include <cstdint>
@@ -10,14 +10,14 @@
 
 namespace lenet::single {
 
-// Memory comes in lines of the cache, so that vectors lie in one.
+// Memory comes in cache lines, so that no vector crosses one.
 constexpr int floats_per_line = 16;
 struct alignas(64) Line {
   float values[floats_per_line];
 };
 
-// A network that answers one image at a time. Layers are added in their order; weights are copied
-// from PyTorch's layout. Everything throws std::invalid_argument for sizes that do not fit.
+// A network for one image at a time. Layers are added in their order; weights are copied from
+// PyTorch's layout. Everything throws std::invalid_argument for sizes that do not fit.
 class Network {
  public:
   // `isa` is one of `instruction_sets()`.
@@ -30,9 +30,9 @@ class Network {
   // weights (outputs, inputs, kernel, kernel), bias (outputs); no padding but the input's border.
   void convolve(const float* weights, const float* bias, int outputs, int kernel);
   void activate(Activation activation);
-  // 2x2 with stride 2: the largest, or coefficient * sum + bias, one of each for each channel of
-  // the result. Channel k pools channel sources[k], or, where there are none, channel k. The result
-  // gets a border of zeros for a convolution that pads.
+  // 2x2 with stride 2: the largest, or coefficient * sum + bias, with one of each for each channel
+  // of the result. Channel k pools channel sources[k], or channel k without sources. The result
+  // gets a border of zeros for a convolution with padding.
   void pool_largest(int border, std::vector<int> sources);
   void pool_sum(const float* coefficient, const float* bias, int border, std::vector<int> sources);
   // To (channels * height * width) units, in PyTorch's order.
@@ -42,7 +42,7 @@ class Network {
   // codes (outputs, inputs).
   void distances(const float* codes, int outputs);
 
-  // Where the values of the latest layer (or the input) lie in what `run` copies.
+  // The place of the values of the latest layer (or the input) in a trace.
   Place place() const { return place_; }
   int pixels() const { return preparation_.image_size * preparation_.image_size; }
   int size() const { return static_cast<int>(buffer_.size()) * floats_per_line; }
@@ -78,7 +78,7 @@ class Network {
   ForkSafeMutex turn_;
 };
 
-// What this processor can run, best first.
+// The instruction sets of this processor, best first.
 std::vector<std::string> instruction_sets();
 
 }  // namespace lenet::single

@@ -1,5 +1,5 @@
-// A stage of the network for one tile: convolution, activation, 2x2 pooling and, where the network
-// has them, the trainable units of the subsampling.
+// A stage of the network for one tile: convolution, activation, 2x2 pooling and, in some networks,
+// the trainable units of the subsampling.
 #pragma once
 
 #include "activation.h"
@@ -28,7 +28,7 @@ class Stage {
  public:
   virtual ~Stage() = default;
 
-  // What a thread's tile is read from, the padding included; and its inside, without the padding.
+  // The input of a thread's tile with its padding, and the inside without it.
   Vector* input(int thread) const { return works_[thread].input; }
   int input_pitch() const { return input_pitch_; }
   Planes inside(int thread) const { return inside_of(works_[thread].input); }
@@ -60,13 +60,13 @@ class Stage {
 
   virtual void forward(int thread, bool training, const Planes& pooled) = 0;
 
-  // From the gradients of the pooled values, which are spent: adds those of the parameters and,
-  // but for the first stage, gives those of the input.
+  // From the gradients of the pooled values, which are overwritten: adds those of the parameters
+  // and, except in the first stage, computes those of the input.
   virtual void backward(int thread, const Planes& pooled_gradient) = 0;
 
   // Thread `thread` of the `team` that shared the tiles writes its share of the gradients.
   void reduce(int thread, int team, float* const* gradients) const {
-    // Connections that share a kernel add up, so that one thread does them all.
+    // Connections that share a kernel are added up by one thread.
     const int first = plan_.shared ? (thread ? c_.outputs : 0) : c_.outputs * thread / team;
     const int last = plan_.shared ? c_.outputs : c_.outputs * (thread + 1) / team;
     const Place* const kernels = plan_.kernels + first * c_.inputs;
@@ -99,13 +99,13 @@ class Stage {
           shift_gradient(stage.c_.outputs) {}
 
     Vectors input, input_gradient;
-    Vectors planes;                 // pre-activations, then slopes, then perhaps deltas
+    Vectors planes;                 // pre-activations, then slopes, then, for some kernels, deltas
     Vectors pooled, pooled_slopes;  // of the subsampling
     Vectors bias_gradient, coefficient_gradient, shift_gradient;
   };
 
-  // Channels count those that are made up to fill blocks; rows of inputs and of outputs are the
-  // pitches apart.
+  // Channels include those that only fill blocks; rows of inputs and of outputs are the pitches
+  // apart.
   Stage(const StagePlan& plan, int input_channels, int output_channels, int input_pitch, int pitch,
         int threads)
       : plan_(plan),
@@ -250,7 +250,7 @@ class DirectStage final : public Stage {
                  (s.plan_.first ? 2 * s.c_.side : s.back_.input_plane())),
           weight_gradient(s.gradient_size()) {}
 
-    Vectors deltas;  // of all rows within zeros, as `back` wants them; in the first stage of two
+    Vectors deltas;  // of all rows, surrounded by zeros, for `back`; in the first stage of two
     Vectors weight_gradient;
   };
 

@@ -20,10 +20,10 @@ void relax() {
 }
 
 // Waits until `value` differs from `old`. The phases of a step follow each other within
-// microseconds, steps within some hundred. A thread that sleeps between them may be woken on the
+// microseconds, steps within some hundred. A thread that sleeps between them may wake up on the
 // core of the one that woke it, and both then take turns there while another core idles. So it
-// stays awake for a while, first at full speed and then giving way to whoever wants the core, and
-// the scheduler sees that there is one thread too many.
+// stays awake for a while, at first without pause, then yielding the core, so that the scheduler
+// sees that there is one thread too many.
 template <class T>
 T wait_for_change(std::atomic<T>& value, T old) {
   using Clock = std::chrono::steady_clock;
@@ -43,9 +43,9 @@ T wait_for_change(std::atomic<T>& value, T old) {
 
 struct alignas(64) Worker {
   std::atomic<std::uint32_t> calls{0};  // how often it was called to work
-  std::atomic<std::uint32_t> taken{0};  // how many of its shares of the work somebody took
+  std::atomic<std::uint32_t> taken{0};  // how many of its shares of the work were taken
 
-  // Whether the share of call number `call` is the asker's to do.
+  // Whether the share of call number `call` is the caller's to do.
   bool take(std::uint32_t call) {
     std::uint32_t before = call - 1;
     return taken.compare_exchange_strong(before, call, std::memory_order_acq_rel);
@@ -94,7 +94,7 @@ void run_parallel(int threads, void (*work)(int, void*), void* context) {
     pool->workers[i]->calls.notify_one();
   }
   work(0, context);
-  // Shares that a worker has not begun are done here: it may be asleep, or another process may
+  // Shares that a worker has not started are done here: it may be asleep, or another process may
   // have its core.
   for (int i = 0; i < threads - 1; i++) {
     Worker& worker = *pool->workers[i];
@@ -106,8 +106,8 @@ void run_parallel(int threads, void (*work)(int, void*), void* context) {
     busy = wait_for_change(pool->busy, busy);
 }
 
-// No lock guards the exchange: a thread that held it during a fork would hold it for ever in the
-// child. The parent's mutex may be locked there, too, and is left alone.
+// The exchange is not locked: a thread that held the lock during a fork would hold it forever in
+// the child. The parent's mutex may be locked there, too, and is not touched.
 void ForkSafeMutex::lock() {
   const pid_t process = getpid();
   Own* own = own_.load(std::memory_order_acquire);

@@ -7,12 +7,12 @@
 
 namespace lenet {
 
-// Calls work(0), ..., work(threads - 1) in so many threads, the caller's being the first; returns
-// when all are done. The caller does what a thread has not begun by then. Callers take turns.
-// Works in a forked child, too.
+// Calls work(0), ..., work(threads - 1) in that many threads, the caller's being the first; returns
+// when all are done. The caller does what other threads have not started by then. Callers take
+// turns. Also works in a forked child.
 void run_parallel(int threads, void (*work)(int thread, void* context), void* context);
 
-// A mutex that a forked child finds unlocked, whatever the parent's threads were doing.
+// A mutex that is unlocked in a forked child, whatever the parent's threads were doing.
 class ForkSafeMutex {
  public:
   ForkSafeMutex() = default;

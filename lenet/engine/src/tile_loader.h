@@ -30,8 +30,8 @@ class TileLoader {
     return plan_.resampling ? plan_.image_size * (first_.input_side + 1) : 0;
   }
 
-  // What no image changes: the padding of the first convolution is zero; within it lie the pixels
-  // of value 0 that enlarge the image to input_size, after normalisation.
+  // The part that no image changes: the padding of the first convolution is zero; inside it are the
+  // pixels of value 0 that enlarge the image to input_size, after normalisation.
   void fill_border(Vector* input) const {
     for (int y = 0; y < first_.side + first_.kernel - 1; y++)
       for (int x = 0; x < pitch_; x++) {
@@ -51,7 +51,7 @@ class TileLoader {
   }
 
  private:
-  // The pixels that one resized pixel is a mean of: `count` weights from number `first` on.
+  // The pixels whose mean is one resized pixel: `count` weights from number `first` on.
   struct Taps {
     int first, count;
   };
@@ -110,7 +110,7 @@ class TileLoader {
         to[y * pitch_ + x] = mean(y, scratch + x, side) * scale_ + shift_;
   }
 
-  // Resized pixel i of the pixels that lie `pitch` vectors apart.
+  // Resized pixel i of pixels that are `pitch` vectors apart.
   Vector mean(int i, const Vector* pixels, int pitch) const {
     const float* weights = row_of_weights(i);
     Vector total = {};

@@ -1,7 +1,7 @@
-// Vectors of float32 lanes, and the few operations on them that C++ operators do not spell.
+// Vectors of float32 lanes, and the few operations on them that C++ has no operators for.
 //
-// For kernel files only: everything lies in the namespace of the instruction set that the file is
-// compiled for, so that the linker can never hand one processor's code to another.
+// For kernel files only: everything is in the namespace of the instruction set that the file is
+// compiled for, so that the linker can never use one processor's code on another.
 #pragma once
 
 #include <cstdint>
@@ -92,7 +92,7 @@ LENET_INLINE Vector clamp(Vector x, float low, float high) {
   return minimum(splat(high), maximum(splat(low), x));
 }
 
-// For each lane the byte at its offset and the one behind it, as numbers. May read two bytes more.
+// For each lane the byte at its offset and the next one, as numbers. May read two bytes more.
 struct Pair {
   Vector first, second;
 };
@@ -122,8 +122,8 @@ LENET_INLINE float sum(Vector v) {
 #endif
 }
 
-// 1 / d to one or two units in the last place: an estimate and one Newton step, where the
-// processor has an estimate, as a division costs as much as the rest of a sigmoid.
+// 1 / d to one or two units in the last place: an estimate and one Newton step, if the processor
+// has an estimate, as a division takes as long as the rest of a sigmoid.
 LENET_INLINE Vector reciprocal(Vector d) {
 #if LENET_ISA_AVX512
   const Vector r = reinterpret_cast<Vector>(_mm512_rcp14_ps(reinterpret_cast<__m512>(d)));
@@ -136,7 +136,7 @@ LENET_INLINE Vector reciprocal(Vector d) {
 #endif
 }
 
-// 1 / d for even n, two at a time by one reciprocal: 1 / a = b / (a b). For 1 <= d <= 2^62.
+// 1 / d for even n, two at a time from one reciprocal: 1 / a = b / (a b). For 1 <= d <= 2^62.
 template <int n>
 LENET_INLINE void reciprocals(Vector (&d)[n]) {
   if constexpr (n == 1) {

@@ -1,21 +1,21 @@
 // Images seen through affine maps and elastic displacements, in other shades and with noise;
-// lenet.augment.warp is the same in PyTorch.
+// lenet.training.autograd_warp is the same in PyTorch.
 #pragma once
 
 #include <cstdint>
 
 namespace lenet {
 
-// The displacement is a cubic B-spline over a grid of knots that lie so many pixels apart, about
+// The displacement is a cubic B-spline over a grid of knots that are this many pixels apart, about
 // the centre of the image. Such a spline smooths like a Gaussian of 7 / sqrt(3) = 4.04 pixels.
 constexpr int knot_spacing = 7;
 
-// Knots along each side of an image, so that four reach every pixel.
+// Knots along each side of an image, such that four reach every pixel.
 constexpr int warp_knots(int side) { return (side - 1) / knot_spacing + 4; }
 
 // How images are distorted, an entry for each: out(p) = a + b image(A p + t + d(p)), with
-// coordinates (x, y) in pixels about the centre; then pixel i becomes 0 or 255 where
-// scramble(seed + i) < 2 c, and which is its last bit.
+// coordinates (x, y) in pixels about the centre; then pixel i becomes 0 or 255, by
+// its last bit, if scramble(seed + i) < 2 c.
 struct Distortions {
   const float* maps;   // (2, 3): A and t in rows; null: no distortion at all
   const float* knots;  // (2, knots, knots): the spline's x, then y, in rows; null: d = 0
@@ -29,7 +29,7 @@ constexpr int warp_memory(int side) {
   return 3 * warp_knots(side) * warp_stride(side) + ((side + 3) * (side + 3) + 3) / 4 + 1;
 }
 
-// Makes working memory ready for images of that side.
+// Prepares the working memory for images of that side.
 using PrepareWarp = void(int side, float* memory);
 
 // From image to out, both uint8 (side, side): bilinear, 0 outside, rounded. `number` is the entry

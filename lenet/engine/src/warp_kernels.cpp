@@ -18,7 +18,7 @@ float spline(float x) {
 
 float centre(int side) { return 0.5f * static_cast<float>(side - 1); }
 
-// Where pixel i lies among the knots.
+// The position of pixel i among the knots.
 float among_knots(int i, int side) {
   return (static_cast<float>(i) - centre(side)) / knot_spacing +
          0.5f * static_cast<float>(warp_knots(side) - 1);
@@ -29,7 +29,7 @@ LENET_INLINE Vector between(Vector x, float low, float high) {
   return minimum(maximum(x, splat(low)), splat(high));
 }
 
-// Random-looking numbers, as lenet.augment.scramble.
+// Pseudo-random numbers, as scramble in lenet.training.autograd_warp.
 LENET_INLINE UnsignedIntegers scramble(UnsignedIntegers x) {
   x = (x >> 16 ^ x) * 0x45D9F3Bu;
   x = (x >> 16 ^ x) * 0x45D9F3Bu;
@@ -47,7 +47,7 @@ struct Memory {
   int stride;
   float* basis;          // (knots, stride): the spline of each knot at each pixel of a row
   float* displacements;  // (2, knots, stride): the splines of each row of knots along x
-  std::uint8_t* padded;  // the image in a border of zeros, 1 before and 2 behind
+  std::uint8_t* padded;  // the image in a border of zeros, 1 before and 2 after
 };
 
 // The rows of knots as splines along x.

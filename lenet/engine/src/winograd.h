@@ -1,5 +1,5 @@
 // Convolution with a 5x5 kernel by Winograd's minimal filtering F(m, 5) along the rows: m + 4
-// multiplications for m neighbouring outputs, where the definition takes 5 m.
+// multiplications for m neighbouring outputs, where the definition needs 5 m.
 //
 // A row of m + 4 inputs d and five weights g meet at m + 4 points, finite ones p_j and infinity:
 //
@@ -15,15 +15,15 @@
 // and the transformed inputs of the forward pass serve the backward pass, too. A. Lavin, S. Gray,
 // "Fast Algorithms for Convolutional Neural Networks", 2016.
 //
-// The finite points are pairs p, -p, and 0 where their number is odd: then even and odd powers
-// separate, which halves the work of the transformations. The points, few bits each, are those of
-// all eighths that let the least rounding error through.
+// The finite points are pairs p, -p, and 0 if their number is odd: then even and odd powers
+// separate, which halves the work of the transformations. The points, of few bits each, are those
+// of all eighths with the smallest rounding error.
 //
-// Below, a tile is m neighbouring outputs; the last tile of a row may hang over. Whatever is
-// transformed lies as [point][channel][row][tile], so that the middle of each pass streams through
-// one point after the other, which fits the first-level cache. As rows of tiles follow each other
-// without a gap, a row of the kernel is a shift, and products are computed in strips of a fixed
-// number of tiles, whatever the length of a row.
+// Below, a tile is m neighbouring outputs; the last tile of a row may extend beyond it. Transformed
+// values are laid out as [point][channel][row][tile], so that the middle of each pass streams
+// through one point after another, which fits the first-level cache. As rows of tiles follow each
+// other without a gap, a row of the kernel is a shift, and products are computed in strips of a
+// fixed number of tiles, whatever the length of a row.
 #pragma once
 
 #include "blocks.h"
@@ -32,8 +32,8 @@
 
 namespace lenet::LENET_ISA {
 
-// The points of F(m, 5) and what follows from them. Pair k has the places 2k and 2k + 1 among the
-// points; 0, if it is one, and infinity are last.
+// The points of F(m, 5) and what follows from them. Pair k has the positions 2k and 2k + 1 among
+// the points; 0, if it is a point, and infinity are last.
 template <int m>
 struct Filter {
   static constexpr int kernel = 5, points = m + kernel - 1;
@@ -88,12 +88,12 @@ constexpr Filter<m> filter;
 
 // Tiles that are computed at once, forward (4, 5 or 7) and backward.
 constexpr int most_strip = 7, back_strip = 2;
-// Vectors between planes, as the last strip may hang over.
+// Vectors between planes, as the last strip may extend beyond them.
 constexpr int guard = most_strip - 1;
 // Channels in a block, forward and backward.
 constexpr int most_winograd = many_registers ? 4 : 2, most_winograd_back = 6;
 
-// The convolution, and how tiles and channels lie.
+// The convolution, and the layout of tiles and channels.
 struct Winograd : Convolution {
   int points, tiles;  // tiles of a row
   int rows, group;    // rows and channels of outputs that are computed at once
@@ -120,7 +120,7 @@ struct Winograd : Convolution {
 //   [group][point][output block][input][row][output of block]
 // and transposed, if there is one,
 //   [point][input block][row][output][input of block].
-// Weights of channels that are made up stay zero.
+// Weights of channels that only fill a block stay zero.
 template <int m>
 static void pack_winograd(const Winograd& c, const float* weights, float* packed,
                           float* transposed) {
@@ -283,7 +283,7 @@ LENET_INLINE Vector unpool_row(const Vector* pooled_gradient, const Vector* slop
   return total;
 }
 
-// Zeros around a plane of deltas, where a strip of the backward pass may hang over.
+// Zeros around a plane of deltas, where a strip of the backward pass may extend beyond it.
 LENET_INLINE void clear_guard(const Winograd& c, Vector* plane) {
   for (int p = 0; p < c.points; p++, plane += c.output_point())
     for (int i = 0; i < back_strip - 1; i++) plane[-1 - i] = plane[c.output_tiles() + i] = Vector{};
@@ -321,7 +321,7 @@ using WinogradProducts = decltype(&winograd_products<1, 1>);
 static WinogradProducts winograd_products_of(const Winograd& c) {
   const int tiles = c.output_tiles();
   return for_block<most_winograd>(c.output_block, [&]<int block>() {
-    if (block < most_winograd || !many_registers)  // more do not fit the registers
+    if (block < most_winograd || !many_registers)  // more would not fit the registers
       if (tiles % 7 == 0) return &winograd_products<7, block>;
     return round_up(tiles, 4) < round_up(tiles, 5) ? &winograd_products<4, block>
                                                    : &winograd_products<5, block>;
@@ -361,7 +361,7 @@ static AddWinogradGradient add_winograd_gradient_in(int block) {
   return for_block<most_winograd>(block, []<int block>() { return &add_winograd_gradient<block>; });
 }
 
-// Where the gradient of a point of (output, input, row) lies in what add_winograd_gradient adds.
+// The position of the gradient of a point of (output, input, row) in add_winograd_gradient.
 LENET_INLINE int winograd_offset(const Winograd& c, int p, int output, int input, int row) {
   const int block = c.output_block, of_group = output % c.group;
   const int kernel = (of_group / block * c.inputs + input) * block + of_group % block;
