@@ -1,7 +1,7 @@
 """Trained networks for other software: ONNX, safetensors, and C99 for small devices.
 
-`onnx`, `tensors` and `c` write one format each, from the layers and weights of a checkpoint, and
-check at once that the result answers as the network does.
+`onnx`, `tensors` and `c` each write one format from a checkpoint; `onnx` and `c` first check that
+the result gives the scores of the network.
 """
 
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ class Export:
     """What was written.
 
     Attributes:
+        format: onnx, safetensors or c.
         files: file -> its size in bytes.
-        facts: what else there is to say of it, JSON-able: what it takes, how large it is, what was
-            checked and found.
+        facts: what else is known about it, ready for JSON: inputs, sizes, results of checks.
     """
 
     format: str

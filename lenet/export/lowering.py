@@ -1,4 +1,4 @@
-"""A network with fewer kinds of layers, for formats that are written loop by loop."""
+"""Networks with fewer kinds of layers, for the formats that are written loop by loop."""
 
 from dataclasses import replace
 
@@ -13,13 +13,12 @@ from lenet.networks.architecture import (
     Squashing,
 )
 
-IMAGE_SIDE = 28  # pixels of an image before its preparation
+IMAGE_SIDE = 28  # pixels, before the preparation
 
 
 def lower(architecture: Architecture) -> Architecture:
-    """The same network without flattening, and with squashing in the layer whose sums it takes.
-
-    Layers after the flattening see maps instead of a row of units, in the same order.
+    """Drops flattening, so that layers after it see maps in the same order instead of a row of
+    units, and moves activations into the layers before them.
 
     Raises:
         LenetError: the scores come from neither a full connection nor distances.

@@ -1,4 +1,4 @@
-"""Safetensors: the weights under documented keys, and what else the network is made of."""
+"""Safetensors: the weights under documented keys, and the constants of the network."""
 
 import json
 from pathlib import Path
@@ -21,11 +21,11 @@ from lenet.networks.checkpoint import Checkpoint
 
 
 def export(model: Checkpoint, path: Path) -> Export:
-    """Writes a network as safetensors that any reader takes, and `lenet.load` as well.
+    """Writes a network as safetensors, for any reader and for `lenet.load`.
 
     All tensors are float32. The metadata are JSON: `keys` says what each tensor is, `constants`
     holds what is not trained (which maps are connected, the codes of the output); `options`,
-    `card` and `model` are those that `lenet.save` writes.
+    `card` and `model` are as in the files of `lenet.save`.
 
     Raises:
         LenetError: the file cannot be written.
@@ -37,7 +37,7 @@ def export(model: Checkpoint, path: Path) -> Export:
 
 
 def describe(architecture: Architecture) -> dict[str, str]:
-    """Key -> shape and meaning, for every tensor."""
+    """Shape and meaning of every tensor, by key."""
     return {
         parameter.name: f"{parameter.shape}: {meaning(layer, parameter)}"
         for layer in architecture.layers
@@ -59,14 +59,14 @@ def meaning(layer: Layer, parameter: Parameter) -> str:
             return maps
         case Pooling():
             pooled = {"average": "mean", "sum": "sum", "max": "maximum"}[layer.method]
-            return f"coefficients, one a map, of the {pooled} of each 2x2"
+            return f"coefficients of the {pooled} of each 2x2 window, one for each map"
         case FullConnection():
             return "weights (unit, input); inputs in the order (map, row, column)"
     raise AssertionError(f"a {layer.kind} layer has no parameters")
 
 
 def constants(architecture: Architecture) -> dict[str, Any]:
-    """What the layers hold beside their weights."""
+    """What the layers hold besides their weights."""
     values: dict[str, Any] = {}
     for layer in architecture.layers:
         match layer:

@@ -156,7 +156,10 @@ def draw_table(axes: Axes, layer: Layer, table: NDArray[np.bool_], cell: float) 
         total += f" by {len({kernel for wires in layer.wiring for _, kernel in wires})} kernels"
         groups = layer.groups or ()
         if any(len(group) > 1 for group in groups):
-            words = [f"{len(group)} maps share {len(group[0])} kernels" for group in groups]
+            words = [
+                f"{len(group)} map{'s share' if len(group) > 1 else ' has'} {len(group[0])} kernels"
+                for group in groups
+            ]
             kinds = np.repeat(words, [len(group) for group in groups]).tolist()
     for kind, color in zip(dict.fromkeys(kinds), CLASSES * len(kinds), strict=False):
         own = table & (np.array(kinds) == kind)[:, None]

@@ -158,10 +158,10 @@ def kernels(model: Checkpoint, title: str, only: Sequence[str] = ()) -> Figure:
         known = f"{np.isfinite(values).sum():,} weights"
         if values.ndim == 4:
             picture, largest = beside(values, 60), LARGEST_CELL
-            words = f"{known}; {outputs} outputs across, {inputs} inputs down"
+            words = f"{known}; outputs across: {outputs}, inputs down: {inputs}"
         else:
             picture, largest = values, max(LARGEST_CELL / 2, 0.35 / outputs)
-            words = f"{known}; {outputs} rows, {inputs} columns"
+            words = f"{known}; rows: {outputs}, columns: {inputs}"
         panels.append(Panel(name, picture, words, min(WIDTH / picture.shape[1], largest)))
     return rows_of_panels(panels, title)
 
@@ -329,7 +329,7 @@ def feature_plane(model: Checkpoint, split: data.Split, name: str) -> Figure:
     wrong = labels != answers
     rings = [colors[answer] for answer in answers[wrong]]
     axes.scatter(*points[wrong].T, s=26, facecolors="none", edgecolors=rings, linewidths=1)
-    label = f"{wrong.sum():,} mistakes, with a\nring for the answer"
+    label = f"{wrong.sum():,} mistakes\n(ring: the answer)"
     axes.plot([], [], "o", markerfacecolor="none", color=GREY, markersize=6, label=label)
     if isinstance(output, Distances):
         star: dict[str, Any] = {"s": 150, "marker": "*", "edgecolors": INK, "linewidths": 0.8}
