@@ -18,16 +18,7 @@ from numpy.typing import NDArray
 from lenet.errors import LenetError
 from lenet.export.lowering import IMAGE_SIDE, lower
 from lenet.export.quantised import RESIZE, TABLE, Quantised, whole_rows
-from lenet.networks.architecture import (
-    Architecture,
-    Convolution,
-    Distances,
-    FullConnection,
-    Layer,
-    Pooling,
-    Squashing,
-    Weights,
-)
+from lenet.networks import architecture as net
 from lenet.networks.checkpoint import Checkpoint
 
 COLUMNS = 96  # of comments and numbers
@@ -66,7 +57,7 @@ class Float32:
     resized = "total"
     unit = 1.0  # the value of 1 in a score
 
-    def __init__(self, architecture: Architecture, weights: Weights) -> None:
+    def __init__(self, architecture: net.Architecture, weights: net.Weights) -> None:
         self.architecture, self.weights = lower(architecture), weights
 
     def rows(self) -> NDArray[Any]:
@@ -79,11 +70,11 @@ class Float32:
         scaled = f"{literal('float', how.scale)} * (float)({pixel})"
         return f"{literal('float', how.background)} + {scaled}" if how.background else scaled
 
-    def value(self, layer: Layer, x: str) -> str:
+    def value(self, layer: net.Layer, x: str) -> str:
         """An element x of a layer's input, as a term of its sums."""
         return x
 
-    def squashed(self, layer: Layer, writer: "Writer") -> str:
+    def squashed(self, layer: net.Layer, writer: "Writer") -> str:
         """What output m of a layer passes on, computed from its `total`."""
         squash: str | None = getattr(layer, "squash", None)
         if squash and squash not in SQUASHES:
@@ -109,10 +100,10 @@ class Int8:
     def prepared(self, pixel: str) -> str:
         return f"(uint8_t)({pixel})"
 
-    def value(self, layer: Layer, x: str) -> str:
+    def value(self, layer: net.Layer, x: str) -> str:
         return f"({plus(f'(int32_t){x}', -self.network.zeros[layer.name])})"
 
-    def squashed(self, layer: Layer, writer: "Writer") -> str:
+    def squashed(self, layer: net.Layer, writer: "Writer") -> str:
         name, rescaling = layer.name, self.network.rescalings[layer.name]
         writer.constant("int32_t", f"{name}_multiplier", rescaling.multiplier)
         writer.constant("uint8_t", f"{name}_shift", rescaling.shift)
@@ -154,12 +145,12 @@ class Writer:
             if layer is pooled:
                 continue
             pooled = None
-            if isinstance(layer, Convolution) and isinstance(following, Pooling):
+            if isinstance(layer, net.Convolution) and isinstance(following, net.Pooling):
                 # Maps that are pooled twice or in another order must all be kept.
                 pooled = following if following.sources is None else None
             self.function(layer, pooled)
 
-    def function(self, layer: Layer, pooled: Pooling | None) -> None:
+    def function(self, layer: net.Layer, pooled: net.Pooling | None) -> None:
         """Writes the function of a layer, or of a convolution with the pooling of its maps."""
         name, source = layer.name, f"memory->{list(self.members)[-1]}"
         shape = list(self.members.values())[-1]
@@ -168,23 +159,23 @@ class Writer:
             signature = f"{name}(const lenet_memory *memory, lenet_score scores[LENET_CLASSES])"
             call, result = "memory, scores", "scores[m]"
         match layer:
-            case Convolution() if pooled:
+            case net.Convolution() if pooled:
                 plane = f"memory->map.{name}"
                 code = self.convolution(layer, source, plane) + self.pooling(pooled, plane)
                 self.one_map[name] = layer.output_shape[1:]
-            case Convolution():
+            case net.Convolution():
                 code = self.convolution(layer, source, result)
-            case Pooling():
+            case net.Pooling():
                 plane = f"{source}[m]"
                 if layer.sources is not None:
                     self.constant("uint16_t", f"{name}_from", layer.sources)
                     plane = f"{source}[{name}_from[m]]"
                 code = self.pooling(layer, plane)
-            case Squashing():
+            case net.Squashing():
                 code = self.squashing(layer, source, shape, result)
-            case FullConnection():
+            case net.FullConnection():
                 code = self.connection(layer, source, shape, result)
-            case Distances():
+            case net.Distances():
                 code = self.distances(layer, source, shape, result)
             case _:
                 raise LenetError(f"{name}: C99 export knows no layer of kind {layer.kind}")
@@ -249,7 +240,7 @@ class Writer:
 
     # Code for map or unit m of a layer
 
-    def convolution(self, layer: Convolution, source: str, result: str) -> str:
+    def convolution(self, layer: net.Convolution, source: str, result: str) -> str:
         name, k, numbers = layer.name, layer.kernel, self.numbers
         inputs, height, width = layer.input_shape
         kernels = layer.kernels(numbers.weights)
@@ -272,7 +263,7 @@ class Writer:
             f"{result}[i][j] = {numbers.squashed(layer, self)};\n",
         )
 
-    def wires(self, layer: Convolution) -> tuple[str, str]:
+    def wires(self, layer: net.Convolution) -> tuple[str, str]:
         """Declares the connections of maps; returns the kernel of wire w, and the head of the loop
         over the wires of map m."""
         name, pairs = layer.name, [pair for pairs in layer.wiring for pair in pairs]
@@ -286,7 +277,7 @@ class Writer:
             kernel = f"{name}_kernel[{name}_with[w]]"
         return kernel, f"for (int w = {name}_first[m]; w < {name}_first[m + 1]; w++)"
 
-    def pooling(self, layer: Pooling, plane: str) -> str:
+    def pooling(self, layer: net.Pooling, plane: str) -> str:
         name, numbers = layer.name, self.numbers
         x = f"{plane}[2 * i + u][2 * j + v]"
         if layer.squash:
@@ -310,14 +301,16 @@ class Writer:
         code += f"memory->{name}[m][i][j] = {result};\n"
         return loops(dict(zip("ij", layer.output_shape[1:], strict=True)), code)
 
-    def squashing(self, layer: Squashing, source: str, shape: tuple[int, ...], result: str) -> str:
+    def squashing(
+        self, layer: net.Squashing, source: str, shape: tuple[int, ...], result: str
+    ) -> str:
         axes, at = indices("ij", shape[1:])
         x = self.numbers.value(layer, f"{source}[m]{at}")
         squashed = self.numbers.squashed(layer, self)
         return loops(axes, f"{self.numbers.total} total = {x};\n{result}{at} = {squashed};\n")
 
     def connection(
-        self, layer: FullConnection, source: str, shape: tuple[int, ...], result: str
+        self, layer: net.FullConnection, source: str, shape: tuple[int, ...], result: str
     ) -> str:
         name, numbers, (axes, at) = layer.name, self.numbers, indices("nij", shape)
         weight, bias = (numbers.weights[p.name] for p in layer.parameters)
@@ -329,7 +322,9 @@ class Writer:
             f"{result} = {numbers.squashed(layer, self)};\n"
         )
 
-    def distances(self, layer: Distances, source: str, shape: tuple[int, ...], result: str) -> str:
+    def distances(
+        self, layer: net.Distances, source: str, shape: tuple[int, ...], result: str
+    ) -> str:
         name, numbers, (axes, at) = layer.name, self.numbers, indices("nij", shape)
         self.constant(numbers.weight, f"{name}_code", layer.codes.reshape(-1, *shape))
         difference = f"{numbers.value(layer, source + at)} - {name}_code[m]{at}"
@@ -455,10 +450,10 @@ def quoted(words: str) -> str:
     return '"' + "".join(chr(b) if b in plain else f"\\{b:03o}" for b in words.encode()) + '"'
 
 
-def description(layer: Layer, shape: tuple[int, ...]) -> str:
+def description(layer: net.Layer, shape: tuple[int, ...]) -> str:
     """Describes a layer for an input of that shape."""
     words = f"{layer.name}: {layer.kind}, {shape_words(shape)} to {shape_words(layer.output_shape)}"
-    if isinstance(layer, Convolution):
+    if isinstance(layer, net.Convolution):
         words += f", kernels of {layer.kernel}x{layer.kernel}, padding {layer.padding}"
         if layer.groups is not None:
             words += (

@@ -3,36 +3,30 @@
 from dataclasses import replace
 
 from lenet.errors import LenetError
-from lenet.networks.architecture import (
-    Architecture,
-    Convolution,
-    Distances,
-    Flatten,
-    FullConnection,
-    Layer,
-    Squashing,
-)
+from lenet.networks import architecture as net
 
 IMAGE_SIDE = 28  # pixels, before the preparation
 
 
-def lower(architecture: Architecture) -> Architecture:
+def lower(architecture: net.Architecture) -> net.Architecture:
     """Drops flattening, so that layers after it see maps in the same order instead of a row of
     units, and moves activations into the layers before them.
 
     Raises:
         LenetError: the scores come from neither a full connection nor distances.
     """
-    layers: list[Layer] = []
+    layers: list[net.Layer] = []
     for layer in architecture.layers:
         match layer, layers[-1:]:
-            case Flatten(), _:
+            case net.Flatten(), _:
                 pass
-            case Squashing(), [(Convolution() | FullConnection()) as last] if not last.squash:
+            case net.Squashing(), [(net.Convolution() | net.FullConnection()) as last] if (
+                not last.squash
+            ):
                 layers[-1] = replace(last, squash=layer.squash)
             case _:
                 layers.append(layer)
     last = layers[-1]
-    if not isinstance(last, FullConnection | Distances):
+    if not isinstance(last, net.FullConnection | net.Distances):
         raise LenetError(f"{last.name}: scores that come from {last.kind} cannot be written as C")
     return replace(architecture, layers=tuple(layers))

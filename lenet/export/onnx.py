@@ -12,17 +12,7 @@ from lenet.export import Export
 from lenet.export.agreement import Trial
 from lenet.export.lowering import IMAGE_SIDE
 from lenet.files import replacing
-from lenet.networks.architecture import (
-    Convolution,
-    Distances,
-    Flatten,
-    FullConnection,
-    Layer,
-    Pooling,
-    Preparation,
-    Squashing,
-    Weights,
-)
+from lenet.networks import architecture as net
 from lenet.networks.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
@@ -143,7 +133,7 @@ class Nodes:
         """Names the last operator and its output."""
         self.nodes[-1].name = self.nodes[-1].output[0] = self.last = name
 
-    def preparation(self, how: Preparation) -> None:
+    def preparation(self, how: net.Preparation) -> None:
         """From uint8 images to the network's input."""
         self.add("Cast", to=1)  # float32
         if how.channels == 1:
@@ -159,21 +149,21 @@ class Nodes:
         self.add("Add", how.background)
         self.rename("input")
 
-    def layer(self, layer: Layer, weights: Weights) -> None:
+    def layer(self, layer: net.Layer, weights: net.Weights) -> None:
         match layer:
-            case Convolution():
+            case net.Convolution():
                 filters, biases = layer.filters(weights), layer.biases(weights)
                 self.add("Conv", filters, biases, pads=[layer.padding] * 4)
-            case Pooling():
+            case net.Pooling():
                 self.pooling(layer, weights)
-            case Squashing():
+            case net.Squashing():
                 pass
-            case Flatten():
+            case net.Flatten():
                 self.add("Flatten")
-            case FullConnection():
+            case net.FullConnection():
                 self.add("Flatten")
                 self.add("Gemm", *(weights[p.name] for p in layer.parameters), transB=1)
-            case Distances():
+            case net.Distances():
                 self.add("Flatten")
                 self.add("Unsqueeze", np.array([1]))
                 self.add("Sub", layer.codes)
@@ -185,7 +175,7 @@ class Nodes:
             self.squash(layer.name, squash)
         self.rename(layer.name)
 
-    def pooling(self, layer: Pooling, weights: Weights) -> None:
+    def pooling(self, layer: net.Pooling, weights: net.Weights) -> None:
         if layer.sources is not None:
             self.add("Gather", np.array(layer.sources), axis=1)
         operator = "MaxPool" if layer.method == "max" else "AveragePool"

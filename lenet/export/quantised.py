@@ -17,19 +17,8 @@ from numpy.typing import NDArray
 
 from lenet.errors import LenetError
 from lenet.export.lowering import IMAGE_SIDE, lower
+from lenet.networks import architecture as net
 from lenet.networks import arithmetic
-from lenet.networks.architecture import (
-    Architecture,
-    Convolution,
-    Distances,
-    Floats,
-    FullConnection,
-    Layer,
-    Pooling,
-    Preparation,
-    Squashing,
-    Weights,
-)
 
 TABLE = 1024  # entries of a squashing table
 RESIZE = 256  # the sum of the weights that resize a row of an image
@@ -76,13 +65,13 @@ class Rescaling:
     offset: int = 0
     table: NDArray[np.uint8] | None = None
 
-    def rounded(self, sums: Floats) -> Whole:
+    def rounded(self, sums: net.Floats) -> Whole:
         """r for sums (N, outputs, ...)."""
         across = (-1, *[1] * (sums.ndim - 2))
         multiplier, shift = self.multiplier.reshape(across), self.shift.reshape(across)
         return (sums.astype(np.int64) * multiplier + (1 << (shift - 1))) >> shift
 
-    def bytes(self, sums: Floats) -> Floats:
+    def bytes(self, sums: net.Floats) -> net.Floats:
         """The bytes for the next layer, as float64."""
         r = self.rounded(sums) + self.offset
         if self.table is None:
@@ -102,8 +91,8 @@ class Quantised:
         unit: of a score.
     """
 
-    architecture: Architecture
-    weights: Weights
+    architecture: net.Architecture
+    weights: net.Weights
     zeros: dict[str, int]
     rescalings: dict[str, Rescaling]
     unit: float
@@ -122,19 +111,21 @@ class Quantised:
             else:
                 x = self.rescalings[layer.name].bytes(self.sums(layer, x))
         sums = self.sums(last, x)
-        if isinstance(last, Distances):
+        if isinstance(last, net.Distances):
             return sums.astype(np.int64)
         rescaling = self.rescalings[last.name]
         if getattr(last, "squash", None):
             return rescaling.bytes(sums).astype(np.int64) - self.zeros["scores"]
         return rescaling.rounded(sums)
 
-    def sums(self, layer: Layer, x: Floats) -> Floats:
+    def sums(self, layer: net.Layer, x: net.Floats) -> net.Floats:
         # Exact: float64 holds integers below 2^53.
         return arithmetic.weighted_sums(layer, x - self.zeros[layer.name], self.weights)
 
 
-def quantise(architecture: Architecture, weights: Weights, images: NDArray[np.uint8]) -> Quantised:
+def quantise(
+    architecture: net.Architecture, weights: net.Weights, images: NDArray[np.uint8]
+) -> Quantised:
     """Converts a network to integers, with scales chosen on training images (N, 28, 28).
 
     Raises:
@@ -144,9 +135,9 @@ def quantise(architecture: Architecture, weights: Weights, images: NDArray[np.ui
     how, last = architecture.preparation, architecture.layers[-1]
     exact = {name: array.astype(np.float64) for name, array in weights.items()}
     scale, unit = Scale(how.scale, -how.background / how.scale), 1.0
-    x: Floats = how(images).astype(np.float64)
-    layers: list[Layer] = []
-    whole: dict[str, Floats] = {}
+    x: net.Floats = how(images).astype(np.float64)
+    layers: list[net.Layer] = []
+    whole: dict[str, net.Floats] = {}
     zeros: dict[str, int] = {}
     rescalings: dict[str, Rescaling] = {}
     for layer in architecture.layers:
@@ -154,13 +145,13 @@ def quantise(architecture: Architecture, weights: Weights, images: NDArray[np.ui
         totals = arithmetic.weighted_sums(layer, x, exact)
         x = arithmetic.squash(squash, totals)
         zeros[layer.name] = round(scale.zero)
-        if isinstance(layer, Pooling) and not squash:
+        if isinstance(layer, net.Pooling) and not squash:
             if layer.method == "sum":  # the bytes of the average stand for four times as much
                 layer, scale = replace(layer, method="average"), replace(scale, size=4 * scale.size)
             layers.append(layer)
             continue
         match layer:
-            case Distances() if layer is last:
+            case net.Distances() if layer is last:
                 codes = (layer.codes / scale.size).round()
                 if abs(codes).max() > 127:
                     raise LenetError(
@@ -170,9 +161,9 @@ def quantise(architecture: Architecture, weights: Weights, images: NDArray[np.ui
                 layers.append(replace(layer, codes=codes))
                 unit = scale.size**2
                 continue
-            case Squashing():
+            case net.Squashing():
                 done, units = layer, np.full(layer.output_shape[0], scale.size)
-            case Convolution() | Pooling() | FullConnection():
+            case net.Convolution() | net.Pooling() | net.FullConnection():
                 done, units, arrays = whole_sums(layer, exact, scale)
                 whole.update(arrays)
             case _:
@@ -190,8 +181,8 @@ def quantise(architecture: Architecture, weights: Weights, images: NDArray[np.ui
 
 
 def whole_sums(
-    layer: Convolution | Pooling | FullConnection, weights: Weights, scale: Scale
-) -> tuple[Layer, Floats, Weights]:
+    layer: net.Convolution | net.Pooling | net.FullConnection, weights: net.Weights, scale: Scale
+) -> tuple[net.Layer, net.Floats, net.Weights]:
     """Converts a layer to integers, for an input of that scale.
 
     Returns:
@@ -201,12 +192,12 @@ def whole_sums(
     weight, bias, starts = arrays[0], arrays[-1], np.arange(len(arrays[-1]))
     inputs = weight.reshape(len(weight), -1)
     match layer:
-        case Convolution(groups=tuple(groups)):  # rows are connections; a group shares a bias
+        case net.Convolution(groups=tuple(groups)):  # rows are connections; a group shares a bias
             inputs = layer.kernels(weights).reshape(-1, layer.kernel**2)
             bias = np.concatenate([array for array in arrays if array.ndim == 1])
             starts = np.cumsum([0, *(len(group[0]) for group in groups)])[:-1]
             layer = replace(layer, parts=())
-        case Pooling() if layer.method != "max":
+        case net.Pooling() if layer.method != "max":
             inputs = (layer.share * inputs).repeat(4, 1)
             layer = replace(layer, method="sum")
     zero = round(scale.zero)
@@ -224,13 +215,13 @@ def whole_sums(
             f"{layer.name} has so many inputs that its sums can exceed 32 bits: export it in float32"
         )
     first, second = layer.parameters
-    if isinstance(layer, Pooling):
+    if isinstance(layer, net.Pooling):
         inputs = inputs[:, :1]
     whole = {first.name: inputs.reshape(first.shape), second.name: bias}
-    return layer, units[list(layer.owners)] if isinstance(layer, Convolution) else units, whole
+    return layer, units[list(layer.owners)] if isinstance(layer, net.Convolution) else units, whole
 
 
-def bend(squash: str | None, units: Floats, totals: Floats) -> tuple[Rescaling, Scale]:
+def bend(squash: str | None, units: net.Floats, totals: net.Floats) -> tuple[Rescaling, Scale]:
     """Chooses how the sums of a layer become bytes, and what these bytes stand for.
 
     Args:
@@ -260,7 +251,7 @@ def bend(squash: str | None, units: Floats, totals: Floats) -> tuple[Rescaling, 
 
 
 def rescaling(
-    factors: Floats, offset: int = 0, table: NDArray[np.uint8] | None = None
+    factors: net.Floats, offset: int = 0, table: NDArray[np.uint8] | None = None
 ) -> Rescaling:
     """Multiplies by the factors (outputs,) with integer multipliers and shifts.
 
@@ -271,18 +262,20 @@ def rescaling(
     shift = np.minimum(31 - exponents, 62)
     multiplier = np.minimum((factors * 2.0**shift).round(), 2**31 - 1)
     if shift.min() < 1:
-        raise LenetError(f"the scales of two layers differ by {factors.max():.3g}: export in float32")
+        raise LenetError(
+            f"the scales of two layers differ by {factors.max():.3g}: export in float32"
+        )
     return Rescaling(multiplier.astype(np.int64), shift.astype(np.int64), offset, table)
 
 
-def whole_rows(how: Preparation) -> Floats:
+def whole_rows(how: net.Preparation) -> net.Floats:
     """`how.rows` for images, in integers; each row adds up to 256."""
     rows = (how.rows(IMAGE_SIDE, IMAGE_SIDE).astype(np.float64) * RESIZE).round()
     rows[range(how.size), rows.argmax(1)] += RESIZE - rows.sum(1)
     return rows
 
 
-def pixels(how: Preparation, images: NDArray[np.uint8]) -> Floats:
+def pixels(how: net.Preparation, images: NDArray[np.uint8]) -> net.Floats:
     """The bytes for the first layer, as float64 (N, channels, size, size)."""
     planes = how.planes(images).astype(np.float64)
     if (margin := how.margin(IMAGE_SIDE)) is not None:

@@ -95,7 +95,9 @@ def app(
             return await workers.small.run(files_in_json, await request.body(), most)
         if kind == "multipart/form-data":
             return await files_in_form(request, most)
-        detail = f"send pictures as multipart/form-data or application/json, not {kind or 'nothing'}"
+        detail = (
+            f"send pictures as multipart/form-data or application/json, not {kind or 'nothing'}"
+        )
         raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail)
 
     @service.post(

@@ -32,7 +32,9 @@ class Examples:
         if self.name is None:
             raise LenetError("the model does not say what it was trained on")
         if not data.is_here(self.name):
-            raise LenetError(f"{self.name} is not on this machine; `lenet data {self.name}` gets it")
+            raise LenetError(
+                f"{self.name} is not on this machine; `lenet data {self.name}` gets it"
+            )
         test = data.load(self.name).test
         if test.labels.max() >= len(self.classes):
             raise LenetError(f"{self.name} has more classes than the model")

@@ -6,19 +6,7 @@ import numpy as np
 from pydantic import BaseModel, Field
 
 from lenet.errors import LenetError
-from lenet.networks.architecture import (
-    Architecture,
-    Convolution,
-    Distances,
-    Floats,
-    FullConnection,
-    Maps,
-    Pooling,
-    Preparation,
-    Squashing,
-    Weights,
-)
-from lenet.networks.architecture import Layer as ArchitectureLayer
+from lenet.networks import architecture as net
 from lenet.web.schemas import Array
 
 IMAGE_SIZE = 28  # pixels
@@ -27,7 +15,7 @@ IMAGE_SIZE = 28  # pixels
 class Input(BaseModel):
     """Where the 28x28 pixels lie in the network's input: x -> offset + scale * x."""
 
-    shape: Maps
+    shape: net.Maps
     offset: float
     scale: float
 
@@ -58,14 +46,14 @@ class Layer(BaseModel):
     biases: Array | None = Field(description="One for each map.")
 
 
-def input_of(preparation: Preparation) -> Input:
+def input_of(preparation: net.Preparation) -> Input:
     """How 28x28 pixels become the network's input."""
     margin, size = preparation.margin(IMAGE_SIZE), preparation.size
     scale = 1 if margin is not None else size / IMAGE_SIZE
     return Input(shape=(preparation.channels, size, size), offset=margin or 0, scale=scale)
 
 
-def layers_of(architecture: Architecture, weights: Weights) -> list[Layer]:
+def layers_of(architecture: net.Architecture, weights: net.Weights) -> list[Layer]:
     """The layers that compute something, in order.
 
     An activation is part of the layer before it, and flattened maps stay maps.
@@ -80,21 +68,21 @@ def layers_of(architecture: Architecture, weights: Weights) -> list[Layer]:
     for layer in architecture.layers:
         side = maps[-1] if len(maps) == 3 else 1
         match layer:
-            case Convolution():
+            case net.Convolution():
                 kernels, biases = layer.kernels(weights), layer.biases(weights)
                 described = describe(layer, layer.window[0], kernels, biases)
                 described.padding = layer.padding
                 if layer.groups is not None:
                     described.connections = [list(wires) for wires in layer.wiring]
-            case Pooling():
+            case net.Pooling():
                 described = pooling(layer, weights)
-            case FullConnection():
+            case net.FullConnection():
                 kernels, biases = (weights[parameter.name] for parameter in layer.parameters)
                 described = describe(layer, side, kernels, biases)
-            case Distances():
+            case net.Distances():
                 described = describe(layer, side, layer.codes)
                 described.operation = "distances"
-            case Squashing():
+            case net.Squashing():
                 layers[-1].squash, layers[-1].answers = layer.squash, layer.name
                 continue
             case _:
@@ -104,7 +92,7 @@ def layers_of(architecture: Architecture, weights: Weights) -> list[Layer]:
     return layers
 
 
-def pooling(layer: Pooling, weights: Weights) -> Layer:
+def pooling(layer: net.Pooling, weights: net.Weights) -> Layer:
     maps, side = layer.output_shape[0], layer.window[0]
     share = 1.0 if layer.method == "max" else layer.share
     kernels, biases = np.full((1, side, side), share, np.float32), None
@@ -123,7 +111,7 @@ def pooling(layer: Pooling, weights: Weights) -> Layer:
 
 
 def describe(
-    layer: ArchitectureLayer, window: int, kernels: Floats, biases: Floats | None = None
+    layer: net.Layer, window: int, kernels: net.Floats, biases: net.Floats | None = None
 ) -> Layer:
     """Describes a layer that sums over all input maps, with kernels of that side."""
     assert kernels.size % window**2 == 0, f"{layer.name} has kernels of another size"
