@@ -90,9 +90,8 @@ def about(model: Checkpoint) -> list[str]:
     lines = [f"{name}, written by lenet {__version__}. Do not edit; export it again."]
     recipe, trained_on = card.get("recipe") or {}, (card.get("data") or {}).get("name")
     if trained_on:
-        lines.append(
-            f"Trained on {Path(trained_on).name} with the recipe {recipe.get('name', '?')}."
-        )
+        by = recipe.get("name", "?")
+        lines.append(f"Trained on {Path(trained_on).name} with the recipe {by}.")
     if isinstance(card.get("error"), float) and card.get("measured_on") == "test":
         lines.append(f"Error on the test set, in float32: {card['error']:.2%}.")
     return lines

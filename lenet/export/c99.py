@@ -21,6 +21,8 @@ from lenet.export.quantised import RESIZE, TABLE, Quantised, whole_rows
 from lenet.networks import architecture as net
 from lenet.networks.checkpoint import Checkpoint
 
+Shape = tuple[int, ...]
+
 COLUMNS = 96  # of comments and numbers
 SIZES = {"float": 4, "int8_t": 1, "uint8_t": 1, "uint16_t": 2, "int32_t": 4}  # bytes
 SQUASHES = {  # activation -> C of a `total`
@@ -301,17 +303,13 @@ class Writer:
         code += f"memory->{name}[m][i][j] = {result};\n"
         return loops(dict(zip("ij", layer.output_shape[1:], strict=True)), code)
 
-    def squashing(
-        self, layer: net.Squashing, source: str, shape: tuple[int, ...], result: str
-    ) -> str:
+    def squashing(self, layer: net.Squashing, source: str, shape: Shape, result: str) -> str:
         axes, at = indices("ij", shape[1:])
         x = self.numbers.value(layer, f"{source}[m]{at}")
         squashed = self.numbers.squashed(layer, self)
         return loops(axes, f"{self.numbers.total} total = {x};\n{result}{at} = {squashed};\n")
 
-    def connection(
-        self, layer: net.FullConnection, source: str, shape: tuple[int, ...], result: str
-    ) -> str:
+    def connection(self, layer: net.FullConnection, source: str, shape: Shape, result: str) -> str:
         name, numbers, (axes, at) = layer.name, self.numbers, indices("nij", shape)
         weight, bias = (numbers.weights[p.name] for p in layer.parameters)
         self.constant(numbers.weight, f"{name}_weight", weight.reshape(-1, *shape))
@@ -322,9 +320,7 @@ class Writer:
             f"{result} = {numbers.squashed(layer, self)};\n"
         )
 
-    def distances(
-        self, layer: net.Distances, source: str, shape: tuple[int, ...], result: str
-    ) -> str:
+    def distances(self, layer: net.Distances, source: str, shape: Shape, result: str) -> str:
         name, numbers, (axes, at) = layer.name, self.numbers, indices("nij", shape)
         self.constant(numbers.weight, f"{name}_code", layer.codes.reshape(-1, *shape))
         difference = f"{numbers.value(layer, source + at)} - {name}_code[m]{at}"
@@ -444,13 +440,13 @@ def comment(lines: Sequence[str]) -> str:
 
 
 def quoted(words: str) -> str:
-    """A string literal: UTF-8 with octal escapes outside plain ASCII, spaces for control characters."""
+    """A string literal, with spaces for control characters and octal escapes for UTF-8."""
     words = "".join(c if c.isprintable() else " " for c in words)
     plain = {*range(32, 127)} - {*b'"\\?'}
     return '"' + "".join(chr(b) if b in plain else f"\\{b:03o}" for b in words.encode()) + '"'
 
 
-def description(layer: net.Layer, shape: tuple[int, ...]) -> str:
+def description(layer: net.Layer, shape: Shape) -> str:
     """Describes a layer for an input of that shape."""
     words = f"{layer.name}: {layer.kind}, {shape_words(shape)} to {shape_words(layer.output_shape)}"
     if isinstance(layer, net.Convolution):
@@ -464,7 +460,7 @@ def description(layer: net.Layer, shape: tuple[int, ...]) -> str:
     return f"{words}; {squash}." if squash and squash != layer.kind else f"{words}."
 
 
-def shape_words(shape: tuple[int, ...]) -> str:
+def shape_words(shape: Shape) -> str:
     if len(shape) == 1:
         return f"{shape[0]} units"
     maps, height, width = shape

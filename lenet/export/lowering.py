@@ -17,15 +17,12 @@ def lower(architecture: net.Architecture) -> net.Architecture:
     """
     layers: list[net.Layer] = []
     for layer in architecture.layers:
-        match layer, layers[-1:]:
-            case net.Flatten(), _:
-                pass
-            case net.Squashing(), [(net.Convolution() | net.FullConnection()) as last] if (
-                not last.squash
-            ):
-                layers[-1] = replace(last, squash=layer.squash)
-            case _:
-                layers.append(layer)
+        last = layers[-1] if layers else None
+        linear = isinstance(last, net.Convolution | net.FullConnection) and not last.squash
+        if isinstance(layer, net.Squashing) and linear:
+            layers[-1] = replace(last, squash=layer.squash)
+        elif not isinstance(layer, net.Flatten):
+            layers.append(layer)
     last = layers[-1]
     if not isinstance(last, net.FullConnection | net.Distances):
         raise LenetError(f"{last.name}: scores that come from {last.kind} cannot be written as C")

@@ -91,7 +91,7 @@ def graph(model: Checkpoint, pixels: bool) -> "ModelProto":
         ir_version=IR_VERSION,
         producer_name="lenet",
         producer_version=__version__,
-        doc_string=f"{architecture.network}. Input {name}: {words}. Output scores: the largest wins.",
+        doc_string=f"{architecture.network}. Input: {words}. Output: scores, the largest wins.",
     )
     metadata = {
         "classes": json.dumps(model.classes),

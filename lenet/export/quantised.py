@@ -98,7 +98,7 @@ class Quantised:
     unit: float
 
     def scores(self, images: NDArray[np.uint8]) -> Whole:
-        """Scores (N, classes) in units of `unit` for images (N, 28, 28), equal to those of the C."""
+        """The scores of the C, (N, classes), in units of `unit`, for images (N, 28, 28)."""
         parts = [self.forward(images[i : i + BATCH]) for i in range(0, len(images), BATCH)]
         return np.concatenate(parts)
 
@@ -203,7 +203,7 @@ def whole_sums(
     zero = round(scale.zero)
     # The fraction of a zero that is not an integer goes into the biases.
     bias = bias + scale.size * (zero - scale.zero) * np.add.reduceat(inputs.sum(1), starts)
-    # The largest weight of an output becomes 127, but a bias beside tiny weights still fits 30 bits.
+    # The largest weight of an output becomes 127, unless its bias would then exceed 30 bits.
     largest = np.maximum.reduceat(abs(inputs).max(1), starts)
     sizes = np.maximum(np.maximum(largest / 127, abs(bias) / (2**30 * scale.size)), 2.0**-60)
     units = sizes * scale.size
@@ -212,7 +212,7 @@ def whole_sums(
     reach = max(abs(zero), abs(255 - zero)) * np.add.reduceat(abs(inputs).sum(1), starts)
     if (reach + abs(bias)).max() >= 2**31:
         raise LenetError(
-            f"{layer.name} has so many inputs that its sums can exceed 32 bits: export it in float32"
+            f"{layer.name} has so many inputs that its sums may need 33 bits: export it in float32"
         )
     first, second = layer.parameters
     if isinstance(layer, net.Pooling):
@@ -262,9 +262,7 @@ def rescaling(
     shift = np.minimum(31 - exponents, 62)
     multiplier = np.minimum((factors * 2.0**shift).round(), 2**31 - 1)
     if shift.min() < 1:
-        raise LenetError(
-            f"the scales of two layers differ by {factors.max():.3g}: export in float32"
-        )
+        raise LenetError(f"a factor of {factors.max():.3g} is too large: export it in float32")
     return Rescaling(multiplier.astype(np.int64), shift.astype(np.int64), offset, table)
 
 

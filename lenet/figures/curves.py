@@ -77,7 +77,7 @@ def training_points(
         position, loss, accuracy, examples = table[epochs == epoch].T
         fifths = epoch - 1 + np.arange(1, POINTS_PER_EPOCH + 1) / POINTS_PER_EPOCH
         reached = np.searchsorted(position, fifths - 1e-9)
-        at = np.unique(reached.clip(max=len(position) - 1))  # the last step, if the epoch is under way
+        at = np.unique(reached.clip(max=len(position) - 1))  # or the last step yet
         means = [(values * examples).cumsum() / examples.cumsum() for values in (loss, accuracy)]
         points += zip(position[at], means[0][at], means[1][at], strict=True)
     for r in records:

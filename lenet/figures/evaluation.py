@@ -94,9 +94,10 @@ def rejection_curve(report: Report) -> Figure:
         axes.plot(x, y, "o", color=ORANGE, markersize=6, zorder=3)
         # The curve falls, so there is room to the right above it and to the left below it.
         side, ha, va = (1, "left", "bottom") if x < end / 2 else (-1, "right", "top")
-        words, at = f"{100 * point.target:g}% error: reject {point.rejected:.2%}", 100 * point.target
-        offset: dict[str, Any] = {"xytext": (8 * side, 5 * side), "textcoords": "offset points"}
-        axes.annotate(words, (x, at), **offset, ha=ha, va=va, color=ORANGE)
+        target, offset = 100 * point.target, (8 * side, 5 * side)
+        words = f"{target:g}% error: reject {point.rejected:.2%}"
+        style = {"textcoords": "offset points", "ha": ha, "va": va, "color": ORANGE}
+        axes.annotate(words, (x, target), offset, **style)
     axes.set_xlim(0, 1.05 * end or 1)
     if error.any():
         low, high = axes.get_ylim()

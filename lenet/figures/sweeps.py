@@ -31,7 +31,7 @@ class Coordinate:
     labels: Sequence[str] = ()
 
     def heights(self) -> tuple[NDArray[np.float64], dict[float, str]]:
-        """Heights of the values, from 0 at the bottom to 1 at the top, and the labels at heights."""
+        """Heights of the values, 0 (bottom) to 1 (top), and of the labels: height -> label."""
         if self.labels:
             places = (np.arange(len(self.labels)) + 0.5) / len(self.labels)
             return places[list(map(int, self.values))], dict(zip(places, self.labels, strict=True))
