@@ -138,7 +138,7 @@ export class Drawing {
     try {
       image = await createImageBitmap(file);
     } catch {
-      throw new Error("This browser cannot show that file. Give a PNG, JPEG, GIF, WebP or BMP picture.");
+      throw new Error("This browser cannot show that file. Use a PNG, JPEG, GIF, WebP or BMP picture.");
     }
     this.replace({ image, file });
   }

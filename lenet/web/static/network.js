@@ -209,7 +209,7 @@ class CodesView extends LayerView {
 
   draw(activation) {
     const best = activation && activation.values.indexOf(Math.max(...activation.values));
-    this.range.textContent = "squared distances; the smallest answers";
+    this.range.textContent = "squared distances; the smallest wins";
     for (const [label, { button, picture, distance, code }] of this.codes.entries()) {
       const columns = columnsOf(code.length);
       const height = Math.ceil(code.length / columns);
