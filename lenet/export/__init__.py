@@ -11,17 +11,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Export:
-    """What was written.
+    """What was written."""
 
-    Attributes:
-        format: onnx, safetensors or c.
-        files: file -> its size in bytes.
-        facts: what else is known about it, ready for JSON: inputs, sizes, results of checks.
-    """
-
-    format: str
-    files: dict[Path, int]
-    facts: dict[str, Any]
+    format: str  # onnx, safetensors or c
+    files: dict[Path, int]  # file -> size in bytes
+    facts: dict[str, Any]  # inputs, sizes, results of checks; ready for JSON
 
     def as_dict(self) -> dict[str, Any]:
         files = {str(path): size for path, size in self.files.items()}

@@ -18,17 +18,11 @@ TOLERANCE = 1e-3  # of the largest score; float32 sums in another order differ b
 
 @dataclass(frozen=True)
 class Trial:
-    """Images and the scores that the network gives for them.
+    """Images and the scores that the network gives for them."""
 
-    Attributes:
-        images: uint8 (N, 28, 28), or (N, channels, 28, 28).
-        words: which images they are.
-        scores: float32 (N, classes).
-    """
-
-    images: NDArray[np.uint8]
-    words: str
-    scores: NDArray[np.float32]
+    images: NDArray[np.uint8]  # (N, 28, 28), or (N, channels, 28, 28)
+    words: str  # which images they are
+    scores: NDArray[np.float32]  # (N, classes)
 
     def compare(self, scores: NDArray[Any]) -> dict[str, Any]:
         """Compares other scores for the same images; `same_answers` is a share, 0..1."""

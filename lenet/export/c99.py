@@ -37,17 +37,11 @@ SQUASHES = {  # activation -> C of a `total`
 
 @dataclass(frozen=True)
 class Program:
-    """C source files and their size on a device.
+    """C source files and their size on a device."""
 
-    Attributes:
-        files: name -> text: lenet.h, lenet.c, main.c.
-        weight_bytes: size of the constant arrays: weights, biases and tables.
-        memory_bytes: size of `lenet_memory`, all that a call needs besides a little stack.
-    """
-
-    files: dict[str, str]
-    weight_bytes: int
-    memory_bytes: int
+    files: dict[str, str]  # name -> text: lenet.h, lenet.c, main.c
+    weight_bytes: int  # constant arrays: weights, biases and tables
+    memory_bytes: int  # `lenet_memory`, all that a call needs besides a little stack
 
 
 class Float32:
@@ -121,24 +115,17 @@ class Int8:
 
 
 class Writer:
-    """Writes the functions of one network.
-
-    Attributes:
-        functions: their text, in the order of the layers.
-        calls: the calls to them.
-        members: of `lenet_memory`: name -> shape of a layer's output.
-        one_map: convolutions that keep one map at a time: name -> (height, width).
-        size: of all constant arrays, in bytes.
-    """
+    """Writes the functions of one network."""
 
     def __init__(self, numbers: Float32 | Int8) -> None:
         self.numbers = numbers
-        self.constants: list[str] = []
-        self.tables: dict[bytes, str] = {}
-        self.size = 0
+        self.constants: list[str] = []  # declarations for the next function
+        self.tables: dict[bytes, str] = {}  # names by content
+        self.size = 0  # bytes of all constant arrays
         how = numbers.architecture.preparation
-        self.members: dict[str, tuple[int, ...]] = {"input": (how.channels, how.size, how.size)}
-        self.one_map: dict[str, tuple[int, ...]] = {}
+        # Members of `lenet_memory`, and convolutions that keep one map at a time: name -> shape.
+        self.members: dict[str, Shape] = {"input": (how.channels, how.size, how.size)}
+        self.one_map: dict[str, Shape] = {}
         self.functions: list[str] = []
         self.calls = ["prepare(image, memory);"]
         self.preparation()
@@ -340,15 +327,10 @@ class Writer:
 
 
 def program(numbers: Float32 | Int8, model: Checkpoint, about: Sequence[str]) -> Program:
-    """Writes the C of a network.
+    """Writes the C of a network, whose classes, temperature and rejection threshold are `model`'s.
 
-    Args:
-        numbers: the network, in the type of numbers to compute with.
-        model: has the classes, the temperature and the rejection threshold.
-        about: lines for the comment at the top of both files.
-
-    Raises:
-        LenetError: C99 export does not know a layer or an activation.
+    `about` has the lines for the comment at the top of both files. Raises LenetError if C99 export
+    does not know a layer or an activation.
     """
     writer = Writer(numbers)
     members, memory_bytes = writer.memory()

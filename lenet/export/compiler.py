@@ -21,15 +21,10 @@ PATIENCE = 300  # seconds
 
 @dataclass(frozen=True)
 class Built:
-    """A compiled program.
+    """What a compiled program gave."""
 
-    Attributes:
-        scores: that it gave, (N, classes).
-        code_bytes: machine code of lenet.c, without constants; None if `size` cannot tell.
-    """
-
-    scores: NDArray[np.float64]
-    code_bytes: int | None
+    scores: NDArray[np.float64]  # (N, classes)
+    code_bytes: int | None  # machine code of lenet.c, without constants; None if unknown
 
 
 def find() -> list[str] | None:

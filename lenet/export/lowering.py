@@ -12,8 +12,7 @@ def lower(architecture: net.Architecture) -> net.Architecture:
     """Drops flattening, so that layers after it see maps in the same order instead of a row of
     units, and moves activations into the layers before them.
 
-    Raises:
-        LenetError: the scores come from neither a full connection nor distances.
+    Raises LenetError if the scores come from neither a full connection nor distances.
     """
     layers: list[net.Layer] = []
     for layer in architecture.layers:

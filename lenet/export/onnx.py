@@ -61,11 +61,8 @@ def export(model: Checkpoint, path: Path, pixels: bool, trial: Trial) -> Export:
 
 
 def graph(model: Checkpoint, pixels: bool) -> "ModelProto":
-    """Builds the model that `export` writes.
-
-    Raises:
-        LenetError: ONNX export does not know a layer or an activation.
-    """
+    """Builds the model that `export` writes, and raises LenetError if it does not know a layer or
+    an activation."""
     from onnx import TensorProto, helper
 
     architecture = model.architecture

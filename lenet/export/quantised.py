@@ -53,17 +53,12 @@ class Rescaling:
     r = (sum * multiplier + 2^(shift - 1)) >> shift, for each output. The next byte is
     table[r + offset], with the index clamped, or without a table r + offset, clamped to 0..255.
     In a last layer without squashing r is the score.
-
-    Attributes:
-        multiplier: (outputs,), at least 0 and below 2^31.
-        shift: (outputs,), 1 to 62.
-        table: uint8 (1024,), or None.
     """
 
-    multiplier: Whole
-    shift: Whole
+    multiplier: Whole  # (outputs,), at least 0 and below 2^31
+    shift: Whole  # (outputs,), 1 to 62
     offset: int = 0
-    table: NDArray[np.uint8] | None = None
+    table: NDArray[np.uint8] | None = None  # (1024,)
 
     def rounded(self, sums: net.Floats) -> Whole:
         """r for sums (N, outputs, ...)."""
@@ -81,21 +76,13 @@ class Rescaling:
 
 @dataclass(frozen=True)
 class Quantised:
-    """A network in integers.
+    """A network in integers."""
 
-    Attributes:
-        architecture: lowered, with sums in place of averages that are weighted.
-        weights: integers in float64, -127..127; biases within 32 bits.
-        zeros: layer -> zero of its input; "scores" -> zero of the scores.
-        rescalings: layer -> how its sums become its output.
-        unit: of a score.
-    """
-
-    architecture: net.Architecture
-    weights: net.Weights
-    zeros: dict[str, int]
-    rescalings: dict[str, Rescaling]
-    unit: float
+    architecture: net.Architecture  # lowered, with sums in place of averages that are weighted
+    weights: net.Weights  # integers in float64, -127..127; biases within 32 bits
+    zeros: dict[str, int]  # layer -> zero of its input; "scores" -> zero of the scores
+    rescalings: dict[str, Rescaling]  # by layer
+    unit: float  # of a score
 
     def scores(self, images: NDArray[np.uint8]) -> Whole:
         """The scores of the C, (N, classes), in units of `unit`, for images (N, 28, 28)."""
@@ -128,8 +115,7 @@ def quantise(
 ) -> Quantised:
     """Converts a network to integers, with scales chosen on training images (N, 28, 28).
 
-    Raises:
-        LenetError: sums may exceed 32 bits, or a layer cannot be written in int8.
+    Raises LenetError if sums may exceed 32 bits or a layer cannot be written in int8.
     """
     architecture = lower(architecture)
     how, last = architecture.preparation, architecture.layers[-1]
@@ -183,11 +169,8 @@ def quantise(
 def whole_sums(
     layer: net.Convolution | net.Pooling | net.FullConnection, weights: net.Weights, scale: Scale
 ) -> tuple[net.Layer, net.Floats, net.Weights]:
-    """Converts a layer to integers, for an input of that scale.
-
-    Returns:
-        The layer; the value of 1 in the sums of each output; its weights.
-    """
+    """Converts a layer to integers, for an input of that scale; returns the layer, the value of 1
+    in the sums of each output, and its weights."""
     arrays = [weights[parameter.name] for parameter in layer.parameters]
     weight, bias, starts = arrays[0], arrays[-1], np.arange(len(arrays[-1]))
     inputs = weight.reshape(len(weight), -1)
@@ -222,13 +205,8 @@ def whole_sums(
 
 
 def bend(squash: str | None, units: net.Floats, totals: net.Floats) -> tuple[Rescaling, Scale]:
-    """Chooses how the sums of a layer become bytes, and what these bytes stand for.
-
-    Args:
-        squash: name of the activation.
-        units: the value of 1 in the sums of each output.
-        totals: the sums for the calibration images.
-    """
+    """Chooses how the sums of a layer become bytes, and what the bytes stand for, from the value of
+    1 in the sums of each output (`units`) and the sums for the calibration images (`totals`)."""
     lowest, highest = float(totals.min()), float(totals.max())
     if squash in (None, "relu"):
         low = 0.0 if squash else lowest
@@ -255,8 +233,7 @@ def rescaling(
 ) -> Rescaling:
     """Multiplies by the factors (outputs,) with integer multipliers and shifts.
 
-    Raises:
-        LenetError: a factor is 2^30 or more.
+    Raises LenetError if a factor is 2^30 or more.
     """
     exponents = np.frexp(factors)[1]
     shift = np.minimum(31 - exponents, 62)

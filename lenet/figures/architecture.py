@@ -108,10 +108,7 @@ def connections(network: Architecture) -> Figure:
     """Which maps are connected, drawn as in Table I of the paper.
 
     It shows the convolutions that have a connection table and the poolings whose maps share input
-    maps; if there are none, the second convolution.
-
-    Raises:
-        LenetError: there is no second convolution either.
+    maps; if there are none, the second convolution. Raises LenetError if that is missing, too.
     """
     layers: list[Layer] = [
         layer

@@ -128,12 +128,7 @@ def kernels(model: Checkpoint, title: str, only: Sequence[str] = ()) -> Figure:
     """Draws all weights of a network except biases, a panel for each layer with its own scale.
 
     For kernels, outputs run across and inputs run down, with a gap where there is no connection;
-    for full connections, each row is an output.
-
-    Args:
-        model: the network.
-        title: stands above the panels.
-        only: names of layers; all by default.
+    for full connections, each row is an output. `only` has names of layers; all by default.
     """
     panels, maps = [], model.architecture.input_shape
     for layer in model.architecture.layers:
@@ -186,12 +181,8 @@ def beside(kernels: Floats, most: int) -> NDArray[np.float64]:
 def feature_maps(model: Checkpoint, activations: Mapping[str, Floats], title: str) -> Figure:
     """Draws what every layer gives for an image, a panel for each layer with its own scale.
 
-    Values that are compared with the codes of glyphs are drawn as a glyph.
-
-    Args:
-        model: the network.
-        activations: from `lenet.engine.scores.tracer`.
-        title: stands above the panels, with the answer after it.
+    The activations are from `lenet.engine.scores.tracer`. Values that are compared with the codes of
+    glyphs are drawn as a glyph.
     """
     *_, before, output = model.architecture.layers
     values, panels = dict(activations), []

@@ -16,19 +16,12 @@ TICKS = np.linspace(0, 1, 5)  # heights on an axis of numbers
 
 @dataclass(frozen=True)
 class Coordinate:
-    """An axis of `parallel_coordinates`.
-
-    Attributes:
-        name: stands below it.
-        values: one for each trial; with `labels`, the index of its label.
-        log: whether the axis is logarithmic.
-        labels: of an axis of choices, from the bottom up.
-    """
+    """An axis of `parallel_coordinates`."""
 
     name: str
-    values: Sequence[float]
+    values: Sequence[float]  # one for each trial; with `labels`, the index of its label
     log: bool = False
-    labels: Sequence[str] = ()
+    labels: Sequence[str] = ()  # of an axis of choices, from the bottom up
 
     def heights(self) -> tuple[NDArray[np.float64], dict[float, str]]:
         """Heights of the values, 0 (bottom) to 1 (top), and of the labels: height -> label."""

@@ -56,10 +56,8 @@ def input_of(preparation: net.Preparation) -> Input:
 def layers_of(architecture: net.Architecture, weights: net.Weights) -> list[Layer]:
     """The layers that compute something, in order.
 
-    An activation is part of the layer before it, and flattened maps stay maps.
-
-    Raises:
-        LenetError: the network reads more than one channel.
+    An activation is part of the layer before it, and flattened maps stay maps. Raises LenetError if
+    the network reads more than one channel.
     """
     if (channels := architecture.preparation.channels) != 1:
         raise LenetError(f"this {architecture.network} reads {channels} channels; pictures have 1")

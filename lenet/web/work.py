@@ -18,13 +18,7 @@ Result = TypeVar("Result")
 
 
 class Pool:
-    """Threads with a bounded queue.
-
-    Args:
-        name: of the threads.
-        workers: number of threads.
-        waiting: length of the queue.
-    """
+    """As many threads as `workers`, with a queue for `waiting` pieces of work."""
 
     def __init__(self, name: str, workers: int, waiting: int) -> None:
         self.most = workers + waiting
