@@ -181,8 +181,8 @@ def beside(kernels: Floats, most: int) -> NDArray[np.float64]:
 def feature_maps(model: Checkpoint, activations: Mapping[str, Floats], title: str) -> Figure:
     """Draws what every layer gives for an image, a panel for each layer with its own scale.
 
-    The activations are from `lenet.engine.scores.tracer`. Values that are compared with the codes of
-    glyphs are drawn as a glyph.
+    The activations are from `lenet.engine.scores.tracer`. Values that are compared with the codes
+    of glyphs are drawn as a glyph.
     """
     *_, before, output = model.architecture.layers
     values, panels = dict(activations), []

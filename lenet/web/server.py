@@ -32,7 +32,7 @@ def serve(
     limits: Limits | None = None,
     open_page: bool = False,
 ) -> None:
-    """Serves the page and the REST interface until SIGINT or SIGTERM, and finishes running requests.
+    """Serves the page and the REST interface until SIGINT or SIGTERM; finishes running requests.
 
     Args:
         models: as for `lenet.web.app`.
