@@ -19,7 +19,7 @@ class Examples:
     (nothing is downloaded) or has more classes than the network.
 
     Args:
-        name: of the data set, None if unknown.
+        name: of the data set with these images, None if unknown.
         scores: gives the network's scores for uint8 images (N, 28, 28).
         classes: the network's names of them.
     """

@@ -277,7 +277,7 @@ async function upload(file) {
 /** Whether the model's test set is at hand; says so if not. */
 function testSet() {
   if (!model.examples) {
-    say(`The test set is not on this machine. Run “lenet data ${model.data ?? "NAME"}”, then restart the server.`);
+    say(`The test set is not on this machine. Get it with: lenet data ${model.data ?? "NAME"}; then start the server again.`);
   }
   return model.examples;
 }
