@@ -6,6 +6,7 @@ from lenet.errors import LenetError
 from lenet.networks import architecture as net
 
 IMAGE_SIDE = 28  # pixels, before the preparation
+Linear = net.Convolution | net.FullConnection  # layers that can take an activation
 
 
 def lower(architecture: net.Architecture) -> net.Architecture:
@@ -17,8 +18,7 @@ def lower(architecture: net.Architecture) -> net.Architecture:
     layers: list[net.Layer] = []
     for layer in architecture.layers:
         last = layers[-1] if layers else None
-        linear = isinstance(last, net.Convolution | net.FullConnection) and not last.squash
-        if isinstance(layer, net.Squashing) and linear:
+        if isinstance(layer, net.Squashing) and isinstance(last, Linear) and not last.squash:
             layers[-1] = replace(last, squash=layer.squash)
         elif not isinstance(layer, net.Flatten):
             layers.append(layer)

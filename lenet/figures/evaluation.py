@@ -96,8 +96,8 @@ def rejection_curve(report: Report) -> Figure:
         side, ha, va = (1, "left", "bottom") if x < end / 2 else (-1, "right", "top")
         target, offset = 100 * point.target, (8 * side, 5 * side)
         words = f"{target:g}% error: reject {point.rejected:.2%}"
-        style = {"textcoords": "offset points", "ha": ha, "va": va, "color": ORANGE}
-        axes.annotate(words, (x, target), offset, **style)
+        style: dict[str, Any] = {"textcoords": "offset points", "ha": ha, "va": va}
+        axes.annotate(words, (x, target), offset, color=ORANGE, **style)
     axes.set_xlim(0, 1.05 * end or 1)
     if error.any():
         low, high = axes.get_ylim()
