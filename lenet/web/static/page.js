@@ -181,7 +181,7 @@ function showField() {
   context.strokeRect(x(across(left)), y(down(top)), x(across(right)) - x(across(left)), y(down(bottom)) - y(down(top)));
 }
 
-/** Something to look at from the beginning: the most active unit of the first layer whose
+/** Chooses a unit to show at first: the most active one of the first layer whose
  * windows lie in several maps, or else of the last layer. */
 function firstUnit() {
   const { layer, number, form } = network.views.find((view, i) =>
