@@ -265,7 +265,9 @@ def saliency(model: Checkpoint, activations: Mapping[str, Floats]) -> Figure:
     x, label = activations["input"][None], int([*activations.values()][-1].argmax())
     image, name, about = x[0, 0], model.classes[label], (model.architecture, model.weights, x)
     gradient = f"gradient: where it is red,\nmore ink raises the score of {name}"
-    hiding = f"occlusion: where it is red, hiding\n{SQUARE}×{SQUARE} pixels lowers the score of {name}"
+    hiding = (
+        f"occlusion: where it is red, hiding\n{SQUARE}×{SQUARE} pixels lowers the score of {name}"
+    )
     panels = {
         "input": image,
         gradient: input_gradient(*about, label)[0, 0],
