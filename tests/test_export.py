@@ -406,7 +406,7 @@ def test_what_a_format_cannot_express_is_refused_in_one_line():
         return replace(model, architecture=architecture, weights=weights)
 
     unknown = with_layers(layers[0], softened, *layers[2:])
-    with pytest.raises(LenetError, match=r"^C1: there is no C for the activation softplus$"):
+    with pytest.raises(LenetError, match=r"^C1: C99 export knows no activation softplus$"):
         float32(unknown)
     with pytest.raises(LenetError, match=r"^C1_sigmoid: .* no activation softplus$"):
         onnx.graph(unknown, False)

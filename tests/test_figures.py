@@ -96,14 +96,6 @@ def title(figure):
     return figure.get_suptitle()
 
 
-def test_importing_the_room_imports_neither_matplotlib_nor_torch():
-    code = (
-        "import sys, lenet.figures.files, lenet.figures.networks, lenet.figures.sweeps;"
-        "sys.exit(bool({'matplotlib', 'torch'} & set(sys.modules)))"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
 def test_drawing_imports_no_pyplot_and_leaves_the_style_of_others(tmp_path):
     code = (
         "import sys, numpy; from pathlib import Path; from matplotlib import rcParams;"
@@ -134,7 +126,7 @@ def test_training_curves_are_means_since_the_beginning_of_the_epoch(steps):
         np.testing.assert_allclose(points(line)[:, 0], positions, atol=1e-6)
         np.testing.assert_allclose(points(line)[:, 1], expected)
     assert points(test).tolist() == [[1, 60], [2, 62]]
-    assert test.get_label() == "test, at last 62.00%"
+    assert test.get_label() == "test, 62.00% at the end"
     assert upper.get_ylabel() == "accuracy (%)"
     assert lower.get_xlabel() == "epoch"
 
@@ -174,7 +166,7 @@ def test_epochs_without_steps_are_drawn_from_their_own_record():
 def test_validation_accuracy_is_called_that():
     record = {"epoch": 1, "train_loss": 1, "train_accuracy": 0.5, "validation_accuracy": 0.75}
     upper, _ = curves.training_curves([record], "").axes
-    assert upper.lines[1].get_label() == "validation, at last 75.00%"
+    assert upper.lines[1].get_label() == "validation, 75.00% at the end"
 
 
 def test_losses_over_a_wide_range_have_a_logarithmic_axis():
@@ -357,8 +349,6 @@ def test_preprocessing_steps_and_the_probabilities():
 def test_preprocessing_steps_without_an_answer():
     figure = sheets.preprocessing_steps({"gray": np.zeros((9, 9))}, "no digit", {})
     assert [axes.get_title() for axes in figure.axes] == ["gray"]
-    with pytest.raises(LenetError, match="no step"):
-        sheets.preprocessing_steps({}, "nothing", {})
 
 
 @pytest.mark.parametrize(
@@ -505,8 +495,6 @@ def test_reliability_diagram_has_every_bin_that_is_not_empty():
         share = float(name == "high")  # none or all of ten: what tables of Wilson's interval say
         ends = evaluation.wilson(np.array([share]), np.array([10.0]))
         np.testing.assert_allclose(np.ravel(ends), (low, high), atol=1e-4)
-    with pytest.raises(LenetError, match="no network is there"):
-        evaluation.reliability_diagram({}, "title")
 
 
 def test_reliability_diagram_has_room_for_the_most_answers():
@@ -606,8 +594,6 @@ def test_parallel_coordinates() -> None:
     assert sum(colors[1]) > sum(colors[2])  # paler
     words = [text.get_text() for text in drawn.texts]
     assert {"10", "20", "0.0001", "0.01", "average", "max", "1", "4"} <= set(words)
-    with pytest.raises(LenetError, match="every axis"):
-        sweeps.parallel_coordinates(axes, [0.1], "x")
 
 
 def test_parallel_coordinates_of_one_trial() -> None:

@@ -267,7 +267,7 @@ def test_connections_of_pairs_and_of_everything():
     assert shown_connections(first)[0] == {(o, o // 2) for o in range(8)}
     read = {0: (0, 1, 2), 1: (2, 3, 4), 2: (5, 6, 7), 3: (0, 7)}
     assert shown_connections(second)[0] == {(o, i) for o, inputs in read.items() for i in inputs}
-    assert "C3 connects 11 of 32 pairs of maps, by 8 kernels" in second.get_title("left")
+    assert "C3 connects 11 of 32 pairs of maps by 8 kernels" in second.get_title("left")
     (axes,) = connections(build("LeNet", {})).axes
     assert len(shown_connections(axes)[0]) == 96
     with pytest.raises(LenetError, match="no second convolution"):

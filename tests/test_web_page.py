@@ -220,9 +220,12 @@ def test_upload_paste_and_drop(
         assert steps == [name.replace("x", "×") for name in answer.steps]
         share = float(page.locator("#bars .best meter").get_attribute("value") or 0)
         assert share == pytest.approx(max(answer.probabilities.values()), abs=1e-4)
-    for way, words in {"paste": "The clipboard holds no", "drop": "What was dropped is no"}.items():
+    for way, words in {
+        "paste": "The clipboard holds no picture.",
+        "drop": "What you dropped is not a picture.",
+    }.items():
         hand_over(page, way, "words")
-        sync_api.expect(page.locator("#status")).to_have_text(f"{words} picture.")
+        sync_api.expect(page.locator("#status")).to_have_text(words)
     for way in ("paste", "drop"):
         page.click("#clear")
         sync_api.expect(page.locator("#status")).to_have_text("")

@@ -1,7 +1,7 @@
 """Trained networks for other software: ONNX, safetensors, and C99 for small devices.
 
-`onnx`, `tensors` and `c` write one format each, from the layers and weights of a checkpoint, and
-check at once that the result answers as the network does.
+`onnx`, `tensors` and `c` each write one format from a checkpoint; `onnx` and `c` first check that
+the result gives the scores of the network.
 """
 
 from dataclasses import dataclass
@@ -11,17 +11,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Export:
-    """What was written.
+    """What was written."""
 
-    Attributes:
-        files: file -> its size in bytes.
-        facts: what else there is to say of it, JSON-able: what it takes, how large it is, what was
-            checked and found.
-    """
-
-    format: str
-    files: dict[Path, int]
-    facts: dict[str, Any]
+    format: str  # onnx, safetensors or c
+    files: dict[Path, int]  # file -> size in bytes
+    facts: dict[str, Any]  # inputs, sizes, results of checks; ready for JSON
 
     def as_dict(self) -> dict[str, Any]:
         files = {str(path): size for path, size in self.files.items()}

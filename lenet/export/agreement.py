@@ -1,4 +1,4 @@
-"""Whether an exported network answers as the network itself, on images that both are shown."""
+"""Whether an exported network gives the scores of the network itself."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,26 +13,19 @@ from lenet.errors import LenetError
 from lenet.networks.checkpoint import Checkpoint
 
 TRIALS = 1000  # images
-TOLERANCE = 1e-3  # of the largest score; float32 in another order costs about 1e-6
+TOLERANCE = 1e-3  # of the largest score; float32 sums in another order differ by about 1e-6
 
 
 @dataclass(frozen=True)
 class Trial:
-    """Images and what the network answers.
+    """Images and the scores that the network gives for them."""
 
-    Attributes:
-        images: uint8 (N, 28, 28), or (N, channels, 28, 28).
-        words: which they are.
-        scores: float32 (N, classes).
-    """
-
-    images: NDArray[np.uint8]
-    words: str
-    scores: NDArray[np.float32]
+    images: NDArray[np.uint8]  # (N, 28, 28), or (N, channels, 28, 28)
+    words: str  # which images they are
+    scores: NDArray[np.float32]  # (N, classes)
 
     def compare(self, scores: NDArray[Any]) -> dict[str, Any]:
-        """How close other scores for the same images are, JSON-able; of the answers, the share
-        that is the same, 0..1."""
+        """Compares other scores for the same images; `same_answers` is a share, 0..1."""
         return {
             "images": self.words,
             "count": len(self.images),
@@ -42,11 +35,7 @@ class Trial:
         }
 
     def require(self, scores: NDArray[Any], what: str) -> dict[str, Any]:
-        """The same, of scores that have to be equal but for rounding.
-
-        Raises:
-            LenetError: they are not.
-        """
+        """Compares scores that may differ by rounding only. Raises LenetError if they do not."""
         check = self.compare(scores)
         if not check["largest_difference"] <= TOLERANCE * max(check["largest_score"], 1):
             raise LenetError(
@@ -57,10 +46,14 @@ class Trial:
 
 
 def trial(model: Checkpoint, data_name: str | None, data_dir: str | Path | None) -> Trial:
-    """A thousand test images of the network's data set where that is on this disk, or else
-    generated ones."""
+    """Takes 1000 test images of the network's data set if it is on this disk, else blots of all
+    shades, which are always the same."""
     name, channels = data_name or model.data, model.architecture.preparation.channels
-    images, words = generated(channels), f"{TRIALS:,} generated images"
+    draw = np.random.default_rng(0)
+    shape = (TRIALS, 7, 7) if channels == 1 else (TRIALS, channels, 7, 7)
+    coarse = draw.integers(0, 256, shape) * draw.integers(0, 2, shape)
+    images = np.kron(coarse, np.ones((4, 4), np.int64)).astype(np.uint8)
+    words = f"{TRIALS:,} generated images"
     if channels != 1:
         words += f" of {channels} channels"
     else:
@@ -73,11 +66,3 @@ def trial(model: Checkpoint, data_name: str | None, data_dir: str | Path | None)
         except LenetError as error:
             words += f" ({error})"
     return Trial(images, words, scorer(model)(images))
-
-
-def generated(channels: int) -> NDArray[np.uint8]:
-    """Blots of all shades, the same ones each time: (1000, 28, 28), or (1000, channels, 28, 28)."""
-    draw = np.random.default_rng(0)
-    shape = (TRIALS, 7, 7) if channels == 1 else (TRIALS, channels, 7, 7)
-    coarse = draw.integers(0, 256, shape) * draw.integers(0, 2, shape)
-    return np.kron(coarse, np.ones((4, 4), np.int64)).astype(np.uint8)

@@ -1,7 +1,7 @@
-"""C99 for a network: one header and one source, constant weights, no allocation.
+"""C99 for a network: a header and a source file, with constant weights and no allocation.
 
-The text is made by a loop over the layers of a network. Loops have constant bounds and every array
-has the shape of its layer, which is what people and tools for hardware like to read.
+A loop over the layers writes the text. Loops in C have constant bounds and every array has the
+shape of its layer, which suits human readers and tools for hardware synthesis.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,17 +18,10 @@ from numpy.typing import NDArray
 from lenet.errors import LenetError
 from lenet.export.lowering import IMAGE_SIDE, lower
 from lenet.export.quantised import RESIZE, TABLE, Quantised, whole_rows
-from lenet.networks.architecture import (
-    Architecture,
-    Convolution,
-    Distances,
-    FullConnection,
-    Layer,
-    Pooling,
-    Squashing,
-    Weights,
-)
+from lenet.networks import architecture as net
 from lenet.networks.checkpoint import Checkpoint
+
+Shape = tuple[int, ...]
 
 COLUMNS = 96  # of comments and numbers
 SIZES = {"float": 4, "int8_t": 1, "uint8_t": 1, "uint16_t": 2, "int32_t": 4}  # bytes
@@ -44,29 +37,23 @@ SQUASHES = {  # activation -> C of a `total`
 
 @dataclass(frozen=True)
 class Program:
-    """C source files, and what they take on a device.
+    """C source files and their size on a device."""
 
-    Attributes:
-        files: name -> text: lenet.h, lenet.c, main.c.
-        weight_bytes: constant arrays: weights, biases and tables.
-        memory_bytes: `lenet_memory`, all that a call needs beside a little stack.
-    """
-
-    files: dict[str, str]
-    weight_bytes: int
-    memory_bytes: int
+    files: dict[str, str]  # name -> text: lenet.h, lenet.c, main.c
+    weight_bytes: int  # constant arrays: weights, biases and tables
+    memory_bytes: int  # `lenet_memory`, all that a call needs besides a little stack
 
 
 class Float32:
-    """float throughout, and the functions of libm."""
+    """Computes with float throughout, and with the functions of libm."""
 
     name = "float32"
     element = total = weight = bias = score = resizing = "float"
     mean = "0.25f * total"
     resized = "total"
-    unit = 1.0  # what 1 of a score stands for
+    unit = 1.0  # the value of 1 in a score
 
-    def __init__(self, architecture: Architecture, weights: Weights) -> None:
+    def __init__(self, architecture: net.Architecture, weights: net.Weights) -> None:
         self.architecture, self.weights = lower(architecture), weights
 
     def rows(self) -> NDArray[Any]:
@@ -74,25 +61,25 @@ class Float32:
         return self.architecture.preparation.rows(IMAGE_SIDE, IMAGE_SIDE)
 
     def prepared(self, pixel: str) -> str:
-        """The input of the network for a pixel."""
+        """The network's input at a pixel."""
         how = self.architecture.preparation
         scaled = f"{literal('float', how.scale)} * (float)({pixel})"
         return f"{literal('float', how.background)} + {scaled}" if how.background else scaled
 
-    def value(self, layer: Layer, x: str) -> str:
-        """An element x of a layer's input, as its sums take it."""
+    def value(self, layer: net.Layer, x: str) -> str:
+        """An element x of a layer's input, as a term of its sums."""
         return x
 
-    def squashed(self, layer: Layer, writer: "Writer") -> str:
-        """What output m of a layer passes on for its `total`."""
+    def squashed(self, layer: net.Layer, writer: "Writer") -> str:
+        """What output m of a layer passes on, computed from its `total`."""
         squash: str | None = getattr(layer, "squash", None)
         if squash and squash not in SQUASHES:
-            raise LenetError(f"{layer.name}: there is no C for the activation {squash}")
+            raise LenetError(f"{layer.name}: C99 export knows no activation {squash}")
         return SQUASHES[squash] if squash else "total"
 
 
 class Int8:
-    """Bytes, whole sums, and tables for what is no polynomial: no floating point at all."""
+    """Computes with bytes, integer sums and tables of the activations: without floating point."""
 
     name, element, weight, resizing = "int8", "uint8_t", "int8_t", "uint16_t"
     total = bias = score = "int32_t"
@@ -109,10 +96,10 @@ class Int8:
     def prepared(self, pixel: str) -> str:
         return f"(uint8_t)({pixel})"
 
-    def value(self, layer: Layer, x: str) -> str:
+    def value(self, layer: net.Layer, x: str) -> str:
         return f"({plus(f'(int32_t){x}', -self.network.zeros[layer.name])})"
 
-    def squashed(self, layer: Layer, writer: "Writer") -> str:
+    def squashed(self, layer: net.Layer, writer: "Writer") -> str:
         name, rescaling = layer.name, self.network.rescalings[layer.name]
         writer.constant("int32_t", f"{name}_multiplier", rescaling.multiplier)
         writer.constant("uint8_t", f"{name}_shift", rescaling.shift)
@@ -128,24 +115,17 @@ class Int8:
 
 
 class Writer:
-    """Writes the functions of one network.
-
-    Attributes:
-        functions: their text, in the order of the layers.
-        calls: the calls of them.
-        members: `lenet_memory`: name -> shape of what a layer leaves there.
-        one_map: convolutions of which only one map is kept at a time: name -> (height, width).
-        size: of all constant arrays, in bytes.
-    """
+    """Writes the functions of one network."""
 
     def __init__(self, numbers: Float32 | Int8) -> None:
         self.numbers = numbers
-        self.constants: list[str] = []
-        self.tables: dict[bytes, str] = {}
-        self.size = 0
+        self.constants: list[str] = []  # declarations for the next function
+        self.tables: dict[bytes, str] = {}  # names by content
+        self.size = 0  # bytes of all constant arrays
         how = numbers.architecture.preparation
-        self.members: dict[str, tuple[int, ...]] = {"input": (how.channels, how.size, how.size)}
-        self.one_map: dict[str, tuple[int, ...]] = {}
+        # Members of `lenet_memory`, and convolutions that keep one map at a time: name -> shape.
+        self.members: dict[str, Shape] = {"input": (how.channels, how.size, how.size)}
+        self.one_map: dict[str, Shape] = {}
         self.functions: list[str] = []
         self.calls = ["prepare(image, memory);"]
         self.preparation()
@@ -154,13 +134,13 @@ class Writer:
             if layer is pooled:
                 continue
             pooled = None
-            if isinstance(layer, Convolution) and isinstance(following, Pooling):
-                # Maps that are pooled twice, or not in their order, are all kept.
+            if isinstance(layer, net.Convolution) and isinstance(following, net.Pooling):
+                # Maps that are pooled twice or in another order must all be kept.
                 pooled = following if following.sources is None else None
             self.function(layer, pooled)
 
-    def function(self, layer: Layer, pooled: Pooling | None) -> None:
-        """Writes the function of a layer, or of a convolution and the pooling of its maps."""
+    def function(self, layer: net.Layer, pooled: net.Pooling | None) -> None:
+        """Writes the function of a layer, or of a convolution with the pooling of its maps."""
         name, source = layer.name, f"memory->{list(self.members)[-1]}"
         shape = list(self.members.values())[-1]
         signature, call, result = f"{name}(lenet_memory *memory)", "memory", f"memory->{name}[m]"
@@ -168,26 +148,26 @@ class Writer:
             signature = f"{name}(const lenet_memory *memory, lenet_score scores[LENET_CLASSES])"
             call, result = "memory, scores", "scores[m]"
         match layer:
-            case Convolution() if pooled:
+            case net.Convolution() if pooled:
                 plane = f"memory->map.{name}"
                 code = self.convolution(layer, source, plane) + self.pooling(pooled, plane)
                 self.one_map[name] = layer.output_shape[1:]
-            case Convolution():
+            case net.Convolution():
                 code = self.convolution(layer, source, result)
-            case Pooling():
+            case net.Pooling():
                 plane = f"{source}[m]"
                 if layer.sources is not None:
                     self.constant("uint16_t", f"{name}_from", layer.sources)
                     plane = f"{source}[{name}_from[m]]"
                 code = self.pooling(layer, plane)
-            case Squashing():
+            case net.Squashing():
                 code = self.squashing(layer, source, shape, result)
-            case FullConnection():
+            case net.FullConnection():
                 code = self.connection(layer, source, shape, result)
-            case Distances():
+            case net.Distances():
                 code = self.distances(layer, source, shape, result)
             case _:
-                raise LenetError(f"{name}: there is no C for a layer of the kind {layer.kind}")
+                raise LenetError(f"{name}: C99 export knows no layer of kind {layer.kind}")
         ends = pooled or layer
         if not is_last:
             self.members[ends.name] = ends.output_shape
@@ -198,11 +178,11 @@ class Writer:
         self.calls.append(f"{name}({call});")
 
     def preparation(self) -> None:
-        """Writes the function that makes the network's input of an image."""
+        """Writes the function that turns an image into the network's input."""
         numbers, how = self.numbers, self.numbers.architecture.preparation
         place = f"image[({IMAGE_SIDE} * n + y) * {IMAGE_SIDE} + x]"
         if (margin := how.margin(IMAGE_SIDE)) is not None:
-            words = f"the image and {margin} pixels of paper around it"
+            words = f"the image with {margin} pixels of paper around it"
             inside = " && ".join(f"{v} >= 0 && {v} < {IMAGE_SIDE}" for v in "yx")
             pixel = f"{inside} ? {place} : 0"
             code = f"int y = i - {margin};\nint x = j - {margin};\n"
@@ -226,14 +206,14 @@ class Writer:
         )
 
     def constant(self, kind: str, name: str, values: Any) -> None:
-        """Writes an array down, for the function that comes next."""
+        """Declares an array, for the next function."""
         array = np.asarray(values)
         self.size += SIZES[kind] * array.size
         declared = f"static const {kind} {name}{extent(array.shape)}"
         self.constants.append(f"{declared} = {braces(kind, array)};\n")
 
     def table(self, name: str, values: NDArray[np.uint8]) -> str:
-        """Writes a table down unless it is there, and returns the name that it has."""
+        """Declares a table unless an equal one exists, and returns its name."""
         key = values.tobytes()
         if key not in self.tables:
             self.constant("uint8_t", name, values)
@@ -241,7 +221,7 @@ class Writer:
         return self.tables[key]
 
     def add(self, words: Sequence[str], signature: str, body: str) -> None:
-        """Adds a function, with the constants that its body needs before it."""
+        """Adds a function, after the constants that its body needs."""
         lines = [comment(words), *self.constants, ""]
         self.constants = []
         text = f"static void {signature}\n{{\n{indent(body, '    ')}}}\n"
@@ -249,7 +229,7 @@ class Writer:
 
     # Code for map or unit m of a layer
 
-    def convolution(self, layer: Convolution, source: str, result: str) -> str:
+    def convolution(self, layer: net.Convolution, source: str, result: str) -> str:
         name, k, numbers = layer.name, layer.kernel, self.numbers
         inputs, height, width = layer.input_shape
         kernels = layer.kernels(numbers.weights)
@@ -272,21 +252,21 @@ class Writer:
             f"{result}[i][j] = {numbers.squashed(layer, self)};\n",
         )
 
-    def wires(self, layer: Convolution) -> tuple[str, str]:
-        """Arrays of the connections of maps; the kernel of wire w, and the loop over a map's
-        wires."""
+    def wires(self, layer: net.Convolution) -> tuple[str, str]:
+        """Declares the connections of maps; returns the kernel of wire w, and the head of the loop
+        over the wires of map m."""
         name, pairs = layer.name, [pair for pairs in layer.wiring for pair in pairs]
         kind = "uint8_t" if max(len(pairs), layer.input_shape[0]) < 256 else "uint16_t"
         self.constant(kind, f"{name}_first", np.cumsum([0, *map(len, layer.wiring)]))
         self.constant(kind, f"{name}_from", [source for source, _ in pairs])
         kernels = [kernel for _, kernel in pairs]
         kernel = f"{name}_kernel[w]"
-        if kernels != list(range(len(kernels))):  # maps share kernels
+        if kernels != [*range(len(kernels))]:  # maps share kernels
             self.constant(kind, f"{name}_with", kernels)
             kernel = f"{name}_kernel[{name}_with[w]]"
         return kernel, f"for (int w = {name}_first[m]; w < {name}_first[m + 1]; w++)"
 
-    def pooling(self, layer: Pooling, plane: str) -> str:
+    def pooling(self, layer: net.Pooling, plane: str) -> str:
         name, numbers = layer.name, self.numbers
         x = f"{plane}[2 * i + u][2 * j + v]"
         if layer.squash:
@@ -310,15 +290,13 @@ class Writer:
         code += f"memory->{name}[m][i][j] = {result};\n"
         return loops(dict(zip("ij", layer.output_shape[1:], strict=True)), code)
 
-    def squashing(self, layer: Squashing, source: str, shape: tuple[int, ...], result: str) -> str:
+    def squashing(self, layer: net.Squashing, source: str, shape: Shape, result: str) -> str:
         axes, at = indices("ij", shape[1:])
         x = self.numbers.value(layer, f"{source}[m]{at}")
         squashed = self.numbers.squashed(layer, self)
         return loops(axes, f"{self.numbers.total} total = {x};\n{result}{at} = {squashed};\n")
 
-    def connection(
-        self, layer: FullConnection, source: str, shape: tuple[int, ...], result: str
-    ) -> str:
+    def connection(self, layer: net.FullConnection, source: str, shape: Shape, result: str) -> str:
         name, numbers, (axes, at) = layer.name, self.numbers, indices("nij", shape)
         weight, bias = (numbers.weights[p.name] for p in layer.parameters)
         self.constant(numbers.weight, f"{name}_weight", weight.reshape(-1, *shape))
@@ -329,7 +307,7 @@ class Writer:
             f"{result} = {numbers.squashed(layer, self)};\n"
         )
 
-    def distances(self, layer: Distances, source: str, shape: tuple[int, ...], result: str) -> str:
+    def distances(self, layer: net.Distances, source: str, shape: Shape, result: str) -> str:
         name, numbers, (axes, at) = layer.name, self.numbers, indices("nij", shape)
         self.constant(numbers.weight, f"{name}_code", layer.codes.reshape(-1, *shape))
         difference = f"{numbers.value(layer, source + at)} - {name}_code[m]{at}"
@@ -343,25 +321,16 @@ class Writer:
         units = sum(map(prod, self.members.values()))
         if self.one_map:
             maps = [f"        {element} {n}{extent(s)};" for n, s in self.one_map.items()]
-            lines += [
-                "    union {",
-                *maps,
-                "    } map; /* before the pooling, one after another */",
-            ]
+            lines += ["    union {", *maps, "    } map; /* before the pooling, one at a time */"]
             units += max(map(prod, self.one_map.values()))
         return "\n".join(lines), units * SIZES[element]
 
 
 def program(numbers: Float32 | Int8, model: Checkpoint, about: Sequence[str]) -> Program:
-    """The C of a network.
+    """Writes the C of a network, whose classes, temperature and rejection threshold are `model`'s.
 
-    Args:
-        numbers: the network in the numbers that it is to be computed in.
-        model: classes, temperature and rejection threshold are taken from here.
-        about: lines for the comment at the top of both files.
-
-    Raises:
-        LenetError: a layer or an activation has no form in C.
+    `about` has the lines for the comment at the top of both files. Raises LenetError if C99 export
+    does not know a layer or an activation.
     """
     writer = Writer(numbers)
     members, memory_bytes = writer.memory()
@@ -384,18 +353,18 @@ def program(numbers: Float32 | Int8, model: Checkpoint, about: Sequence[str]) ->
     }
     files = {"main.c": own_text("main.c")}
     for name in ("lenet.h", "lenet.c"):
-        # At once: the words of one part are no place for another.
+        # All at once, because a part may hold the name of another between @ signs.
         pieces = own_text(f"{name}.in").split("@")
         files[name] = "".join(str(parts[p]) if i % 2 else p for i, p in enumerate(pieces))
     return Program(files, writer.size, memory_bytes)
 
 
 def own_text(name: str) -> str:
-    """A file of this folder."""
+    """Reads a file of this folder."""
     return resources.files("lenet.export").joinpath(name).read_text(encoding="utf-8")
 
 
-# Words and their order in C
+# C syntax
 
 
 def loop(index: str, count: int) -> str:
@@ -414,13 +383,12 @@ def block(head: str, body: str) -> str:
 
 
 def indices(names: str, shape: Sequence[int]) -> tuple[dict[str, int], str]:
-    """The loops over an array of that shape, and its element in them."""
+    """The loops over an array of that shape, and the subscripts of its element in them."""
     axes = dict(zip(names, shape, strict=False))
     return axes, "".join(f"[{axis}]" for axis in axes)
 
 
 def plus(words: str, number: int) -> str:
-    """The sum of an expression and a number."""
     return f"{words} {'-' if number < 0 else '+'} {abs(number)}" if number else words
 
 
@@ -439,7 +407,7 @@ def braces(kind: str, array: NDArray[Any]) -> str:
 
 
 def literal(kind: str, value: float) -> str:
-    """A number in C; nine digits bring a float back exactly."""
+    """A number in C; nine digits determine a float exactly."""
     if kind != "float":
         return str(int(value))
     digits = f"{float(np.float32(value)):.9g}"
@@ -447,34 +415,34 @@ def literal(kind: str, value: float) -> str:
 
 
 def comment(lines: Sequence[str]) -> str:
-    """A comment, whatever the lines hold."""
+    """A comment, whatever the lines contain."""
     text = "\n".join("\n".join(wrap(line, COLUMNS)) for line in lines)
     safe = "".join(c if c.isprintable() or c == "\n" else " " for c in text)
     return "/* " + safe.replace("*/", "* /").replace("/*", "/ *").replace("\n", "\n   ") + " */\n"
 
 
 def quoted(words: str) -> str:
-    """A string literal; all but plain ASCII as octal escapes of its UTF-8, controls as spaces."""
+    """A string literal, with spaces for control characters and octal escapes for UTF-8."""
     words = "".join(c if c.isprintable() else " " for c in words)
     plain = {*range(32, 127)} - {*b'"\\?'}
     return '"' + "".join(chr(b) if b in plain else f"\\{b:03o}" for b in words.encode()) + '"'
 
 
-def description(layer: Layer, shape: tuple[int, ...]) -> str:
-    """What a layer makes of an input of that shape."""
+def description(layer: net.Layer, shape: Shape) -> str:
+    """Describes a layer for an input of that shape."""
     words = f"{layer.name}: {layer.kind}, {shape_words(shape)} to {shape_words(layer.output_shape)}"
-    if isinstance(layer, Convolution):
+    if isinstance(layer, net.Convolution):
         words += f", kernels of {layer.kernel}x{layer.kernel}, padding {layer.padding}"
         if layer.groups is not None:
             words += (
-                f"; map m adds up the wires {layer.name}_first[m] to {layer.name}_first[m + 1] - 1,"
-                f" each from a map of the input ({layer.name}_from) through a kernel"
+                f"; map m sums the wires {layer.name}_first[m] to {layer.name}_first[m + 1] - 1,"
+                f" each from an input map ({layer.name}_from) through a kernel"
             )
     squash = getattr(layer, "squash", None)
     return f"{words}; {squash}." if squash and squash != layer.kind else f"{words}."
 
 
-def shape_words(shape: tuple[int, ...]) -> str:
+def shape_words(shape: Shape) -> str:
     if len(shape) == 1:
         return f"{shape[0]} units"
     maps, height, width = shape

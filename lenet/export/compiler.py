@@ -1,4 +1,4 @@
-"""The C compiler of this machine, if it has one: to try what was written, and to measure it."""
+"""The C compiler of this machine, if it has one: runs the exported C and measures its size."""
 
 import os
 import platform
@@ -21,19 +21,14 @@ PATIENCE = 300  # seconds
 
 @dataclass(frozen=True)
 class Built:
-    """What a program that was compiled here has answered.
+    """What a compiled program gave."""
 
-    Attributes:
-        scores: (N, classes).
-        code_bytes: machine code of lenet.c, without its constants; None if `size` cannot tell.
-    """
-
-    scores: NDArray[np.float64]
-    code_bytes: int | None
+    scores: NDArray[np.float64]  # (N, classes)
+    code_bytes: int | None  # machine code of lenet.c, without constants; None if unknown
 
 
 def find() -> list[str] | None:
-    """The command of the compiler: $CC, cc, gcc or clang; None if there is none."""
+    """The compiler command: $CC, cc, gcc or clang; None if there is none."""
     for name in (os.environ.get("CC"), "cc", "gcc", "clang"):
         command = shlex.split(name) if name else []
         if command and shutil.which(command[0]):
@@ -42,37 +37,29 @@ def find() -> list[str] | None:
 
 
 def tried(files: Mapping[str, str], images: NDArray[np.uint8]) -> tuple[Built | None, str]:
-    """The program as compiled and run here, and how; or None, and why not."""
+    """Compiles the program, runs it on the images, and says how, or why not."""
     command = find()
     if command is None:
         return None, "not compiled: this machine has no C compiler"
     command += FLAGS
     try:
-        return build(command, files, images), f"with {' '.join(command)} for {platform.machine()}"
+        with tempfile.TemporaryDirectory(prefix="lenet-") as name:
+            folder = Path(name)
+            for file, text in files.items():
+                (folder / file).write_text(text, encoding="utf-8")
+            run([*command, "-c", "lenet.c"], folder)
+            run([*command, "main.c", "lenet.o", "-lm", "-o", "lenet"], folder)
+            (folder / "images").write_bytes(images.tobytes())
+            lines = run([str(folder / "lenet"), "images"], folder).strip("\n").split("\n")[1:]
+            scores = np.array([[float(word) for word in line.split("\t")[1:]] for line in lines])
+            built = Built(scores, code_bytes(folder / "lenet.o"))
     except LenetError as error:
         return None, f"not compiled: {error}"
-
-
-def build(command: list[str], files: Mapping[str, str], images: NDArray[np.uint8]) -> Built:
-    """Compiles the files in a folder of their own and shows the program the images.
-
-    Raises:
-        LenetError: the compiler or the program fails.
-    """
-    with tempfile.TemporaryDirectory(prefix="lenet-") as name:
-        folder = Path(name)
-        for file, text in files.items():
-            (folder / file).write_text(text, encoding="utf-8")
-        run([*command, "-c", "lenet.c"], folder)
-        run([*command, "main.c", "lenet.o", "-lm", "-o", "lenet"], folder)
-        (folder / "images").write_bytes(images.tobytes())
-        lines = run([str(folder / "lenet"), "images"], folder).strip("\n").split("\n")[1:]
-        scores = np.array([[float(word) for word in line.split("\t")[1:]] for line in lines])
-        return Built(scores, code_bytes(folder / "lenet.o"))
+    return built, f"with {' '.join(command)} for {platform.machine()}"
 
 
 def run(command: list[str], folder: Path) -> str:
-    """Standard output of a command."""
+    """Runs a command and returns its standard output. Raises LenetError if it fails."""
     try:
         done = subprocess.run(
             command, cwd=folder, capture_output=True, timeout=PATIENCE, check=False
@@ -86,9 +73,9 @@ def run(command: list[str], folder: Path) -> str:
 
 
 def code_bytes(file: Path) -> int | None:
-    """Machine code in an object file, as binutils' `size -A` tells it."""
+    """The size of the machine code in an object file, according to binutils' `size -A`."""
     try:
         table = [line.split() for line in run(["size", "-A", file.name], file.parent).splitlines()]
-    except LenetError:  # there is no such command
+    except LenetError:  # no such command
         return None
     return sum(int(row[1]) for row in table if row and row[0].startswith(".text")) or None

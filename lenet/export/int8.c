@@ -4,8 +4,8 @@ static inline int64_t rescaled(int32_t total, int32_t multiplier, int shift)
     return ((int64_t)total * multiplier + ((int64_t)1 << (shift - 1))) >> shift;
 }
 
-/* C99 leaves open what >> does to negative numbers. Here it has to keep their sign: if the
-   compiler does otherwise, this array has a negative size. */
+/* C99 leaves open what >> does to negative numbers. It must keep their sign here; otherwise this
+   array has a negative size, and the compiler stops. */
 typedef char shifts_keep_signs[(-1 >> 1) == -1 ? 1 : -1];
 
 static inline int clamped(int64_t value, int most)

@@ -3,7 +3,7 @@
    cc -std=c99 -O2 main.c lenet.c -lm -o lenet
    ./lenet FILE...
 
-   A FILE holds one image or several, one after the other: PGM files (P5, 28 wide, 28 high for each
+   A FILE holds one or more images, one after another: PGM files (P5, 28 wide, 28 high for each
    channel, maximum 255) or plain bytes, 784 for each channel. 0 is paper and 255 is ink.
    A plain image must not begin with the bytes "P5" and white space. */
 
@@ -18,7 +18,7 @@ static int is_space(int byte)
     return byte == ' ' || (byte >= '\t' && byte <= '\r');
 }
 
-/* The next number of a PGM header, and the one byte behind it; -1 if there is none. */
+/* Reads the next number of a PGM header and the byte after it; -1 if there is none. */
 static long header_number(FILE *file)
 {
     int byte = getc(file);

@@ -1,4 +1,4 @@
-"""ONNX in one file, for any batch size, with the preparation of images inside if wished."""
+"""ONNX in one file, for any batch size, with or without the preparation of images."""
 
 import json
 from pathlib import Path
@@ -12,24 +12,14 @@ from lenet.export import Export
 from lenet.export.agreement import Trial
 from lenet.export.lowering import IMAGE_SIDE
 from lenet.files import replacing
-from lenet.networks.architecture import (
-    Convolution,
-    Distances,
-    Flatten,
-    FullConnection,
-    Layer,
-    Pooling,
-    Preparation,
-    Squashing,
-    Weights,
-)
+from lenet.networks import architecture as net
 from lenet.networks.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto, TensorProto
 
 OPSET, IR_VERSION = 18, 10  # ONNX Runtime reads these since 1.18 (2024)
-# Activation f(a) -> operators, each with its second input: a number, a itself, or none.
+# Activation f(a) -> operators, each with its second input, if any: a number or a itself.
 SQUASHES: dict[str, list[tuple[str, *tuple[float | Literal["a"], ...]]]] = {
     "sigmoid": [("Sigmoid",)],
     "tanh": [("Tanh",)],
@@ -41,15 +31,15 @@ SQUASHES: dict[str, list[tuple[str, *tuple[float | Literal["a"], ...]]]] = {
 
 
 def export(model: Checkpoint, path: Path, pixels: bool, trial: Trial) -> Export:
-    """Writes a network as ONNX, and compares it with the network first.
+    """Writes a network as ONNX, if the result gives the scores of the network.
 
-    The input is `images`, uint8 (N, 28, 28), with `pixels`, else `x`, prepared float32
-    (N, C, H, W); the output is `scores`, float32 (N, classes), larger is better. The metadata
+    With `pixels`, the input is `images`, uint8 (N, 28, 28); otherwise `x`, prepared float32
+    (N, C, H, W). The output is `scores`, float32 (N, classes), larger is better. The metadata
     hold `classes`, `card`, `network`, `options` (JSON) and `input` (words).
 
     Raises:
-        LenetError: the extra is not installed, the file cannot be written, or it answers
-            otherwise than the network.
+        LenetError: the extra is not installed, the file cannot be written, or its scores differ
+            from those of the network.
     """
     with extra("onnx"):
         import onnx
@@ -71,11 +61,8 @@ def export(model: Checkpoint, path: Path, pixels: bool, trial: Trial) -> Export:
 
 
 def graph(model: Checkpoint, pixels: bool) -> "ModelProto":
-    """A network as ONNX; `export` says of what form.
-
-    Raises:
-        LenetError: a layer or an activation has no form in ONNX.
-    """
+    """Builds the model that `export` writes, and raises LenetError if it does not know a layer or
+    an activation."""
     from onnx import TensorProto, helper
 
     architecture = model.architecture
@@ -96,13 +83,12 @@ def graph(model: Checkpoint, pixels: bool) -> "ModelProto":
     given = helper.make_tensor_value_info(name, kind, ["N", *shape])
     scores = helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", architecture.classes])
     file = helper.make_model(
-        helper.make_graph(nodes.nodes, model.architecture.network, [given], [scores], nodes.arrays),
+        helper.make_graph(nodes.nodes, architecture.network, [given], [scores], nodes.arrays),
         opset_imports=[helper.make_opsetid("", OPSET)],
         ir_version=IR_VERSION,
         producer_name="lenet",
         producer_version=__version__,
-        doc_string=f"{architecture.network}. Input {name}: {words}. Output scores: the "
-        "largest answers.",
+        doc_string=f"{architecture.network}. Input: {words}. Output: scores, the largest wins.",
     )
     metadata = {
         "classes": json.dumps(model.classes),
@@ -116,11 +102,7 @@ def graph(model: Checkpoint, pixels: bool) -> "ModelProto":
 
 
 class Nodes:
-    """A chain of operators: each takes what the last one gives.
-
-    Attributes:
-        last: the name of what the last one gives.
-    """
+    """A chain of operators; each takes the output of the one before, whose name is `last`."""
 
     def __init__(self, first: str) -> None:
         self.nodes: list[NodeProto] = []
@@ -128,8 +110,8 @@ class Nodes:
         self.last = first
 
     def add(self, operator: str, *inputs: Any, **attributes: Any) -> None:
-        """Adds an operator; its inputs after the first are names, numbers, or arrays; all but
-        arrays of whole numbers become float32."""
+        """Adds an operator. The inputs after the first are names, numbers or arrays; everything but
+        int64 arrays becomes float32."""
         from onnx import helper, numpy_helper
 
         name = f"{operator}_{len(self.nodes)}"
@@ -145,10 +127,10 @@ class Nodes:
         self.last = name
 
     def rename(self, name: str) -> None:
-        """Gives the last operator, and what it gives, a name."""
+        """Names the last operator and its output."""
         self.nodes[-1].name = self.nodes[-1].output[0] = self.last = name
 
-    def preparation(self, how: Preparation) -> None:
+    def preparation(self, how: net.Preparation) -> None:
         """From uint8 images to the network's input."""
         self.add("Cast", to=1)  # float32
         if how.channels == 1:
@@ -157,28 +139,28 @@ class Nodes:
             rest = how.size - IMAGE_SIDE - margin
             self.add("Pad", np.array([0, 0, margin, margin, 0, 0, rest, rest]))
         else:
-            for _ in "yx":  # first the columns, and what were rows then
+            for _ in "yx":  # each time the last axis, and the axes change places
                 self.add("MatMul", how.rows(IMAGE_SIDE, IMAGE_SIDE).T)
                 self.add("Transpose", perm=(0, 1, 3, 2))
         self.add("Mul", how.scale)
         self.add("Add", how.background)
         self.rename("input")
 
-    def layer(self, layer: Layer, weights: Weights) -> None:
+    def layer(self, layer: net.Layer, weights: net.Weights) -> None:
         match layer:
-            case Convolution():
+            case net.Convolution():
                 filters, biases = layer.filters(weights), layer.biases(weights)
                 self.add("Conv", filters, biases, pads=[layer.padding] * 4)
-            case Pooling():
+            case net.Pooling():
                 self.pooling(layer, weights)
-            case Squashing():
+            case net.Squashing():
                 pass
-            case Flatten():
+            case net.Flatten():
                 self.add("Flatten")
-            case FullConnection():
+            case net.FullConnection():
                 self.add("Flatten")
                 self.add("Gemm", *(weights[p.name] for p in layer.parameters), transB=1)
-            case Distances():
+            case net.Distances():
                 self.add("Flatten")
                 self.add("Unsqueeze", np.array([1]))
                 self.add("Sub", layer.codes)
@@ -190,7 +172,7 @@ class Nodes:
             self.squash(layer.name, squash)
         self.rename(layer.name)
 
-    def pooling(self, layer: Pooling, weights: Weights) -> None:
+    def pooling(self, layer: net.Pooling, weights: net.Weights) -> None:
         if layer.sources is not None:
             self.add("Gather", np.array(layer.sources), axis=1)
         operator = "MaxPool" if layer.method == "max" else "AveragePool"

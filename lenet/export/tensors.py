@@ -1,4 +1,4 @@
-"""Safetensors: the weights under documented keys, and what else the network is made of."""
+"""Safetensors: the weights under documented keys, and the constants of the network."""
 
 import json
 from pathlib import Path
@@ -7,25 +7,17 @@ from typing import Any
 import numpy as np
 
 from lenet.export import Export
+from lenet.networks import architecture as net
 from lenet.networks import checkpoint
-from lenet.networks.architecture import (
-    Architecture,
-    Convolution,
-    Distances,
-    FullConnection,
-    Layer,
-    Parameter,
-    Pooling,
-)
 from lenet.networks.checkpoint import Checkpoint
 
 
 def export(model: Checkpoint, path: Path) -> Export:
-    """Writes a network as safetensors that any reader takes, and `lenet.load` as well.
+    """Writes a network as safetensors, for any reader and for `lenet.load`.
 
     All tensors are float32. The metadata are JSON: `keys` says what each tensor is, `constants`
     holds what is not trained (which maps are connected, the codes of the output); `options`,
-    `card` and `model` are those that `lenet.save` writes.
+    `card` and `model` are as in the files of `lenet.save`.
 
     Raises:
         LenetError: the file cannot be written.
@@ -36,8 +28,8 @@ def export(model: Checkpoint, path: Path) -> Export:
     return Export("safetensors", {path: path.stat().st_size}, {"keys": keys})
 
 
-def describe(architecture: Architecture) -> dict[str, str]:
-    """Key -> shape and meaning, for every tensor."""
+def describe(architecture: net.Architecture) -> dict[str, str]:
+    """Shape and meaning of every tensor, by key."""
     return {
         parameter.name: f"{parameter.shape}: {meaning(layer, parameter)}"
         for layer in architecture.layers
@@ -45,38 +37,38 @@ def describe(architecture: Architecture) -> dict[str, str]:
     }
 
 
-def meaning(layer: Layer, parameter: Parameter) -> str:
+def meaning(layer: net.Layer, parameter: net.Parameter) -> str:
     if parameter.name.endswith("bias"):
         return "biases, one for each output"
     maps = "kernels (output map, input map, row, column)"
     match layer:
-        case Convolution(groups=tuple(groups), parts=parts) if parts:
+        case net.Convolution(groups=tuple(groups), parts=parts) if parts:
             group = [list(inputs) for inputs in groups[parts.index(parameter.name.split(".")[1])]]
             return f"{maps}, shared by one output map for each of the input maps {group}"
-        case Convolution(groups=tuple()):
+        case net.Convolution(groups=tuple()):
             return "kernels (connection, row, column); connections by output map, then input map"
-        case Convolution():
+        case net.Convolution():
             return maps
-        case Pooling():
+        case net.Pooling():
             pooled = {"average": "mean", "sum": "sum", "max": "maximum"}[layer.method]
-            return f"coefficients, one a map, of the {pooled} of each 2x2"
-        case FullConnection():
+            return f"coefficients of the {pooled} of each 2x2 window, one for each map"
+        case net.FullConnection():
             return "weights (unit, input); inputs in the order (map, row, column)"
     raise AssertionError(f"a {layer.kind} layer has no parameters")
 
 
-def constants(architecture: Architecture) -> dict[str, Any]:
-    """What the layers hold beside their weights."""
+def constants(architecture: net.Architecture) -> dict[str, Any]:
+    """What the layers hold besides their weights."""
     values: dict[str, Any] = {}
     for layer in architecture.layers:
         match layer:
-            case Convolution(groups=tuple()):
+            case net.Convolution(groups=tuple()):
                 table = np.zeros((layer.outputs, layer.input_shape[0]), np.int64)
                 for output, wires in enumerate(layer.wiring):
                     table[output, [source for source, _ in wires]] = 1
                 values[f"{layer.name}.table"] = table.tolist()
-            case Pooling(sources=tuple(sources)):
+            case net.Pooling(sources=tuple(sources)):
                 values[f"{layer.name}.sources"] = list(sources)
-            case Distances():
+            case net.Distances():
                 values[f"{layer.name}.codes"] = layer.codes.astype(int).tolist()
     return values

@@ -1,8 +1,11 @@
 """Network figures that need no weights: the layers to scale, and which maps are connected."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from lenet.errors import LenetError
@@ -10,25 +13,19 @@ from lenet.figures.style import CLASSES, GREY, INK, LINE, ORANGE, bare, canvas, 
 from lenet.networks.architecture import Architecture, Convolution, Layer, Pooling
 from lenet.networks.inspection import Row, summary
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-STACK = 12  # units above each other where they have no place in a map
-LABELS = 26  # units of length for the words at the left
-LINES = "layer", "output", "parameters", "connections", "multiply-adds", "a unit sees"
+STACK = 12  # units in a column, where units do not lie in maps
+LABELS = 26  # width of the labels on the left; a unit is 1 wide
+LINES = "layer", "output", "parameters", "connections", "multiply-adds", "receptive field"
 
 
 @styled
-def architecture(network: Architecture) -> "Figure":
-    """The network to scale, as in figure 2 of the paper: a unit is the same square everywhere.
+def architecture(network: Architecture) -> Figure:
+    """The network to scale, as in figure 2 of the paper: every unit is a square of the same size.
 
-    Units without a place in a map stand in columns of twelve. Orange is what one unit sees of the
-    layer before. Below each layer are the shape of its output, its trainable parameters, its
-    connections, its multiply-adds, and the field of a unit in the input.
+    Units that do not form maps stand in columns of twelve. Orange marks what one unit sees of the
+    previous layer. Below each layer stand the shape of its output and the numbers of its
+    parameters, connections and multiply-adds, and the side of a unit's receptive field.
     """
-    from matplotlib.patches import Rectangle
-
     table = summary(network)
     layers = [layer for layer in network.layers if layer.connections]
     rows = [Row("input", "", table.input_shape, 0, 0, 0, 1), *(r for r in table if r.connections)]
@@ -44,7 +41,7 @@ def architecture(network: Architecture) -> "Figure":
     bottom = -top - 6.2 * len(LINES) - 1
     inch = 10.6 / (LABELS + right)
     totals = f"{table.parameters:,} parameters, {table.connections:,} connections"
-    title = f"{table.network}: {totals}, a square is a unit"
+    title = f"{table.network}: {totals}, each square is a unit"
     margins = {"left": 0.2, "right": 0.2, "below": 0.05, "above": 0.45}
     figure = canvas(10.6, (top - bottom) * inch, title, **margins)
     axes = figure.subplots()
@@ -57,50 +54,44 @@ def architecture(network: Architecture) -> "Figure":
             axes.add_patch(Rectangle((x, y), side, side, **style))
     for layer, before, squares in zip(layers, blocks, blocks[1:], strict=False):
         draw_window(axes, layer, before, squares)
+    y = -top - 4 - 6.2 * np.arange(len(LINES))
     for line, words in enumerate(LINES):
-        y = -top - 4 - 6.2 * line
-        axes.text(-LABELS + 1, y, words, color=GREY, va="center", size=8.5)
-        weight = "bold" if line == 0 else "normal"
-        for row, x in zip(rows, middles, strict=True):
-            axes.text(x, y, cells(row)[line], ha="center", va="center", size=8.5, weight=weight)
+        axes.text(-LABELS + 1, y[line], words, color=GREY, va="center", size=8.5)
+    for row, x in zip(rows, middles, strict=True):
+        counts = (row.parameters, row.connections, row.multiply_adds)
+        words = [f"{count:,}" if row.connections else "" for count in counts]
+        field = f"{row.receptive_field}×{row.receptive_field}"
+        for line, cell in enumerate([row.name, shape_words(row.output_shape), *words, field]):
+            weight = "normal" if line else "bold"
+            axes.text(x, y[line], cell, ha="center", va="center", size=8.5, weight=weight)
     return figure
 
 
-def cells(row: Row) -> tuple[str, ...]:
-    """What stands below a layer, in the order of `LINES`."""
-    counts = (row.parameters, row.connections, row.multiply_adds)
-    words = [f"{count:,}" if row.connections else "" for count in counts]
-    field = f"{row.receptive_field}×{row.receptive_field}"
-    return row.name, shape_words(row.output_shape), *words, field
-
-
 def squares_of(shape: tuple[int, ...]) -> NDArray[np.float64]:
-    """(N, 3): left, bottom and side of the maps of a layer, the hindmost first, or of its units."""
+    """Left, bottom and side of a layer's maps, the rearmost first, or of its units: (N, 3)."""
     count = np.arange(shape[0])
     if len(shape) == 3 and shape[1] > 1:
-        depth = count[::-1] * min(2.0, 20 / shape[0])  # each a little to the right and up
+        depth = count[::-1] * min(2.0, 20 / shape[0])  # each behind the next, up and to the right
         return np.stack([depth, depth, np.full(shape[0], shape[1])], 1)
     column, down = np.divmod(count, STACK)
     return np.stack([column, min(shape[0], STACK) - 1 - down, np.ones(shape[0])], 1)
 
 
 def draw_window(
-    axes: "Axes", layer: Layer, before: NDArray[np.float64], squares: NDArray[np.float64]
+    axes: Axes, layer: Layer, before: NDArray[np.float64], squares: NDArray[np.float64]
 ) -> None:
-    """What one unit of a layer sees of the layer before it, joined by lines."""
-    from matplotlib.patches import Rectangle
-
+    """Outlines a unit and what it sees of the previous layer, and joins them by lines."""
     (x, y), (unit_x, unit_y) = before[:, :2].min(0), squares[:, :2].min(0)
     side_before, side = before[0, 2], squares[0, 2]
     if side_before > 1 and side > 1:
         window, stride = layer.window
         padding = layer.padding if isinstance(layer, Convolution) else 0
-        third = side // 3  # down and to the right, so that the window is clear of the border
+        third = side // 3  # away from the border, so that the window stands out
         x += third * stride - padding
         y += side_before - third * stride + padding - window
         width = height = window
         unit_x, unit_y = unit_x + third, unit_y + side - 1 - third
-    else:  # it sees everything
+    else:  # the unit sees everything
         width = height = side_before
         if side_before == 1:
             width, height = before[:, :2].max(0) + 1 - (x, y)
@@ -113,42 +104,38 @@ def draw_window(
 
 
 @styled
-def connections(network: Architecture) -> "Figure":
-    """Which maps are connected, as Table I of the paper draws it.
+def connections(network: Architecture) -> Figure:
+    """Which maps are connected, drawn as in Table I of the paper.
 
-    Drawn are convolutions with a table of their own and poolings whose maps share an input map;
-    where there are none, the second convolution.
-
-    Raises:
-        LenetError: there is no such layer.
+    It shows the convolutions that have a connection table and the poolings whose maps share input
+    maps; if there are none, the second convolution. Raises LenetError if that is missing, too.
     """
-    convolutions = [layer for layer in network.layers if isinstance(layer, Convolution)]
     layers: list[Layer] = [
         layer
         for layer in network.layers
         if (isinstance(layer, Convolution) and layer.groups is not None)
         or (isinstance(layer, Pooling) and layer.sources is not None)
     ]
-    layers = layers or [*convolutions[1:2]]
+    layers = layers or [layer for layer in network.layers if isinstance(layer, Convolution)][1:2]
     if not layers:
-        raise LenetError("the network has no second convolution, whose connections could be drawn")
+        raise LenetError("the network has no second convolution whose connections could be drawn")
     tables = [connected(layer) for layer in layers]
-    cell = min(0.42, 8.5 / max(len(table) for table in tables))
-    down = [cell * table.shape[1] + 1.5 for table in tables]
-    margins = {"left": 0.7, "below": 0.0, "above": 0.4}
+    outputs = max(map(len, tables))
+    cell = min(0.42, 8.5 / outputs)
+    low = sum(cell * table.shape[1] + 1.5 for table in tables)
     title = f"{network.network}: which maps are connected"
-    figure = canvas(max(cell * max(map(len, tables)), 4.0), sum(down), title, **margins)
+    figure = canvas(max(cell * outputs, 4.0), low, title, left=0.7, below=0.0, above=0.4)
     width, height = figure.get_size_inches()
-    for number, (layer, table) in enumerate(zip(layers, tables, strict=True)):
-        size = cell * np.array(table.shape)
-        low = sum(down[number + 1 :]) + 0.7
-        axes = figure.add_axes((0.7 / width, low / height, size[0] / width, size[1] / height))
-        draw_table(axes, layer, table, cell)
+    for layer, table in zip(layers, tables, strict=True):
+        across, down = cell * np.array(table.shape)
+        low -= down + 1.5
+        place = (0.7 / width, (low + 0.7) / height, across / width, down / height)
+        draw_table(figure.add_axes(place), layer, table, cell)
     return figure
 
 
 def connected(layer: Layer) -> NDArray[np.bool_]:
-    """(outputs, inputs), true where a map of the output reads one of the input."""
+    """True where an output map reads an input map: (outputs, inputs)."""
     table = np.zeros((layer.output_shape[0], layer.input_shape[0]), bool)
     if isinstance(layer, Convolution):
         for output, wires in enumerate(layer.wiring):
@@ -158,15 +145,18 @@ def connected(layer: Layer) -> NDArray[np.bool_]:
     return table
 
 
-def draw_table(axes: "Axes", layer: Layer, table: NDArray[np.bool_], cell: float) -> None:
+def draw_table(axes: Axes, layer: Layer, table: NDArray[np.bool_], cell: float) -> None:
     outputs, inputs = table.shape
     kinds = [f"reads {count} map{'s' if count > 1 else ''}" for count in table.sum(1)]
     total = f"{layer.name} connects {table.sum()} of {table.size} pairs of maps"
     if isinstance(layer, Convolution):
-        total += f", by {len({kernel for wires in layer.wiring for _, kernel in wires})} kernels"
+        total += f" by {len({kernel for wires in layer.wiring for _, kernel in wires})} kernels"
         groups = layer.groups or ()
         if any(len(group) > 1 for group in groups):
-            words = [f"{len(group)} maps share {len(group[0])} kernels" for group in groups]
+            words = [
+                f"{len(group)} map{'s share' if len(group) > 1 else ' has'} {len(group[0])} kernels"
+                for group in groups
+            ]
             kinds = np.repeat(words, [len(group) for group in groups]).tolist()
     for kind, color in zip(dict.fromkeys(kinds), CLASSES * len(kinds), strict=False):
         own = table & (np.array(kinds) == kind)[:, None]
@@ -177,6 +167,6 @@ def draw_table(axes: "Axes", layer: Layer, table: NDArray[np.bool_], cell: float
     axes.set_xticks(range(outputs), map(str, range(outputs)), size=8)
     axes.set_yticks(range(inputs), map(str, range(inputs)), size=8)
     axes.xaxis.tick_top()
-    axes.set_title(f"{total}\nmap of the output", size=10, loc="left")
-    axes.set_ylabel("map of the input")
+    axes.set_title(f"{total}\noutput map", size=10, loc="left")
+    axes.set_ylabel("input map")
     axes.legend(ncols=2, markerscale=0.6, loc="upper left", bbox_to_anchor=(0, 0))

@@ -1,9 +1,10 @@
 """Figures of an evaluation: confusions, rejection, reliability, mistakes."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 
 from lenet.errors import LenetError
@@ -20,22 +21,20 @@ from lenet.figures.style import (
     logarithmic,
     mosaic,
     percent,
-    require_same_length,
     room,
     styled,
 )
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-COUNTED_CLASSES = 26  # a larger confusion matrix has no room for numbers
-CAPTION, MARGIN = 9, 3  # pixels above an image, for its two lines, and beside it
+COUNTED_CLASSES = 26  # with more classes, a confusion matrix has no room for numbers
+CAPTION, MARGIN = 9, 3  # pixels above an image, for its two lines of text, and beside it
 
 
 @styled
-def confusion_matrix(report: Report) -> "Figure":
-    """Numbers of examples by true class (rows) and answer (columns); the darker a mistake, the
-    larger its share of the true class. Recall stands at the right, precision at the top.
+def confusion_matrix(report: Report) -> Figure:
+    """Draws the numbers of examples by true class (rows) and answer (columns).
+
+    The darker a mistake, the larger its share of the true class. Recall is on the right, precision
+    at the top.
     """
     counts = np.array(report.confusion)
     classes, names = len(counts), report.classes
@@ -43,12 +42,11 @@ def confusion_matrix(report: Report) -> "Figure":
     np.fill_diagonal(shares, 0)
     side = 0.52 * classes if classes <= COUNTED_CLASSES else 12.0
     turned = max(map(len, names)) > 4
-    below = 0.5 + 0.7 * room(names) if turned else 0.6
+    left, below = 0.35 + max(room(names), 0.7), 0.5 + 0.7 * room(names) if turned else 0.6
     title = "Confusion matrix: " + summary(report)
-    margins = {"left": 0.35 + max(room(names), 0.7), "right": 0.7, "below": below, "above": 0.85}
-    figure = canvas(side, side, title, **margins)
+    figure = canvas(side, side, title, left=left, right=0.7, below=below, above=0.85)
     axes = figure.subplots()
-    # The square root lets a rare confusion be seen beside a frequent one.
+    # The square root keeps a rare confusion visible beside a frequent one.
     shades = np.where(shares > 0, np.sqrt(shares), np.nan)
     axes.imshow(shades, cmap="Oranges", vmin=0, vmax=1.4 * np.sqrt(shares.max()) or 1)
     axes.imshow(np.where(np.eye(classes), 1.0, np.nan), cmap="Greys", vmin=0, vmax=8)
@@ -62,23 +60,23 @@ def confusion_matrix(report: Report) -> "Figure":
             axes.text(i, -0.8, f"{row.precision:.1%}", color=GREY, **style)
         axes.text(classes + 0.05, -0.8, "recall", color=GREY, **style)
         axes.text(-0.7, -0.8, "precision", color=GREY, ha="right", va="center")
-    how = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if turned else {}
-    axes.set_xticks(range(classes), names, **how)
+    slant = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if turned else {}
+    axes.set_xticks(range(classes), names, **slant)
     axes.set_yticks(range(classes), names)
     axes.set(xlabel="answer", ylabel="true class")
     return figure
 
 
 @styled
-def rejection_curve(report: Report) -> "Figure":
-    """Error of the accepted examples against the share of examples rejected, with the targets
-    of the report marked (the paper, figure 10).
+def rejection_curve(report: Report) -> Figure:
+    """Draws the error of the accepted examples against the share of examples rejected, and marks
+    the targets of the report (figure 10 of the paper).
     """
     rejected, error = 100 * np.array(report.curve.rejected), 100 * np.array(report.curve.error)
     figure = canvas(6.2, 3.6, "Rejection: " + summary(report))
     axes = figure.subplots()
     axes.grid()
-    # On a logarithmic scale the curve ends where no mistake is left.
+    # On a logarithmic scale the curve ends where no mistakes are left.
     shown, end = error > 0 if error.any() else error == 0, rejected[-1]
     axes.plot(rejected[shown], error[shown], color=BLUE, marker="." if len(error) <= 50 else "")
     if error.any():
@@ -94,40 +92,27 @@ def rejection_curve(report: Report) -> "Figure":
             continue
         x, y = 100 * point.rejected, 100 * point.error
         axes.plot(x, y, "o", color=ORANGE, markersize=6, zorder=3)
-        # The curve falls, so there is room at the right above it and at the left below it.
-        side, where = (1, ("left", "bottom")) if x < end / 2 else (-1, ("right", "top"))
-        axes.annotate(
-            f"{100 * point.target:g}% error: reject {point.rejected:.2%}",
-            (x, 100 * point.target),
-            xytext=(8 * side, 5 * side),
-            textcoords="offset points",
-            ha=where[0],
-            va=where[1],
-            color=ORANGE,
-        )
+        # The curve falls, so there is room to the right above it and to the left below it.
+        side, ha, va = (1, "left", "bottom") if x < end / 2 else (-1, "right", "top")
+        target, offset = 100 * point.target, (8 * side, 5 * side)
+        words = f"{target:g}% error: reject {point.rejected:.2%}"
+        style: dict[str, Any] = {"textcoords": "offset points", "ha": ha, "va": va}
+        axes.annotate(words, (x, target), offset, color=ORANGE, **style)
     axes.set_xlim(0, 1.05 * end or 1)
     if error.any():
         low, high = axes.get_ylim()
         targets = [100 * point.target for point in report.rejections]
-        axes.set_ylim(min(low, min(targets) / 2), max(high, max(targets) * 1.6))  # and its words
-    axes.set(xlabel="rejected (% of the examples)", ylabel="error of the rest (%)")
+        axes.set_ylim(min(low, min(targets) / 2), max(high, max(targets) * 1.6))  # and their labels
+    axes.set(xlabel="rejected (% of all examples)", ylabel="error of the rest (%)")
     return figure
 
 
 @styled
-def reliability_diagram(networks: Mapping[str, Reliability], title: str) -> "Figure":
-    """Share of right answers against the probability they were given, and how many answers have
-    which probability, a column a network. On the diagonal, probabilities say what they mean.
-
-    Args:
-        networks: name of a network -> what `lenet.evaluation.metrics.report` says of it.
-        title: any words.
-
-    Raises:
-        LenetError: there is no network.
+def reliability_diagram(networks: Mapping[str, Reliability], title: str) -> Figure:
+    """Draws the share of right answers against their probability, and how many answers have which
+    probability, with one column for each network. On the diagonal, probabilities mean what they
+    say.
     """
-    if not networks:
-        raise LenetError("there is nothing to draw: no network is there")
     columns = len(networks)
     width = 2.5 * columns + 0.35 * (columns - 1) if columns > 1 else 4.4
     figure = canvas(width, 3.4, title, above=0.9 if any(networks) else 0.75)
@@ -139,7 +124,7 @@ def reliability_diagram(networks: Mapping[str, Reliability], title: str) -> "Fig
         table = np.array([of.probability, of.accuracy, of.count])
         probability, share, count = table[:, table[2] > 0]
         upper.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=DASHES)
-        low, high = wilson(share, count)  # what chance alone can do to a share of so few answers
+        low, high = wilson(share, count)  # what chance alone does to a share of so few answers
         bars: dict[str, Any] = {"color": ORANGE, "marker": "o", "linewidth": 1.2, "capsize": 2}
         upper.errorbar(probability, share, (share - low, high - share), **bars)
         lower.bar((np.arange(bins) + 0.5) / bins, of.count, 0.9 / bins, color=BLUE, alpha=0.6)
@@ -147,11 +132,11 @@ def reliability_diagram(networks: Mapping[str, Reliability], title: str) -> "Fig
         upper.grid()
         lower.grid()
     logarithmic(grid[1, 0].yaxis)
-    # Powers of ten alone; of all columns, so not before the last has its bars.
+    # Only powers of ten, for all columns at once: they share the axis.
     largest = max(max(of.count) for of in networks.values())
     grid[1, 0].set_ylim(0.5, 2 * largest)
     grid[1, 0].set_yticks([10**power for power in range(len(str(largest)))])
-    grid[0, 0].set_ylabel("share right")
+    grid[0, 0].set_ylabel("right answers (share)")
     grid[1, 0].set_ylabel("answers")
     figure.supxlabel("probability of the answer", size=10, y=0.03)
     return figure
@@ -160,11 +145,11 @@ def reliability_diagram(networks: Mapping[str, Reliability], title: str) -> "Fig
 def wilson(
     share: NDArray[np.float64], count: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Lower and upper ends of 95% intervals for shares of so many draws (Wilson 1927)."""
+    """Lower and upper ends of 95% intervals for shares of `count` draws (Wilson 1927)."""
     z = 1.96
     middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2)) / (1 + z**2 / count)
-    return np.minimum(middle - half, share), np.maximum(middle + half, share)  # but for rounding
+    return np.minimum(middle - half, share), np.maximum(middle + half, share)  # despite rounding
 
 
 def worst_mistakes(
@@ -173,10 +158,9 @@ def worst_mistakes(
     scores: ArrayLike,
     classes: Sequence[str],
     most: int = 24,
-) -> "Figure":
-    """The mistakes with the largest score gap (`lenet.evaluation.metrics.worst`), the worst first.
-
-    Arguments and errors are those of `mistakes`, and the number of images.
+) -> Figure:
+    """Draws the mistakes that `lenet.evaluation.metrics.worst` finds, at most `most`, the worst
+    first; otherwise as `mistakes`.
     """
     shown = worst(scores, labels, most)
     titles = {0: "No mistakes", 1: "The worst mistake"}
@@ -193,23 +177,24 @@ def mistakes(
     shown: NDArray[np.integer],
     title: str,
     columns: int = 6,
-) -> "Figure":
-    """Images, each below its true class and the answer with their probabilities.
+) -> Figure:
+    """Draws images, each below its true class and the answer, with their probabilities.
 
     Args:
         images: uint8 (N, H, W).
         labels: integers (N,).
-        scores: float (N, C), larger is better; their softmax are the probabilities.
+        scores: float (N, C), larger is better; their softmax gives the probabilities.
         classes: the C names.
-        shown: indices of the images to be shown.
-        title: any words.
+        shown: indices of the images to draw.
+        title: stands above them.
         columns: images in a row.
 
     Raises:
         LenetError: the numbers of images and labels differ, or scores are not finite.
     """
     labels, probabilities = np.asarray(labels), softmax(scores)
-    require_same_length(images, labels)
+    if len(images) != len(labels):
+        raise LenetError(f"there are {len(images)} images, but {len(labels)} labels")
     height, width = images.shape[1] + CAPTION, images.shape[2] + 2 * MARGIN
     columns = max(min(len(shown), columns), 3)
     rows = max(-(-len(shown) // columns), 1)
@@ -217,10 +202,9 @@ def mistakes(
     pictures[: len(shown), CAPTION:, MARGIN:-MARGIN] = images[shown]
     sheet = mosaic(pictures.reshape(rows, columns, height, width))
     pixel = max(1.05, CHARACTER * (max(map(len, classes)) + 9)) / width
-    across, down = sheet.shape[1] * pixel, sheet.shape[0] * pixel
-    margins = {"left": 0.15, "right": 0.15, "below": 0.15, "above": 0.6}
+    down, across = pixel * np.array(sheet.shape)
     title += "\ntrue class → answer (probability)"
-    figure = canvas(across, down, title, **margins)
+    figure = canvas(across, down, title, left=0.15, right=0.15, below=0.15, above=0.6)
     axes = figure.subplots()
     bare(axes)
     axes.imshow(sheet, vmin=0, vmax=255)

@@ -1,26 +1,15 @@
 """Sheets of images, and what preprocessing makes of a picture."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from lenet.data import Split
 from lenet.errors import LenetError
-from lenet.figures.style import (
-    BLUE,
-    ORANGE,
-    bare,
-    canvas,
-    mosaic,
-    percent,
-    room,
-    styled,
-)
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from lenet.figures.style import BLUE, ORANGE, bare, canvas, mosaic, percent, room, styled
 
 GAP = 4  # pixels between images
 
@@ -28,12 +17,12 @@ GAP = 4  # pixels between images
 @styled
 def image_rows(
     rows: Mapping[str, NDArray[np.uint8]], title: str, ends: Mapping[str, str] | None = None
-) -> "Figure":
-    """A row of images for each name.
+) -> Figure:
+    """Draws a row of images for each name.
 
     Args:
-        rows: name -> uint8 (K, H, W); K may differ, H and W may not.
-        title: any words.
+        rows: name -> uint8 (K, H, W); only K may differ between rows.
+        title: stands above the rows.
         ends: name -> words at the end of its row.
 
     Raises:
@@ -41,15 +30,15 @@ def image_rows(
     """
     columns, ends = max(map(len, rows.values()), default=0), ends or {}
     if not columns:
-        raise LenetError("there is nothing to draw: no images are there")
+        raise LenetError("there are no images to draw")
     _, height, width = next(iter(rows.values())).shape
     pictures = np.full((len(rows), columns, height, width), np.nan)
     for row, images in zip(pictures, rows.values(), strict=True):
         row[: len(images)] = images
     sheet = mosaic(pictures, GAP)
     down, across = sheet.shape
-    margins = {"left": max(room([*rows]), 0.5), "right": room([*ends.values()]), "below": 0.15}
-    figure = canvas(across / 50, down / 50, title, **margins)
+    left, right = max(room([*rows]), 0.5), room([*ends.values()])
+    figure = canvas(across / 50, down / 50, title, left=left, right=right, below=0.15)
     axes = figure.subplots()
     axes.imshow(sheet, vmin=0, vmax=255)
     bare(axes)
@@ -60,8 +49,8 @@ def image_rows(
     return figure
 
 
-def contact_sheet(split: Split, classes: Sequence[str], per_class: int = 10) -> "Figure":
-    """The first `per_class` images of each class, a row a class."""
+def contact_sheet(split: Split, classes: Sequence[str], per_class: int = 10) -> Figure:
+    """Draws the first `per_class` images of each class in a row."""
     rows = {
         name: split.images[split.labels == label][:per_class] for label, name in enumerate(classes)
     }
@@ -71,29 +60,20 @@ def contact_sheet(split: Split, classes: Sequence[str], per_class: int = 10) -> 
 @styled
 def preprocessing_steps(
     steps: Mapping[str, NDArray[Any]], title: str, answer: Mapping[str, float]
-) -> "Figure":
-    """What was made of a user's picture, step by step, and the answer.
+) -> Figure:
+    """Draws what preprocessing made of a picture, step by step, and the answer.
 
     Args:
-        steps: name -> picture (H, W) or (H, W, 3), uint8 or float in 0..1; shown as it is, 0 is
-            black.
-        title: any words, e.g. the name of the picture.
+        steps: name -> picture (H, W) or (H, W, 3), uint8 or float in 0..1; 0 is black.
+        title: stands above them.
         answer: class -> probability, 0..1, in the order of the classes; empty if there is none.
-
-    Raises:
-        LenetError: there are no steps.
     """
-    if not steps:
-        raise LenetError("there is nothing to draw: no step of the preprocessing is there")
     width, pictures, chart = max(1.25 * len(steps), 4.5), 1.25, 0.24 * len(answer)
-    left = max(room([*answer]), 0.25)
-    below = 0.35 if answer else 0.1
-    figure = canvas(
-        width, pictures + 0.2 + chart, title, left=left, right=0.5, below=below, above=0.65
-    )
+    left, below = max(room([*answer]), 0.25), 0.35 if answer else 0.1
+    height = pictures + 0.2 + chart
+    figure = canvas(width, height, title, left=left, right=0.5, below=below, above=0.65)
     if answer:
-        ratios = [pictures, chart]
-        places = figure.add_gridspec(2, 1, height_ratios=ratios, hspace=0.2)
+        places = figure.add_gridspec(2, 1, height_ratios=[pictures, chart], hspace=0.2)
         upper = places[0].subgridspec(1, len(steps), wspace=0.08)
         axes = figure.add_subplot(places[1])
         best = max(answer, key=lambda name: answer[name])

@@ -1,15 +1,18 @@
-"""Network figures: architecture, weights, what layers answer, and what answers depend on.
+"""Network figures: architecture, weights, what the layers give, and what an answer depends on.
 
-Where signs matter white is 0, red positive and blue negative.
+Where signs matter, white is 0, red positive and blue negative.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.colorbar import Colorbar
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from lenet import data
@@ -23,16 +26,13 @@ from lenet.networks.checkpoint import Checkpoint
 from lenet.networks.codebook import GLYPH_HEIGHT, GLYPH_WIDTH
 from lenet.networks.inspection import occlusion, principal_components
 from lenet.progress import Progress
-
-if TYPE_CHECKING:
-    from matplotlib.colorbar import Colorbar
-    from matplotlib.figure import Figure
+from lenet.reading.prediction import preprocessor
 
 FIGURES = "architecture", "kernels", "connections", "maps", "saliency", "f6"
-WIDTH, LEFT, RIGHT = 9.05, 1.15, 0.8  # inches of the widest panel, and beside it
-TITLE, BETWEEN = 0.3, 0.16  # inches above a panel for its words, and below it
-LARGEST_CELL = 0.085  # inches of a weight
-SQUARE = 5  # pixels on a side that occlusion hides at once
+WIDTH, LEFT, RIGHT = 9.05, 1.15, 0.8  # inches: the widest panel, and the margins beside it
+TITLE, BETWEEN = 0.3, 0.16  # inches above a panel, for its words, and below it
+LARGEST_CELL = 0.085  # inches: a weight
+SQUARE = 5  # pixels: the side of the square that occlusion hides
 GLYPH = (1, GLYPH_HEIGHT, GLYPH_WIDTH)
 
 
@@ -48,15 +48,15 @@ def draw(
     """Draws figures of a network into a folder.
 
     Args:
-        model: the network; one whose file does not exist is called untrained.
-        picture: what it is shown: a file, or the number of a test image.
+        model: the network; it is called untrained if its file does not exist.
+        picture: the network's input: a file, or the number of a test image.
         suffix: .png or .svg.
         only: names of `FIGURES`; all by default.
-        dataset: where test images are from; by default what the network was trained on.
+        dataset: has the test images; by default what the network was trained on.
         data_dir: as for `lenet.data.load`.
 
     Returns:
-        The file of each figure, and why others cannot be drawn.
+        The file of each figure, and for each figure that cannot be drawn the reason.
 
     Raises:
         LenetError: the picture cannot be read or shows no digit, a figure of `only` cannot be
@@ -67,7 +67,10 @@ def draw(
     if picture.isdecimal() and not Path(picture).exists():
         words, image = f"test image {picture} of {dataset}", None
     else:
-        words, image = Path(picture).name, read(picture, model.card)
+        prepared = preprocessor(model.card)(picture)
+        words, image = Path(picture).name, prepared.image
+        if image is None:
+            raise LenetError(f"{picture}: {prepared.reason}")
 
     @cache  # only some figures need them
     def test() -> data.Split:
@@ -106,20 +109,9 @@ def draw(
     return files, reasons
 
 
-def read(picture: str, card: dict[str, Any]) -> NDArray[np.uint8]:
-    """The digit of a picture as a network with this card is shown it, (28, 28)."""
-    from lenet.reading.prediction import preprocessor
-
-    preprocessed = preprocessor(card)(picture)
-    if preprocessed.image is None:
-        raise LenetError(f"{picture}: {preprocessed.reason}")
-    return preprocessed.image
-
-
 @dataclass(frozen=True)
 class Panel:
-    """A picture of a layer; `cell` is the width in inches of a value, `aspect` its height over
-    its width."""
+    """A picture of a layer; a value is `cell` inches wide and `aspect` times as high."""
 
     name: str
     values: NDArray[Any]
@@ -132,17 +124,11 @@ class Panel:
         return self.values.shape[0] * self.cell * self.aspect
 
 
-def kernels(model: Checkpoint, title: str, only: Sequence[str] = ()) -> "Figure":
-    """All weights of a network but biases, a panel a layer, each with a scale of its own.
+def kernels(model: Checkpoint, title: str, only: Sequence[str] = ()) -> Figure:
+    """Draws all weights of a network except biases, a panel for each layer with its own scale.
 
-    Of kernels, outputs stand beside and inputs below each other, with nothing where there is no
-    connection; of full connections a row is an output.
-
-    Args:
-        only: names of layers; all by default.
-
-    Raises:
-        LenetError: there are no weights.
+    For kernels, outputs run across and inputs run down, with a gap where there is no connection;
+    for full connections, each row is an output. `only` has names of layers; all by default.
     """
     panels, maps = [], model.architecture.input_shape
     for layer in model.architecture.layers:
@@ -158,7 +144,7 @@ def kernels(model: Checkpoint, title: str, only: Sequence[str] = ()) -> "Figure"
                 name = "\n".join([name, *(p.name.split(".")[-1] for p in layer.parameters)])
             case FullConnection():
                 values = shaped(model.weights[layer.parameters[0].name], maps)
-                maps = (0, 0, 0)  # the next ones see units
+                maps = (0, 0, 0)  # the next layers see units
             case Distances():
                 values = shaped(layer.codes, GLYPH)
         if values is None or (only and layer.name not in only):
@@ -172,19 +158,17 @@ def kernels(model: Checkpoint, title: str, only: Sequence[str] = ()) -> "Figure"
             picture, largest = values, max(LARGEST_CELL / 2, 0.35 / outputs)
             words = f"{known}; rows: {outputs}, columns: {inputs}"
         panels.append(Panel(name, picture, words, min(WIDTH / picture.shape[1], largest)))
-    if not panels:
-        raise LenetError("there is nothing to draw: the network has no weights")
     return rows_of_panels(panels, title)
 
 
 def shaped(values: Floats, shape: tuple[int, ...]) -> Floats:
-    """(N, D) as (N, *shape) where that is maps of D values; otherwise as it is."""
+    """Reshapes (N, D) to (N, *shape) if `shape` is that of maps with D values in all."""
     fits = values.shape[1] == np.prod(shape) and shape[-1] > 1
     return values.reshape(-1, *shape) if fits else values
 
 
 def beside(kernels: Floats, most: int) -> NDArray[np.float64]:
-    """Kernels (outputs, inputs, H, W) as one picture; after so many outputs a new line begins."""
+    """Tiles kernels (outputs, inputs, H, W) into one picture, with at most `most` in a line."""
     outputs, inputs, height, width = kernels.shape
     across = min(outputs, most)
     lines = -(-outputs // across)
@@ -194,14 +178,11 @@ def beside(kernels: Floats, most: int) -> NDArray[np.float64]:
     return mosaic(table.reshape(lines * inputs, across, height, width))
 
 
-def feature_maps(model: Checkpoint, activations: Mapping[str, Floats], title: str) -> "Figure":
-    """What every layer answers to an image, a panel a layer, each with a scale of its own.
+def feature_maps(model: Checkpoint, activations: Mapping[str, Floats], title: str) -> Figure:
+    """Draws what every layer gives for an image, a panel for each layer with its own scale.
 
-    What fixed codes are compared with is drawn as these are, as a glyph.
-
-    Args:
-        activations: what `lenet.engine.scores.tracer` gives for the image.
-        title: any words; the answer follows.
+    The activations are from `lenet.engine.scores.tracer`. Values that are compared with the codes
+    of glyphs are drawn as a glyph.
     """
     *_, before, output = model.architecture.layers
     values, panels = dict(activations), []
@@ -222,9 +203,9 @@ def feature_maps(model: Checkpoint, activations: Mapping[str, Floats], title: st
 
 
 @styled
-def rows_of_panels(panels: Sequence[Panel], title: str, labels: Sequence[str] = ()) -> "Figure":
-    """Panels below each other: name at the left, words above, scale of the colours at the right;
-    below the last panel a label for each of its columns."""
+def rows_of_panels(panels: Sequence[Panel], title: str, labels: Sequence[str] = ()) -> Figure:
+    """Stacks panels, each with its name on the left, its words above it and its colour bar on the
+    right; the labels stand below the columns of the last panel."""
     down = sum(TITLE + panel.height + BETWEEN for panel in panels)
     below = 0.35 if labels else 0.1
     figure = canvas(WIDTH, down, title, left=LEFT, right=RIGHT, below=below, above=0.4)
@@ -253,15 +234,15 @@ def rows_of_panels(panels: Sequence[Panel], title: str, labels: Sequence[str] = 
 
 
 def color_scale(values: Floats) -> dict[str, Any]:
-    """Colours with white at 0; as dark in both directions where there are both signs."""
+    """A colour map that is white at 0, and symmetric about it if there are negative values."""
     largest = float(np.nanmax(abs(values), initial=0)) or 1.0
     if np.nanmin(values, initial=0) < 0:
         return {"cmap": "RdBu_r", "vmin": -largest, "vmax": largest}
     return {"cmap": "Reds", "vmin": 0, "vmax": largest}
 
 
-def finish_bar(bar: "Colorbar", ends_only: bool = False) -> None:
-    """Leaves a scale of colours with few numbers and no frame."""
+def finish_bar(bar: Colorbar, ends_only: bool = False) -> None:
+    """Leaves two or three numbers on a colour bar, and no frame."""
     low, high = bar.mappable.get_clim()
     ticks = [low, high] if ends_only or low != -high else [low, 0.0, high]
     bar.set_ticks(ticks, labels=[few_digits(tick) for tick in ticks])
@@ -277,21 +258,20 @@ def few_digits(value: float) -> str:
 
 
 @styled
-def saliency(model: Checkpoint, activations: Mapping[str, Floats]) -> "Figure":
-    """What an answer depends on: by the gradient of its score, and by hiding parts of the image.
-
-    Args:
-        activations: what `lenet.engine.scores.tracer` gives for the image.
+def saliency(model: Checkpoint, activations: Mapping[str, Floats]) -> Figure:
+    """Draws what an answer depends on: the gradient of its score, and the effect of hiding parts of
+    the image, from the activations that `lenet.engine.scores.tracer` gives for it.
     """
     x, label = activations["input"][None], int([*activations.values()][-1].argmax())
     image, name, about = x[0, 0], model.classes[label], (model.architecture, model.weights, x)
-    where = f"if {SQUARE}×{SQUARE} around here are blank"
+    gradient = f"gradient: where it is red,\nmore ink raises the score of {name}"
+    hiding = (
+        f"occlusion: where it is red, hiding\n{SQUARE}×{SQUARE} pixels lowers the score of {name}"
+    )
     panels = {
-        "the input": image,
-        f"gradient: red, more ink here\nraises the score of {name}": (
-            input_gradient(*about, label)[0, 0]
-        ),
-        f"occlusion: red, the score of {name} falls\n{where}": occlusion(*about, label, SQUARE),
+        "input": image,
+        gradient: input_gradient(*about, label)[0, 0],
+        hiding: occlusion(*about, label, SQUARE),
     }
     title = f"What the score of {name} depends on"
     figure = canvas(9.2, 2.6, title, left=0.2, right=0.7, below=0.15, above=0.9)
@@ -309,19 +289,17 @@ def saliency(model: Checkpoint, activations: Mapping[str, Floats]) -> "Figure":
 
 
 @styled
-def feature_plane(model: Checkpoint, split: data.Split, name: str) -> "Figure":
-    """Images as the last layer but one sees them, in the plane in which they vary most.
+def feature_plane(model: Checkpoint, split: data.Split, name: str) -> Figure:
+    """Draws images as the second to last layer sees them, in the plane in which they vary most.
 
-    Points have the colour of their class, mistakes a ring of the class answered; stars are the
-    codes that the points are compared with, where the network has such.
+    A point has the colour of its class, a mistake also a ring in the colour of the answer. Stars
+    mark the codes that the points are compared with, if the network has any.
 
     Raises:
-        LenetError: the network has one layer alone, or the images are too few.
+        LenetError: the network has only one layer, or there are too few images.
     """
-    from matplotlib.patheffects import withStroke
-
     if len(model.architecture.layers) < 2:
-        raise LenetError("the network has no layer before its scores")
+        raise LenetError("the network has no layer before the output")
     *_, last, output = model.architecture.layers
     traces = [*map(tracer(model), split.images)]
     features = np.array([trace[last.name].ravel() for trace in traces])
@@ -344,7 +322,7 @@ def feature_plane(model: Checkpoint, split: data.Split, name: str) -> "Figure":
     wrong = labels != answers
     rings = [colors[answer] for answer in answers[wrong]]
     axes.scatter(*points[wrong].T, s=26, facecolors="none", edgecolors=rings, linewidths=1)
-    label = f"{wrong.sum():,} mistakes, in a\nring of the answer"
+    label = f"{wrong.sum():,} mistakes\n(ring: the answer)"
     axes.plot([], [], "o", markerfacecolor="none", color=GREY, markersize=6, label=label)
     if isinstance(output, Distances):
         star: dict[str, Any] = {"s": 150, "marker": "*", "edgecolors": INK, "linewidths": 0.8}

@@ -1,20 +1,19 @@
 """The look of all figures, and what they share. Sizes are in inches."""
 
-from collections.abc import Callable, Sequence
-from functools import wraps
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec
+from typing import Any
 
 import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 from numpy.typing import NDArray
 
 from lenet.errors import LenetError
 from lenet.files import replacing
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
-    from matplotlib.figure import Figure
 
 INK, GREY, LINE = "#1f2933", "#6b7785", "#c3cad2"
 BLUE, ORANGE = "#0072b2", "#d55e00"  # from Okabe and Ito's palette, safe for the colour-blind
@@ -23,11 +22,11 @@ CLASSES = (  # ten that can be told apart, after Tableau
     *("#edc948", "#b07aa1", "#ff9da7", "#9c755f", "#3d3d3d"),
 )
 DASHES = (0, (4, 3))
-CHARACTER = 0.075  # mean width of a character of 9 points
+CHARACTER = 0.075  # mean width of a character at 9 points
 STYLE: dict[Any, Any] = {
     "font.size": 9,
     "text.color": INK,
-    "text.parse_math": False,  # a dollar sign in a name begins no formula
+    "text.parse_math": False,  # a dollar sign in a name does not start a formula
     "figure.facecolor": "white",
     "axes.edgecolor": LINE,
     "axes.labelcolor": INK,
@@ -52,20 +51,7 @@ STYLE: dict[Any, Any] = {
 }
 DPI = {".png": 100, ".svg": 300}  # an inch is 100 pixels; images inside an SVG are finer
 
-Parameters = ParamSpec("Parameters")
-
-
-def styled(draw: "Callable[Parameters, Figure]") -> "Callable[Parameters, Figure]":
-    """Makes a function draw in our style, which is set only meanwhile."""
-
-    @wraps(draw)
-    def in_style(*args: Parameters.args, **kwargs: Parameters.kwargs) -> "Figure":
-        from matplotlib import rc_context
-
-        with rc_context(STYLE):
-            return draw(*args, **kwargs)
-
-    return in_style
+styled = rc_context(STYLE)  # as a decorator: draws in this style, and leaves that of others
 
 
 def canvas(
@@ -76,50 +62,45 @@ def canvas(
     right: float = 0.25,
     below: float = 0.6,
     above: float = 0.5,
-) -> "Figure":
-    """A figure with room for panels of width x height in all, and such margins around it.
+) -> Figure:
+    """An empty figure with width x height for its panels, inside the given margins.
 
-    The margins are given, since matplotlib's automatic layouts draw every figure twice more.
+    The margins are explicit because matplotlib's automatic layouts draw every figure twice more.
     """
-    from matplotlib.figure import Figure
-
     across, up = left + width + right, below + height + above
     figure = Figure(figsize=(across, up))
     figure.subplots_adjust(left / across, below / up, 1 - right / across, 1 - above / up)
     longest = max(map(len, title.split("\n")))
-    size = min(12, 130 * across / max(longest, 1))  # what fits
+    size = min(12, 130 * across / max(longest, 1))  # the largest that fits
     figure.suptitle(title, y=1 - 0.12 / up, size=size)
     return figure
 
 
-def save(figure: "Figure", path: Path) -> None:
-    """Writes a figure as PNG or SVG, by the suffix of `path`, in one piece.
+def save(figure: Figure, path: Path) -> None:
+    """Writes a figure as PNG or SVG, depending on the suffix of `path`.
 
     Raises:
-        LenetError: another suffix, or the file cannot be written; an old file then stays.
+        LenetError: for any other suffix, or if the file cannot be written; an existing file is
+            then kept.
     """
-    from matplotlib import rc_context
-
     suffix = path.suffix.lower()
     if suffix not in DPI:
-        raise LenetError(f"{path}: a figure is written as .png or .svg, not {suffix or 'without'}")
+        raise LenetError(f"{path}: name a file that ends in .png or .svg")
     # No date, so that the same figure gives the same bytes.
     metadata = {"Date": None} if suffix == ".svg" else {"Software": None}
     with rc_context(STYLE), replacing(path) as temporary:
         figure.savefig(temporary, format=suffix[1:], dpi=DPI[suffix], metadata=metadata)
 
 
-def bare(axes: "Axes") -> None:
-    """Takes away ticks and frame; labels can still be set."""
+def bare(axes: Axes) -> None:
+    """Removes ticks and frame; labels can still be set."""
     axes.spines[:].set_visible(False)
     axes.set(xticks=[], yticks=[])
     axes.tick_params(length=0, labelcolor=INK)
 
 
-def logarithmic(axis: "Axis") -> None:
+def logarithmic(axis: Axis) -> None:
     """Makes an axis logarithmic, with plain numbers at 1, 2 and 5 times the powers of ten."""
-    from matplotlib.ticker import LogLocator, NullLocator
-
     (axis.axes.set_xscale if axis is axis.axes.xaxis else axis.axes.set_yscale)("log")
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_minor_locator(NullLocator())
@@ -127,7 +108,7 @@ def logarithmic(axis: "Axis") -> None:
 
 
 def mosaic(pictures: NDArray[Any], gap: int = 1) -> NDArray[np.float64]:
-    """(rows, columns, H, W) -> one picture, with gaps of NaN between them."""
+    """Tiles pictures (rows, columns, H, W) into one, with gaps of NaN between them."""
     rows, columns, height, width = pictures.shape
     padded = np.full((rows, columns, height + gap, width + gap), np.nan)
     padded[:, :, :height, :width] = pictures
@@ -136,7 +117,7 @@ def mosaic(pictures: NDArray[Any], gap: int = 1) -> NDArray[np.float64]:
 
 
 def percent(share: float) -> str:
-    """A probability for people: 0% and 100% only if it is that, to the last digit."""
+    """A probability as a whole percentage; 0% and 100% only if it is exactly 0 or 1."""
     if 0 < share < 0.01:
         return "<1%"
     if 0.99 < share < 1:
@@ -150,10 +131,5 @@ def shape_words(shape: Sequence[int]) -> str:
 
 
 def room(names: Sequence[str]) -> float:
-    """Inches for the longest of these names beside a panel."""
+    """Inches that the longest of the names takes beside a panel."""
     return 0.2 + CHARACTER * max(map(len, names), default=0)
-
-
-def require_same_length(images: NDArray[Any], labels: NDArray[Any]) -> None:
-    if len(images) != len(labels):
-        raise LenetError(f"there are {len(images)} images, but {len(labels)} labels")

@@ -1,41 +1,30 @@
 """The figure of a sweep: every trial, from its values to its error."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from lenet.errors import LenetError
 from lenet.figures.style import GREY, INK, LINE, ORANGE, canvas, styled
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
 PALE, DARK = (0.72, 0.84, 0.93), (0.0, 0.2, 0.4)  # red, green, blue of a bad and a good trial
-TICKS = 5  # on an axis of parallel coordinates
+TICKS = np.linspace(0, 1, 5)  # heights on an axis of numbers
 
 
 @dataclass(frozen=True)
 class Coordinate:
-    """An axis of `parallel_coordinates`.
-
-    Attributes:
-        name: what it shows.
-        values: one for each line; with `labels`, the index of its label.
-        log: whether the axis is logarithmic.
-        labels: the words of an axis of choices, from the bottom up.
-    """
+    """An axis of `parallel_coordinates`."""
 
     name: str
-    values: Sequence[float]
+    values: Sequence[float]  # one for each trial; with `labels`, the index of its label
     log: bool = False
-    labels: Sequence[str] = ()
+    labels: Sequence[str] = ()  # of an axis of choices, from the bottom up
 
     def heights(self) -> tuple[NDArray[np.float64], dict[float, str]]:
-        """Heights of the values, 0 at the bottom to 1 at the top, and the words at others."""
+        """Heights of the values, 0 (bottom) to 1 (top), and of the labels: height -> label."""
         if self.labels:
             places = (np.arange(len(self.labels)) + 0.5) / len(self.labels)
             return places[list(map(int, self.values))], dict(zip(places, self.labels, strict=True))
@@ -44,39 +33,33 @@ class Coordinate:
         low, high = np.nanmin(scaled), np.nanmax(scaled)
         if low == high:
             return 0 * scaled + 0.5, {0.5: f"{np.nanmin(values):.3g}"}
-        ticks = low + np.linspace(0, 1, TICKS) * (high - low)
+        ticks = low + TICKS * (high - low)
         words = [f"{tick:.3g}" for tick in (np.exp(ticks) if self.log else ticks)]
-        return (scaled - low) / (high - low), dict(
-            zip(np.linspace(0, 1, TICKS), words, strict=True)
-        )
+        return (scaled - low) / (high - low), dict(zip(TICKS, words, strict=True))
 
 
 @styled
 def parallel_coordinates(
     axes: Sequence[Coordinate], errors: Sequence[float | None], title: str
-) -> "Figure":
-    """A line for each trial of a sweep, through its value on each axis to its error.
+) -> Figure:
+    """Draws a line for each trial of a sweep, through its value on each axis to its error.
 
-    The best trial is orange and thick, the others are blue, the better the darker; trials that were
-    stopped early are grey and end before the last axis.
+    The best trial is thick and orange, the others are blue, darker the better they are; trials
+    that were stopped early are grey and end before the last axis.
 
     Args:
         axes: each with a value for each trial.
         errors: shares of wrong answers, 0..1; None for trials that were stopped early.
-
-    Raises:
-        LenetError: the axes have values for other trials than there are errors.
+        title: stands above the axes.
     """
-    if any(len(axis.values) != len(errors) for axis in axes):
-        raise LenetError("every axis must have a value for every trial")
-    percents = np.array([math.nan if e is None else 100 * e for e in errors])
+    percents = 100 * np.array(errors, np.float64)  # NaN for None
     complete = np.isfinite(percents)
     last = Coordinate("validation error (%)", percents.tolist(), bool(np.nanmin(percents) > 0))
     shown = [*axes, last]
     rows, ticks = zip(*[axis.heights() for axis in shown], strict=True)
     heights = np.stack(rows)
     for row, axis in zip(heights, shown, strict=True):
-        if axis.labels:  # lines through the same choice lie side by side
+        if axis.labels:  # lines through the same choice run side by side
             row += np.linspace(-0.3, 0.3, len(errors)) / len(axis.labels)
     order = np.argsort(np.where(complete, -percents, -np.inf))  # the best is drawn last, on top
     places = np.arange(complete.sum()) / max(complete.sum() - 1, 1)  # 0 is the worst

@@ -1,4 +1,4 @@
-"""The application: which question goes where."""
+"""The application: the routes of the page and of the REST interface."""
 
 import base64
 from collections.abc import Callable, Collection, Sequence
@@ -41,11 +41,6 @@ Manner = Annotated[Preprocessing, Query(description=MANNERS)]
 Result = TypeVar("Result")
 
 
-def pretrained_first() -> list[str]:
-    """The networks that come with the package, the one to begin with first."""
-    return sorted(checkpoint.pretrained_names(), key=lambda name: (name != FIRST, name))
-
-
 def app(
     models: Sequence[str | Path] | None = None,
     limits: Limits | None = None,
@@ -55,10 +50,10 @@ def app(
 
     Args:
         models: run folders, weights files or pretrained names; the first answers if a request
-            names none. By default all networks that come with the package.
+            names none. By default all pretrained networks.
         limits: of size, time and number.
-        hosts: the names by which the server may be called; None allows all. Name them for a
-            server on the loopback interface.
+        hosts: the host names that the server answers to; None allows all. Give them for a server
+            on the loopback interface.
 
     Raises:
         LenetError: there is no such model, or two have the same name.
@@ -66,7 +61,8 @@ def app(
     limits = limits or Limits()
     workers = Workers(limits)
     served: dict[str, ServedModel] = {}
-    for name in models or pretrained_first():
+    pretrained = sorted(checkpoint.pretrained_names(), key=lambda name: (name != FIRST, name))
+    for name in models or pretrained:
         model = ServedModel(name, workers)
         if model.name in served:
             raise LenetError(f"two models are called {model.name}; rename the file or folder")
@@ -96,16 +92,13 @@ def app(
     async def files_of(request: Request, most: int) -> list[bytes]:
         kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
         if kind == "application/json":
-            files = await workers.small.run(files_in_json, await request.body(), most)
-        elif kind == "multipart/form-data":
-            files = await files_in_form(request, most)
-        else:
-            raise Problem(
-                HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-                "send pictures as multipart/form-data or application/json, "
-                f"not {kind or 'nothing'}",
-            )
-        return files
+            return await workers.small.run(files_in_json, await request.body(), most)
+        if kind == "multipart/form-data":
+            return await files_in_form(request, most)
+        detail = (
+            f"send pictures as multipart/form-data or application/json, not {kind or 'nothing'}"
+        )
+        raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, detail)
 
     @service.post(
         "/v1/predict",
@@ -153,7 +146,7 @@ def app(
 
     @service.get(
         "/v1/examples/random",
-        summary="An image of the model's test set by chance",
+        summary="A random image of the model's test set",
         responses=errors(404, 422, 503),
     )
     async def random_example(model: Annotated[ServedModel, Depends(chosen)]) -> schemas.Example:
@@ -161,7 +154,7 @@ def app(
 
     @service.get(
         "/v1/examples/mistakes",
-        summary="The images of its test set that the model gets most wrong",
+        summary="The worst mistakes of the model on its test set",
         responses=errors(404, 422, 503),
     )
     async def mistakes(model: Annotated[ServedModel, Depends(chosen)]) -> schemas.Mistakes:
@@ -169,7 +162,7 @@ def app(
 
     async def test_set(question: Callable[[], Result]) -> Result:
         try:
-            # In the large pictures' thread: reading a data set takes a moment, and once is enough.
+            # In the large pictures' only thread, so that a data set is read once.
             return await workers.large.run(question)
         except LenetError as error:
             raise Problem(HTTPStatus.NOT_FOUND, str(error)) from None
@@ -183,7 +176,7 @@ def app(
     async def page(request: Request) -> Response:
         file = request.path_params.get("file", "index.html")
         answer = await files.get_response(file, request.scope)
-        answer.headers["Cache-Control"] = "no-cache"  # asked for again, and sent if it has changed
+        answer.headers["Cache-Control"] = "no-cache"  # the browser asks whether it has changed
         return answer
 
     service.add_route("/", page)
@@ -198,10 +191,7 @@ def json(answer: BaseModel) -> Response:
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The errors of a route, for OpenAPI."""
     content = {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Details"}}}
-    return {
-        status: {"description": HTTPStatus(status).phrase, "content": content}
-        for status in statuses
-    }
+    return {s: {"description": HTTPStatus(s).phrase, "content": content} for s in statuses}
 
 
 def pictures_body(most: int) -> dict[str, Any]:
@@ -209,33 +199,19 @@ def pictures_body(most: int) -> dict[str, Any]:
 
     def schema(item: dict[str, str]) -> dict[str, Any]:
         images = {"type": "array", "minItems": 1, "maxItems": most, "items": item}
-        return {
-            "schema": {
-                "type": "object",
-                "required": ["images"],
-                "properties": {"images": images},
-                "additionalProperties": False,
-            }
-        }
+        body = {"type": "object", "required": ["images"], "properties": {"images": images}}
+        return {"schema": {**body, "additionalProperties": False}}
 
-    return {
-        "requestBody": {
-            "required": True,
-            "content": {
-                "multipart/form-data": schema({"type": "string", "format": "binary"}),
-                "application/json": schema({"type": "string", "format": "byte"}),
-            },
-        }
+    content = {
+        "multipart/form-data": schema({"type": "string", "format": "binary"}),
+        "application/json": schema({"type": "string", "format": "byte"}),
     }
+    return {"requestBody": {"required": True, "content": content}}
 
 
 def files_in_json(body: bytes, most: int) -> list[bytes]:
-    """The picture files in a JSON body.
-
-    Raises:
-        Problem: it is malformed, or has no picture or more than `most`.
-    """
-    # base64 has neither commas nor brackets: what has many of them is refused before it is parsed.
+    """The picture files in a JSON body. Raises Problem unless it is sound and has 1 to `most`."""
+    # base64 has neither commas nor brackets: a body with many of them is refused unparsed.
     if sum(body.count(mark) for mark in b",[{") > MOST_MARKS:
         raise unprocessable(f"send an object with 1 to {most} pictures, not so many values")
     try:

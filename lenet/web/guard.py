@@ -1,4 +1,4 @@
-"""What stands between the network and the application: who may ask, how much, and for how long."""
+"""The guard before the application: who may ask, how much, and for how long."""
 
 import asyncio
 import logging
@@ -14,7 +14,7 @@ from lenet.web import problems
 from lenet.web.limits import Limits
 from lenet.web.problems import Problem, busy
 
-PATIENCE = 4  # times the largest body: what is read only to be refused
+PATIENCE = 4  # a body of up to this many times the limit is read to its end before it is refused
 log = logging.getLogger("lenet.web")
 
 HEADERS = {
@@ -32,20 +32,20 @@ HEADERS = {
 
 
 class Guard:
-    """ASGI middleware: checks the host, bounds requests in size, time and number, and sets the
+    """ASGI middleware that checks the host, limits requests in size, time and number, and sets the
     security headers on every answer.
 
     Args:
-        app: what is guarded.
+        app: the application to guard.
         limits: of size, time and number.
-        hosts: the names by which the server may be called, without ports; None allows all. A
-            server on the loopback interface must name them, or a web site could point its own
-            name at it and read the answers (DNS rebinding).
+        hosts: the host names that the server answers to, without ports; None allows all. A server
+            on the loopback interface needs them, or a web site could point its own name at it and
+            read the answers (DNS rebinding).
     """
 
     def __init__(self, app: ASGIApp, limits: Limits, hosts: Collection[str] | None) -> None:
         self.app, self.limits, self.hosts = app, limits, hosts
-        self.requests = 0  # that are being answered
+        self.requests = 0  # being answered
         self.buffered = 0  # bytes of bodies in memory
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -67,7 +67,7 @@ class Guard:
             await self.answer(scope, receive, send_with_headers)
         except Exception as error:
             problem = as_problem(error, scope)
-            # What is still to come of the request is not read: the connection must end.
+            # The rest of the request will not be read, so the connection must end.
             problem.headers = {**(problem.headers or {}), "Connection": "close"}
             if not started:
                 await problems.response(problem)(scope, receive, send_with_headers)
@@ -77,7 +77,7 @@ class Guard:
         self.check_origin(headers)
         async with self.body(headers, receive) as body:
             if self.requests >= self.limits.requests:
-                raise busy("too many requests at one time")
+                raise busy("there are too many requests")
             self.requests += 1
             try:
                 async with asyncio.timeout(self.limits.seconds):
@@ -92,25 +92,25 @@ class Guard:
         if self.hosts is not None and host not in self.hosts:
             raise Problem(
                 HTTPStatus.MISDIRECTED_REQUEST,
-                f"this server does not answer as {host!r}; its names: {', '.join(self.hosts)}",
+                f"this server does not answer to {host!r}, but to {', '.join(self.hosts)}",
             )
         if headers.get("sec-fetch-site") == "cross-site":
-            raise Problem(HTTPStatus.FORBIDDEN, "other sites' pages may not ask this server")
+            raise Problem(HTTPStatus.FORBIDDEN, "pages of other sites may not use this server")
 
     @asynccontextmanager
     async def body(self, headers: Headers, receive: Receive) -> AsyncIterator[bytes]:
-        """All of a request's body, which counts as held in memory until the block ends.
+        """Receives a request's body, which counts as held in memory until the block ends.
 
         Raises:
-            Problem: it is too large, alone or with those of others, or too slow.
+            Problem: it is too large, alone or together with others, or too slow.
         """
         most = self.limits.body_bytes
         too_large = Problem(
             HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            f"a request may have {most:,} bytes; send fewer or smaller pictures",
+            f"a request may have at most {most:,} bytes; send fewer or smaller pictures",
         )
-        # A client that is still sending does not see an answer: what is a little too large is
-        # read to its end and dropped. Who expects "100 Continue" waits for the answer.
+        # A client that is still sending does not see an answer, so a body that is somewhat too
+        # large is read to its end and dropped. One that expects "100 Continue" does wait.
         patience = most if "expect" in headers else PATIENCE * most
         if content_length(headers) > patience:
             raise too_large
@@ -121,7 +121,7 @@ class Guard:
                     while more:
                         message = await receive()
                         if message["type"] == "http.disconnect":
-                            raise ConnectionError("the client left")
+                            raise ConnectionError("the client disconnected")
                         chunk = message.get("body", b"")
                         more = message.get("more_body", False)
                         size += len(chunk)
@@ -132,7 +132,7 @@ class Guard:
                             held += len(chunk)
                             self.buffered += len(chunk)
                         if self.buffered > self.limits.buffered_bytes:
-                            raise busy("too much is being sent at one time")
+                            raise busy("too many large requests are being sent")
             except TimeoutError:
                 raise Problem(
                     HTTPStatus.REQUEST_TIMEOUT,
@@ -146,18 +146,18 @@ class Guard:
 
 
 def content_length(headers: Headers) -> int:
-    """What the request says of its size; 0 if nothing or nonsense."""
+    """The declared size of a request; 0 if there is none or it is malformed."""
     text = headers.get("content-length", "")
     return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0
 
 
 def host_name(host: str) -> str:
-    """The Host header without its port: "[::1]:80" -> "[::1]"."""
+    """The Host header without the port: "[::1]:80" -> "[::1]"."""
     return (host.split("]")[0] + "]" if host.startswith("[") else host.split(":")[0]).lower()
 
 
 def replay(body: bytes, receive: Receive) -> Receive:
-    """The received body as one message, then whatever still comes: the disconnection."""
+    """Gives the received body as one message, then whatever follows, such as a disconnection."""
     pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def receive_again() -> Message:
@@ -167,11 +167,9 @@ def replay(body: bytes, receive: Receive) -> Receive:
 
 
 def as_problem(error: Exception, scope: Scope) -> HTTPException:
-    """The problem that an exception tells; those that nobody foresaw are logged."""
+    """The problem to answer with; an unexpected exception is logged."""
     if isinstance(error, HTTPException):
         return error
     if not isinstance(error, ConnectionError):
         log.error("%s %s failed", scope["method"], scope["path"], exc_info=error)
-    return Problem(
-        HTTPStatus.INTERNAL_SERVER_ERROR, "the server failed at this; its log says where"
-    )
+    return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "the server failed; see its log for details")

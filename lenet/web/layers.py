@@ -1,4 +1,4 @@
-"""A trained network layer by layer, with its weights, as the page draws and explains it."""
+"""The layers of a trained network with their weights, as the page draws and explains them."""
 
 from typing import Literal
 
@@ -6,28 +6,16 @@ import numpy as np
 from pydantic import BaseModel, Field
 
 from lenet.errors import LenetError
-from lenet.networks.architecture import (
-    Architecture,
-    Convolution,
-    Distances,
-    Floats,
-    FullConnection,
-    Maps,
-    Pooling,
-    Preparation,
-    Squashing,
-    Weights,
-)
-from lenet.networks.architecture import Layer as ArchitectureLayer
+from lenet.networks import architecture as net
 from lenet.web.schemas import Array
 
-IMAGE_SIZE = 28  # pixels of the image that preprocessing makes
+IMAGE_SIZE = 28  # pixels
 
 
 class Input(BaseModel):
     """Where the 28x28 pixels lie in the network's input: x -> offset + scale * x."""
 
-    shape: Maps
+    shape: net.Maps
     offset: float
     scale: float
 
@@ -35,70 +23,64 @@ class Input(BaseModel):
 class Layer(BaseModel):
     """A layer and the arithmetic of its units.
 
-    A unit applies `squash` to the sum of its bias and, for each connection of its map, the products
-    of the kernel and the values of the map before in the unit's window; where `operation` is
-    "maximum", to the largest of these values, times the kernel if there is one. "distances" gives
-    minus the sum of the squared differences between kernel and values.
+    A unit sums its bias and, for each connection of its map, the products of the kernel and the
+    values in the unit's window of the input map. If `operation` is "maximum", it takes the largest
+    of these values, times the kernel if there is one; if "distances", minus the sum of the squared
+    differences between kernel and values. To the result it applies `squash`.
     """
 
     name: str = Field(description="As in the paper: C1, S2, C3 ...")
-    answers: str = Field(description="Name in a trace of what the layer answers, after `squash`.")
+    answers: str = Field(description="Name of the layer's output in a trace, after `squash`.")
     kind: str = Field(description="convolution, max pooling, full connection ...")
     operation: Literal["sum", "maximum", "distances"]
     shape: list[int] = Field(description="Maps, height, width; or units, as maps of one value.")
-    window: int = Field(description="Side of the square of values that a unit sees in a map.")
+    window: int = Field(description="Side of the square that a unit sees in a map.")
     stride: int
     padding: int
     squash: str | None = Field(description="The activation.")
     connections: list[list[tuple[int, int]]] | None = Field(
-        description="For each map, the maps before that it reads and the numbers of the kernels "
-        "for them; null: it reads them all, by kernels of its own."
+        description="For each map, the input maps that it reads and the numbers of the kernels "
+        "for them; null if it reads all, each with a kernel of its own."
     )
     kernels: Array | None = Field(description="(kernels, window, window), ordered by map.")
     biases: Array | None = Field(description="One for each map.")
 
 
-def input_of(preparation: Preparation) -> Input:
+def input_of(preparation: net.Preparation) -> Input:
     """How 28x28 pixels become the network's input."""
     margin, size = preparation.margin(IMAGE_SIZE), preparation.size
     scale = 1 if margin is not None else size / IMAGE_SIZE
     return Input(shape=(preparation.channels, size, size), offset=margin or 0, scale=scale)
 
 
-def layers_of(architecture: Architecture, weights: Weights) -> list[Layer]:
+def layers_of(architecture: net.Architecture, weights: net.Weights) -> list[Layer]:
     """The layers that compute something, in order.
 
-    An activation that is a layer of its own belongs to the one before it, and maps that are
-    flattened stay maps.
-
-    Raises:
-        LenetError: the network reads more than one channel.
+    An activation is part of the layer before it, and flattened maps stay maps. Raises LenetError if
+    the network reads more than one channel.
     """
-    if architecture.preparation.channels != 1:
-        raise LenetError(
-            f"this {architecture.network} reads {architecture.preparation.channels} channels; "
-            "pictures have 1"
-        )
+    if (channels := architecture.preparation.channels) != 1:
+        raise LenetError(f"this {architecture.network} reads {channels} channels; pictures have 1")
     layers: list[Layer] = []
     maps: tuple[int, ...] = architecture.input_shape
     for layer in architecture.layers:
+        side = maps[-1] if len(maps) == 3 else 1
         match layer:
-            case Convolution():
-                described = describe(
-                    layer, layer.window[0], layer.kernels(weights), layer.biases(weights)
-                )
+            case net.Convolution():
+                kernels, biases = layer.kernels(weights), layer.biases(weights)
+                described = describe(layer, layer.window[0], kernels, biases)
                 described.padding = layer.padding
                 if layer.groups is not None:
                     described.connections = [list(wires) for wires in layer.wiring]
-            case Pooling():
+            case net.Pooling():
                 described = pooling(layer, weights)
-            case FullConnection():
+            case net.FullConnection():
                 kernels, biases = (weights[parameter.name] for parameter in layer.parameters)
-                described = describe(layer, side_of(maps), kernels, biases)
-            case Distances():
-                described = describe(layer, side_of(maps), layer.codes)
+                described = describe(layer, side, kernels, biases)
+            case net.Distances():
+                described = describe(layer, side, layer.codes)
                 described.operation = "distances"
-            case Squashing():
+            case net.Squashing():
                 layers[-1].squash, layers[-1].answers = layer.squash, layer.name
                 continue
             case _:
@@ -108,11 +90,7 @@ def layers_of(architecture: Architecture, weights: Weights) -> list[Layer]:
     return layers
 
 
-def side_of(maps: tuple[int, ...]) -> int:
-    return maps[-1] if len(maps) == 3 else 1
-
-
-def pooling(layer: Pooling, weights: Weights) -> Layer:
+def pooling(layer: net.Pooling, weights: net.Weights) -> Layer:
     maps, side = layer.output_shape[0], layer.window[0]
     share = 1.0 if layer.method == "max" else layer.share
     kernels, biases = np.full((1, side, side), share, np.float32), None
@@ -131,9 +109,9 @@ def pooling(layer: Pooling, weights: Weights) -> Layer:
 
 
 def describe(
-    layer: ArchitectureLayer, window: int, kernels: Floats, biases: Floats | None = None
+    layer: net.Layer, window: int, kernels: net.Floats, biases: net.Floats | None = None
 ) -> Layer:
-    """A layer that sums over all maps before it, with kernels for squares of that side."""
+    """Describes a layer that sums over all input maps, with kernels of that side."""
     assert kernels.size % window**2 == 0, f"{layer.name} has kernels of another size"
     return Layer(
         name=layer.name,

@@ -1,28 +1,27 @@
-"""What one server gives to those who ask, so that nobody gets it all."""
+"""Limits that keep one client from taking the whole server."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of a server; what is beyond them is answered with 408, 413 or 503.
+    """Limits of a server. Requests beyond them get 400, 408, 413, 422 or 503.
 
     Attributes:
         body_bytes: size of one request.
-        buffered_bytes: size of all requests that are being received or answered.
+        buffered_bytes: total size of all requests being received or answered.
         images: pictures in one request.
-        pixels: of one picture, before it is decoded.
-        large_pixels: pictures with more wait in a line of their own, so that the small ones of
-            others need not wait for them.
-        waiting: small pictures that may wait for a worker.
-        large_waiting: large pictures that may wait for theirs.
-        requests: requests that may be answered at one time.
-        connections: connections that may be open at one time.
-        workers: threads that read small pictures; large ones have one thread.
+        pixels: of one picture, checked before it is decoded.
+        large_pixels: larger pictures wait in a queue of their own and do not hold up small ones.
+        waiting: small pictures in the queue.
+        large_waiting: large pictures in their queue.
+        requests: being answered at the same time.
+        connections: open at the same time.
+        workers: threads for small pictures; large ones have one thread.
         batch: images in one call of the engine.
-        send_seconds: time to send a request, from its first byte or from the connection on.
-        seconds: time to answer it.
-        stop_seconds: time to finish what has begun when the server is told to stop.
+        send_seconds: time to send a request, from the connection or its first byte.
+        seconds: time to answer a request.
+        stop_seconds: time to finish the requests under way when the server stops.
     """
 
     body_bytes: int = 16 << 20

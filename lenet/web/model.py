@@ -32,7 +32,7 @@ from lenet.web.work import Batcher, Pool
 
 Result = TypeVar("Result")
 
-STEP_SIDE = 112  # pixels; the steps of a trace are not sent larger
+STEP_SIDE = 112  # pixels, at most, of the steps of a trace
 MANNERS = {
     Preprocessing.DIGIT: preprocess,
     Preprocessing.PLAIN: preprocess_plain,
@@ -80,7 +80,7 @@ class Workers:
 
 
 def pixels_of(file: bytes, most: int) -> int:
-    """The number of pixels of the picture in a file. Raises Problem: it is none, or too large."""
+    """The number of pixels of a picture. Raises Problem if it is none, or too large."""
     try:
         width, height = decoding.open_image(file).size
     except LenetError as error:
@@ -105,7 +105,7 @@ class ServedModel:
         workers: where the work is done.
 
     Raises:
-        LenetError: there is no such model, or pictures are nothing for it.
+        LenetError: there is no such model, or it does not read pictures.
     """
 
     def __init__(self, model: str | Path, workers: Workers) -> None:
@@ -171,7 +171,7 @@ class ServedModel:
 
 
 def describe(name: str, model: checkpoint.Checkpoint) -> Model:
-    """What is known of a network, under the name that it is served by."""
+    """Describes a network under the name that it is served by."""
     card, recipe = model.card, model.card.get("recipe")
     trained_on = (card.get("data") or {}).get("name")
     plain = card.get("preprocessing") == "plain"
@@ -199,7 +199,7 @@ def name_of(model: str | Path) -> str:
 
 
 def trusted_error(card: dict[str, Any]) -> float | None:
-    """The error that was measured on the answers that are not rejected, if the card knows."""
+    """The error measured on the answers that are not rejected, if known."""
     for point in card.get("rejections") or []:
         if point["threshold"] == card.get("rejection_threshold"):
             return point["error"]

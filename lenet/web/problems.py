@@ -12,26 +12,24 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 MEDIA_TYPE = "application/problem+json"
-RETRY_SECONDS = 1  # when to come back after "too busy"
+RETRY_SECONDS = 1  # after 503
 
 
 class Details(BaseModel):
     """What went wrong with a request."""
 
-    type: str = Field(default="about:blank", description="Always so: the status says it all.")
+    type: str = Field(default="about:blank", description="Always this: the status says it all.")
     title: str = Field(description="The status in words.")
     status: int = Field(description="The HTTP status code.", ge=400, le=599)
     detail: str = Field(description="What was wrong, and what to do about it.")
 
 
 class Problem(HTTPException):
-    """Ends a request with `status` and one sentence that says what to do."""
+    """Ends a request with `status` and a sentence that says what was wrong."""
 
     def __init__(self, status: HTTPStatus, detail: str) -> None:
-        headers = {}
-        if status == HTTPStatus.SERVICE_UNAVAILABLE:
-            headers["Retry-After"] = str(RETRY_SECONDS)
-        super().__init__(status, detail, headers)
+        too_busy = status == HTTPStatus.SERVICE_UNAVAILABLE
+        super().__init__(status, detail, {"Retry-After": str(RETRY_SECONDS)} if too_busy else {})
 
 
 def busy(what: str) -> Problem:
@@ -45,7 +43,7 @@ def body(status: int, detail: str) -> bytes:
 
 
 def response(problem: HTTPException) -> Response:
-    """The answer that tells of a problem."""
+    """The HTTP response for a problem."""
     content = body(problem.status_code, problem.detail)
     return Response(content, problem.status_code, problem.headers, media_type=MEDIA_TYPE)
 
@@ -59,7 +57,7 @@ def faults(errors: Sequence[Mapping[str, Any]]) -> str:
 
 
 def install(app: FastAPI) -> None:
-    """Lets the application answer in this format wherever the framework has one of its own."""
+    """Makes the application use this format where the framework has its own."""
 
     async def of_status(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)

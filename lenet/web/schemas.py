@@ -1,4 +1,4 @@
-"""What programs send and get, as OpenAPI shows it."""
+"""What programs send and receive, as OpenAPI shows it."""
 
 import base64
 from enum import StrEnum
@@ -21,7 +21,7 @@ class Preprocessing(StrEnum):
 
 
 class Array(BaseModel):
-    """Numbers, packed."""
+    """An array of numbers."""
 
     shape: list[int]
     data: str = Field(
@@ -39,7 +39,7 @@ class Pixels(BaseModel):
 
     width: int
     height: int
-    data: str = Field(description="base64 of the rows, a byte a pixel, 0 black and 255 white.")
+    data: str = Field(description="base64 of the rows, one byte per pixel, 0 black to 255 white.")
 
     @classmethod
     def of(cls, picture: NDArray[np.uint8]) -> "Pixels":
@@ -54,13 +54,13 @@ Shares = tuple[float, float, float, float]
 class Answer(BaseModel):
     """What one picture shows."""
 
-    label: str | None = Field(description="Name of the class; null if there is nothing to read.")
+    label: str | None = Field(description="Class name; null if there is nothing to read.")
     probabilities: dict[str, float] = Field(description="Class -> 0..1; empty without a label.")
-    rejected: bool = Field(description='Whether not to trust the answer: "not sure".')
+    rejected: bool = Field(description="Whether the answer should not be trusted.")
     reason: str | None = Field(
         description='Why it is rejected: "not sure", "empty", "several digits", "not a digit".'
     )
-    box: tuple[int, int, int, int] | None = Field(
+    box: Box | None = Field(
         description="Left, top, right and bottom of what was read, in the picture's pixels."
     )
 
@@ -79,18 +79,18 @@ class Step(Pixels):
 
 
 class Placement(BaseModel):
-    """Which part of the picture became which part of the 28x28 pixels."""
+    """Which part of the picture went to which part of the 28x28 pixels."""
 
     box: Shares = Field(
-        description="Left, top, right and bottom in the picture, in shares of its width and height."
+        description="Left, top, right and bottom in the picture, as shares of its width and height."
     )
     field: Shares = Field(description="Left, top, right and bottom in the 28x28 pixels.")
 
 
 class Activation(Array):
-    """What one layer answers."""
+    """The output of a layer."""
 
-    name: str = Field(description="As in `lenet.trace`; the first is the prepared input.")
+    name: str = Field(description="As in `lenet.trace`; first comes the prepared input.")
 
 
 class Trace(BaseModel):
@@ -124,18 +124,18 @@ class ModelCard(BaseModel):
     preprocessing: Preprocessing
     data: str | None = Field(description="The data set it was trained on.")
     recipe: str | None
-    test_error: float | None = Field(description="Share of the test set answered wrong, 0..1.")
+    test_error: float | None = Field(description="Share of wrong answers on the test set, 0..1.")
     rejection_threshold: float | None = Field(
-        description="Best minus second-best score below which an answer is not sure."
+        description="Smallest lead of the best score over the second of an answer that is sure."
     )
     trusted_error: float | None = Field(
-        description="Share of the sure answers on the test set that are wrong, 0..1."
+        description="Share of wrong answers among the sure ones on the test set, 0..1."
     )
     examples: bool = Field(description="Whether its test set is on this machine.")
 
 
 class Models(BaseModel):
-    """The networks that answer here; the first one does if none is named."""
+    """The networks that answer here; the first one by default."""
 
     models: list[ModelCard]
 
@@ -170,15 +170,14 @@ class Health(BaseModel):
 
 
 def placement_of(prepared: Preprocessed) -> Placement | None:
-    """Where in the 28x28 pixels the part of a picture that was read went."""
+    """Where the part of a picture that was read lies in the 28x28 pixels."""
     if prepared.image is None or prepared.box is None or prepared.shift is None:
         return None
     (left, top, right, bottom), (x, y) = prepared.box, prepared.shift
     columns, rows = prepared.size
     fitted = prepared.steps.get("20x20")
-    if fitted is None:  # the whole picture fills the field
-        longer = max(prepared.size)
-        width, height = (side * 28 / longer for side in prepared.size)
+    if fitted is None:  # the whole picture fills the 28x28 pixels
+        width, height = (side * 28 / max(prepared.size) for side in prepared.size)
     else:
         height, width = fitted.shape
     return Placement(

@@ -1,4 +1,4 @@
-"""The server: uvicorn, and what it leaves open about connections."""
+"""The server: uvicorn, with the limits on connections that it lacks."""
 
 import asyncio
 import ipaddress
@@ -19,8 +19,8 @@ from lenet.web import problems
 from lenet.web.application import app
 from lenet.web.limits import Limits
 
-# How long a busy thread keeps the interpreter from the one that talks to the network. Python's 5 ms
-# would be spent at each change of thread that a request needs.
+# How long a busy thread may keep the interpreter from the event loop. With Python's 5 ms, a request
+# would wait that long at every change of thread.
 SWITCH_SECONDS = 0.0005
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
@@ -32,17 +32,17 @@ def serve(
     limits: Limits | None = None,
     open_page: bool = False,
 ) -> None:
-    """Serves the page and the REST interface until SIGINT or SIGTERM; finishes what it began.
+    """Serves the page and the REST interface until SIGINT or SIGTERM; finishes running requests.
 
     Args:
-        models: as `lenet.web.app` takes them.
-        host: the address to listen at; on a loopback address only this machine can ask.
-        port: 0 takes a free one.
+        models: as for `lenet.web.app`.
+        host: the address to listen on; a loopback address is for this machine only.
+        port: 0 picks a free one.
         limits: of size, time and number.
         open_page: whether to open the page in the user's browser.
 
     Raises:
-        LenetError: there is no such model, or the address cannot be had.
+        LenetError: there is no such model, or the address is not available.
     """
     limits = limits or Limits()
     listener = listen(host, port)
@@ -59,25 +59,25 @@ def serve(
         timeout_graceful_shutdown=round(limits.stop_seconds),
     )
     address = f"http://{bracketed(host)}:{listener.getsockname()[1]}"
-    print(f"lenet: {address}  (Ctrl-C stops; docs at {address}/docs.html)", flush=True)
+    print(f"lenet: {address}  (Ctrl-C to stop; docs at {address}/docs.html)", flush=True)
     if not local:
-        print("lenet: whoever can reach this machine can ask it", flush=True)
+        print("lenet: anyone who can reach this machine can use the server", flush=True)
     if open_page:
-        webbrowser.open(address)  # the listener is there: the browser waits for the server
+        webbrowser.open(address)  # the listener exists already, so the browser waits for the server
     sys.setswitchinterval(SWITCH_SECONDS)
     try:
         uvicorn.Server(config).run(sockets=[listener])
-    except KeyboardInterrupt:  # uvicorn has finished and raises again what stopped it
+    except KeyboardInterrupt:  # uvicorn has shut down and raises the signal again
         print("lenet: stopped", flush=True)
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens there. Raises LenetError if the address cannot be had."""
+    """A listening socket. Raises LenetError if the address is not available."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        # The protocol is named so that asyncio knows it for TCP and sends answers without delay.
+        # asyncio sends answers without delay only if the socket says that its protocol is TCP.
         listener = socket.socket(family, kind, protocol)
         if os.name == "posix":
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -88,8 +88,8 @@ def listen(host: str, port: int) -> socket.socket:
         raise LenetError(f"a port is a number from 0 to 65535, not {port}") from None
     except OSError as error:
         raise LenetError(
-            f"cannot listen at {host} port {port} ({error.strerror}); choose another --host or "
-            "--port (0 takes a free one)"
+            f"cannot listen on {host} port {port} ({error.strerror}); choose another --host or "
+            "--port (0 picks a free one)"
         ) from None
 
 
@@ -102,14 +102,14 @@ def is_loopback(host: str) -> bool:
 
 
 def bracketed(host: str) -> str:
-    """The host as it stands in a URL."""
+    """The host as written in a URL."""
     return f"[{host}]" if ":" in host else host
 
 
 class Connection(H11Protocol):
-    """A connection that must send the head of each request in time, one of a limited number.
+    """One of a limited number of connections, with a time limit for the head of each request.
 
-    uvicorn waits for the head of a request for ever. The guard limits the time of the body.
+    uvicorn would wait for it for ever. The guard limits the time for the body.
     """
 
     limits: Limits
@@ -131,7 +131,7 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
 
     def watch_head(self) -> None:
-        """Starts the time for a head that is not whole; ends it when it is."""
+        """Starts the timer while the head of a request is incomplete; stops it after that."""
         if self.conn.their_state is not h11.IDLE:
             self.stop_watching()
         elif self.timer is None:
@@ -154,7 +154,7 @@ class Connection(H11Protocol):
         self.refuse(HTTPStatus.BAD_REQUEST, msg)
 
     def refuse(self, status: HTTPStatus, detail: str) -> None:
-        """Answers without the application and ends the connection."""
+        """Answers without the application and closes the connection."""
         if self.transport.is_closing():
             return
         body = problems.body(status, detail)

@@ -1,4 +1,4 @@
-"""Work off the event loop: bounded pools of threads, and batches for the engine."""
+"""Work off the event loop: bounded thread pools, and batches for the engine."""
 
 import asyncio
 from collections import deque
@@ -18,13 +18,7 @@ Result = TypeVar("Result")
 
 
 class Pool:
-    """A few threads and a line of bounded length before them.
-
-    Args:
-        name: of the threads.
-        workers: number of threads.
-        waiting: how many pieces of work may wait; one more is refused as too busy.
-    """
+    """As many threads as `workers`, with a queue for `waiting` pieces of work."""
 
     def __init__(self, name: str, workers: int, waiting: int) -> None:
         self.most = workers + waiting
@@ -32,7 +26,7 @@ class Pool:
         self.threads = ThreadPoolExecutor(workers, name)
 
     async def run(self, work: Callable[[*Given], Result], *given: *Given) -> Result:
-        """Does the work in one of the threads. Raises Problem 503 if the line is full."""
+        """Does the work in one of the threads. Raises Problem 503 if the queue is full."""
         if self.present >= self.most:
             raise busy("too many pictures are waiting")
         self.present += 1
@@ -45,18 +39,17 @@ class Pool:
 
 @dataclass(eq=False)
 class Waiting:
-    """An image that waits for its scores, or for the reason why there are none."""
+    """An image that waits for its scores or an error."""
 
     image: NDArray[np.uint8]
     answer: NDArray[np.float32] | Exception | None = None
 
 
 class Batcher:
-    """Calls the engine for all images that wait at one time, whichever threads they come from.
+    """Calls the engine once for all images that wait, whichever threads they come from.
 
-    One thread calls at a time. While it does, others queue their images; the first of them whose
-    turn comes calls for all, and the rest find their answers there. Nobody waits for a batch to
-    fill: a single image is a batch of one.
+    One thread calls at a time, and others queue their images meanwhile; the next of them calls for
+    all, and the rest find their answers ready. No thread waits for a batch to fill up.
 
     Args:
         scores: uint8 (N, 28, 28) -> float32 (N, classes).
@@ -86,7 +79,7 @@ class Batcher:
         batch = [self.waiting.popleft() for _ in range(count)]
         try:
             answers = list(self.scores(np.stack([waiting.image for waiting in batch])))
-        except Exception as error:  # each who waits is told
+        except Exception as error:  # for every thread that waits
             answers = [error] * count
         for waiting, answer in zip(batch, answers, strict=True):
             waiting.answer = answer

@@ -18,13 +18,13 @@ for (const [path, methods] of Object.entries(openapi.paths)) {
       const { schema } = parameter;
       const choices = schema.enum ?? resolve(schema).enum;
       const kind = choices ? choices.join(" | ") : schema.type;
-      const initial = schema.default === undefined ? "" : `, ${schema.default} if not given`;
+      const initial = schema.default === undefined ? "" : `, ${schema.default} by default`;
       section.append(entry(parameter.name, `${kind}${initial}. ${(parameter.description ?? "").replaceAll("`", "")}`));
     }
     for (const [type, { schema }] of Object.entries(route.requestBody?.content ?? {})) {
       const { images } = schema.properties;
       const count = images.maxItems === 1 ? "one picture" : `1 to ${images.maxItems} pictures`;
-      section.append(entry(type, `images: ${count}, ${images.items.format === "byte" ? "base64 of the files" : "a part for each file"}`));
+      section.append(entry(type, `images: ${count}, ${images.items.format === "byte" ? "base64 of the files" : "one part for each file"}`));
     }
     const failures = [];
     for (const [status, answer] of Object.entries(route.responses)) {

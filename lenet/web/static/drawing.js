@@ -40,7 +40,7 @@ export class Drawing {
     return this.strokes.length === 0 && !this.picture;
   }
 
-  /** Whether the test image or file is as it came. */
+  /** Whether the test image or file is unchanged. */
   get untouched() {
     return this.picture && this.strokes.length === 0 &&
       Object.keys(UNCHANGED).every((name) => this.change[name] === UNCHANGED[name]);
@@ -138,7 +138,7 @@ export class Drawing {
     try {
       image = await createImageBitmap(file);
     } catch {
-      throw new Error("This browser cannot show that file. Give a PNG, JPEG, GIF, WebP or BMP picture.");
+      throw new Error("This browser cannot show that file. Use a PNG, JPEG, GIF, WebP or BMP picture.");
     }
     this.replace({ image, file });
   }

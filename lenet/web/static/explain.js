@@ -96,7 +96,7 @@ function sentence({ layer, before, parts }) {
   const [maps] = sides(before);
   const one = maps > 1 ? `map ${parts[0].source} of ${before.name}` : before.name;
   if (layer.operation === "distances") {
-    return `sums the squared differences between ${before.name} and this class’s code; its score is that with a minus.`;
+    return `sums the squared differences between ${before.name} and this class’s code; its score is minus that sum.`;
   }
   if (isRow(before)) return `sees all ${parts[0].patch.length} values of ${before.name}.`;
   if (layer.operation === "maximum") return `takes the largest of ${window} of ${one}.`;

@@ -1,4 +1,4 @@
-// The layers of a network as pictures: a canvas for each, and the unit that is looked at.
+// The layers of a network as pictures: a canvas for each, and the chosen unit.
 
 import { largest, paint, sized } from "./colours.js";
 
@@ -12,14 +12,14 @@ export function sides({ shape }) {
 /** Whether the maps of a layer are single values, drawn together as one picture. */
 export const isRow = (layer) => sides(layer).slice(1).every((side) => side === 1);
 
-/** What a map reads: for each connection, the map before and the number of the kernel. */
+/** What a map reads: for each connection, the input map and the number of the kernel. */
 export function wires(layer, map, before) {
   if (layer.connections) return layer.connections[map];
   const [inputs] = sides(before);
   return Array.from({ length: inputs }, (_, input) => [input, map * inputs + input]);
 }
 
-/** Columns in which so many fill a rectangle, as near as can be to that share of its height. */
+/** Columns of a full rectangle of `count` values, with a width near `share` of its height. */
 export function columnsOf(count, share = 0.8) {
   const best = Math.sqrt(share * count);
   for (let columns = Math.floor(1.3 * best); columns >= 0.7 * best; columns--) {
@@ -111,7 +111,7 @@ class LayerView {
     if (map < maps) this.choose(map, y % height, x % width, true);
   }
 
-  /** Chooses a unit by its place in the drawing: of a row of units, all are one map's. */
+  /** Chooses a unit by its place in the drawing, where a row of units counts as one map. */
   choose(map, y, x, said = false) {
     const { count, width } = this.form;
     if (count && y * width + x >= count) return;
@@ -209,7 +209,7 @@ class CodesView extends LayerView {
 
   draw(activation) {
     const best = activation && activation.values.indexOf(Math.max(...activation.values));
-    this.range.textContent = "squared distances; the smallest answers";
+    this.range.textContent = "squared distances; the smallest wins";
     for (const [label, { button, picture, distance, code }] of this.codes.entries()) {
       const columns = columnsOf(code.length);
       const height = Math.ceil(code.length / columns);
@@ -303,7 +303,7 @@ export class Network {
     const { map, y, x } = this.views[number].unit(this.chosen);
     const windows = [];
     windows[number] = { maps: [map], top: y, left: x, bottom: y + 1, right: x + 1 };
-    // Beyond the edges are zeros: what is drawn ends there, what is followed back does not.
+    // Beyond the edges are zeros: the outline ends there, but the window is followed further back.
     let [top, left, bottom, right] = [y, x, y + 1, x + 1];
     for (let i = number; i > 0; i--) {
       const { layer } = this.views[i];
@@ -345,7 +345,7 @@ function isPartial({ connections }) {
   return connections?.some((reads, map) => reads.length !== 1 || reads[0][0] !== map);
 }
 
-/** The values with zeros behind them, so many in all. */
+/** The values, filled up with zeros to a length. */
 export function padded(values, count) {
   if (values.length === count) return values;
   const longer = new Float32Array(count);

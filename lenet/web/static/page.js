@@ -9,11 +9,11 @@ import * as service from "./service.js";
 const $ = (id) => document.getElementById(id);
 const percent = (share) => (share > 0.9995 && share < 1 ? ">99.9%" : `${(100 * share).toFixed(1)}%`);
 
-let model = null; // what is chosen, with its weights
+let model = null; // the chosen one, with its weights
 let trace = null; // the last one
-let underWay = 0; // questions
+let underWay = 0; // requests
 let latest = null; // the last of them: { finished }
-let waiting = null; // what to ask next: only the latest
+let waiting = null; // the next request: only the latest
 let pointerUp = null; // when the pen was lifted, until the page shows it
 
 const drawing = new Drawing($("drawing"), changed, lifted);
@@ -21,7 +21,7 @@ export const network = new Network($("layers"), (chosen, said) => showUnit(said)
 
 // Asking
 
-/** Called after every change of what is asked about; finished: the page may speak of it. */
+/** Called after every change of the input; finished: the page may announce the answer. */
 function changed(finished) {
   if (finished) pointerUp ??= performance.now();
   drawing.show();
@@ -29,7 +29,7 @@ function changed(finished) {
   ask(finished);
 }
 
-/** Called when the pen is lifted where it was: nothing has changed, but now it is finished. */
+/** Called when the pen is lifted: nothing has changed, but the stroke is finished. */
 function lifted() {
   pointerUp ??= performance.now();
   if (waiting) ask(true);
@@ -55,7 +55,7 @@ async function askNext() {
     const { name } = model;
     try {
       const answer = drawing.empty ? null : await follow(name);
-      // An answer to an older question that comes late is not shown.
+      // A late answer to an older request is not shown.
       if (name === model.name && question === latest) show(answer, question.finished);
       say("");
     } catch (error) {
@@ -66,7 +66,7 @@ async function askNext() {
   underWay -= 1;
 }
 
-/** Sends the drawing and gives its trace, with where the sent picture lies on the canvas. */
+/** Sends the drawing; returns its trace and where the sent picture lies on the canvas. */
 async function follow(name) {
   const prepared = $("prepare").checked;
   const { frame } = drawing;
@@ -86,7 +86,7 @@ function show(latestTrace, finished) {
   if (finished) shown();
 }
 
-/** Tells what is shown, to screen readers and to whoever measures how long it took. */
+/** Tells screen readers what is shown, and records how long it took. */
 function shown() {
   announce(trace?.answer);
   if (pointerUp === null) return;
@@ -181,7 +181,7 @@ function showField() {
   context.strokeRect(x(across(left)), y(down(top)), x(across(right)) - x(across(left)), y(down(bottom)) - y(down(top)));
 }
 
-/** Something to look at from the beginning: the most active unit of the first layer whose
+/** Chooses a unit to show at first: the most active one of the first layer whose
  * windows lie in several maps, or else of the last layer. */
 function firstUnit() {
   const { layer, number, form } = network.views.find((view, i) =>
@@ -289,7 +289,7 @@ async function listMistakes() {
     const { errors, images, mistakes } = await service.mistakes(model.name);
     say("");
     $("hardest-words").textContent =
-      `${errors} of ${images.toLocaleString("en")} test images are read wrong. The surest of these mistakes, what the test set says → the answer:`;
+      `${errors} of ${images.toLocaleString("en")} test images are misread. The worst mistakes, as true class → answer:`;
     $("hardest-list").replaceChildren(...mistakes.map((mistake) => {
       const item = document.createElement("li");
       const button = document.createElement("button");
@@ -372,7 +372,7 @@ document.addEventListener("dragover", (event) => event.preventDefault());
 document.addEventListener("drop", (event) => {
   event.preventDefault();
   if (event.dataTransfer.files[0]) upload(event.dataTransfer.files[0]);
-  else say("What was dropped is no picture.");
+  else say("What you dropped is not a picture.");
 });
 
 const dark = matchMedia("(prefers-color-scheme: dark)");
