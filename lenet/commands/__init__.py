@@ -21,10 +21,10 @@ Flags = TypeVar("Flags")
 
 
 def parse(kind: type[Flags], usage: str, flags: list[str], default: Flags | None = None) -> Flags:
-    """Flags as a dataclass says, whose parts have flags of their own without a prefix."""
+    """Parses flags into a dataclass; the fields of its parts are flags without a prefix."""
     if not flags and default is not None:
         return default
-    import tyro  # takes as long as to train for a quarter of an epoch
+    import tyro  # takes as long as a quarter of an epoch of training
 
     return tyro.cli(
         kind,
@@ -38,8 +38,8 @@ def parse(kind: type[Flags], usage: str, flags: list[str], default: Flags | None
 def leading_recipe(flags: list[str], default: str) -> "tuple[Recipe, list[str]]":
     """The recipe that the flags begin with, or else the default one, and the other flags.
 
-    `--model NAME` is looked at here: the other flags of a recipe depend on it. `--hidden none`, as
-    a sweep spells it, becomes `--hidden` with no number.
+    `--model NAME` is handled here, as the other flags of a recipe depend on it. `--hidden none`,
+    as a sweep spells it, becomes `--hidden` with no number.
     """
     from lenet.training.recipes import find
 
@@ -60,10 +60,10 @@ def leading_recipe(flags: list[str], default: str) -> "tuple[Recipe, list[str]]"
 
 
 def parse_model(kind: type[Any], usage: str, flags: list[str]) -> "tuple[Any, Checkpoint]":
-    """Flags whose first is a model, and the network.
+    """Parses flags that begin with a model, and reads the network.
 
-    The name of a network or of a recipe stands for one that is not trained, whose options are
-    flags too; trained networks go before recipes of the same name.
+    The name of a network or of a recipe means an untrained one, whose options are flags too;
+    trained networks take precedence over recipes of the same name.
     """
     from lenet.networks import checkpoint
 
@@ -116,11 +116,11 @@ def print_report(report: "Report", title: str) -> None:
 
 
 def print_rows(title: str, columns: list[str], rows: list[list[str]], totals: bool = False) -> None:
-    """Prints a table whose columns after the first are aligned to the right.
+    """Prints a table; its columns after the first are right-aligned.
 
     Args:
-        columns: their heads; empty strings for none.
-        totals: whether the last row has them.
+        columns: headings; empty strings for none.
+        totals: whether the last row has the totals.
     """
     table = [columns, *rows] if any(columns) else rows
     widths = [max(map(display_width, column)) for column in zip(columns, *rows, strict=True)]

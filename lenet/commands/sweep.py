@@ -1,4 +1,4 @@
-"""Many trainings of one recipe with its knobs turned."""
+"""Many trainings of one recipe with different values."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -19,26 +19,26 @@ SHOWN = 10  # trials in the printed table
 
 @dataclass(frozen=True)
 class SweepFlags:
-    """Trains a recipe many times with other values of its fields and finds the best.
+    """Trains a recipe many times with different values of its fields and finds the best.
 
-    RECIPE comes first: a name (default: mnist) or a .json file. Every field of a recipe is a flag,
-    which fixes it; --vary names the fields to vary, each once:
+    RECIPE comes first: a name (default: mnist) or a .json file. Every field of a recipe is a flag
+    that fixes its value; --vary names the fields to vary, each once:
 
       --vary lr=1e-4..1e-2:log         numbers from 1e-4 to 1e-2, evenly over the logarithm
       --vary momentum=0..0.9           numbers, evenly
       --vary epochs=5..30              whole numbers, for a field of whole numbers
       --vary activation=relu,tanh      one of a list, of words, numbers, or true,false
-      --vary channels=6+16,12+32       fields of several numbers have them joined by +
-      --vary hidden=none,84,120+84     and none for no number
+      --vary channels=6+16,12+32       for fields of several numbers, joined by +
+      --vary hidden=none,84,120+84     none means no number
 
     Values are drawn by Optuna (tree-structured Parzen estimator, by --seed); trials that are worse
     than the median of the others are stopped early. The last 10,000 training images (or
-    --validation) are held out and measured on; the test set is not touched. The folder
-    sweeps/NAME, or --out, gets trials.csv, figures, and best.json, which `lenet train` takes.
+    --validation) are held out to measure errors on; the test set is not used. trials.csv, a figure
+    and best.json, which `lenet train` takes, are written to the folder sweeps/NAME, or --out.
 
-    The same command again goes on where a sweep stopped, and adds a worker to one that runs: more
-    processes on one machine with the default SQLite file, more machines with --storage. A trial
-    whose process dies is run again. Example:
+    The same command again continues a sweep that was stopped, or adds a worker to one that is
+    running: processes of one machine share the default SQLite file, several machines --storage. A
+    trial whose process dies is run again. Example:
 
       lenet sweep mnist --epochs 10 --vary lr=1e-3..2e-2:log --vary activation=relu,gelu
     """
@@ -47,23 +47,23 @@ class SweepFlags:
     vary: UseAppendAction[tuple[str, ...]] = ()
     """FIELD=LOW..HIGH, FIELD=LOW..HIGH:log or FIELD=A,B,C; once for each field to vary."""
     trials: int | None = None
-    """Trials to finish, those of all processes together; 50, or as before with --resume."""
+    """Trials to finish, by all processes together; by default 50, or as before with --resume."""
     out: Path | None = None
-    """The folder of the sweep; sweeps/NAME by default, the same for the same command."""
+    """The folder of the sweep; by default sweeps/NAME, the same for the same command."""
     resume: Path | None = None
-    """Go on with the sweep in this folder; takes no recipe and no --vary."""
+    """Continue the sweep in this folder; give no recipe and no --vary."""
     storage: str | None = None
-    """Database for the trials, for work on many machines: postgresql://user:password@host/name."""
+    """Database for the trials, to use many machines: postgresql://user:password@host/name."""
     heartbeat: int = 20
-    """Seconds between signs of life; a process that misses three is taken for dead."""
+    """Seconds between heartbeats; a process that misses three is considered dead."""
     device: str = "auto"
     """auto, cpu, cuda, mps ..."""
     engine: Literal["auto", "fused", "graph", "autograd"] = "auto"
     """What executes the steps, as for `lenet train`."""
     threads: int | None = None
-    """CPU threads; as many as this process may use by default."""
+    """CPU threads; by default as many as this process may use."""
     data_dir: str | None = None
-    """Folder of the public data sets; $LENET_DATA or the cache folder by default."""
+    """Folder of the public data sets; by default $LENET_DATA or the cache folder."""
     json: bool = False
     """Print the result as one JSON object."""
 
@@ -76,7 +76,7 @@ def run(flags: list[str]) -> int:
         is_named or arguments.vary or arguments.out or arguments.recipe != recipe
     ):
         raise LenetError(
-            "--resume goes on with a sweep as it was begun: no recipe, --vary or --out"
+            "--resume continues a sweep as it was begun: give no recipe, --vary or --out"
         )
 
     from lenet.sweep import sweep
@@ -112,7 +112,7 @@ def run(flags: list[str]) -> int:
     for field, share in outcome.importances.items():
         print(f"{share:6.0%} of the differences are explained by {field}")
     print(
-        f"All of it is in {outcome.folder}: trials.csv, parallel.png.\n"
+        f"The results are in {outcome.folder}: trials.csv, parallel.png.\n"
         f"Train the winner on all training images: lenet train {outcome.folder}/best.json"
     )
     return 0

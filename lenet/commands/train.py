@@ -15,27 +15,27 @@ class TrainFlags:
     """Trains a network and writes a run folder: weights, metrics, evaluation.
 
     RECIPE comes first: a name (default: mnist) or a .json file; `lenet train numbers --help` is
-    about the networks that read numbers. Every field of a recipe is a
-    flag; `--model NAME` takes another network, and `--model NAME --help` shows its options.
-    Examples: `lenet train d2l`, `lenet train mnist --epochs 3 --activation tanh`,
+    about the networks that read numbers. Every field of a recipe is a flag; `--model NAME` chooses
+    another network, and `--model NAME --help` shows its options. Examples: `lenet train d2l`,
+    `lenet train mnist --epochs 3 --activation tanh`,
     `lenet train --resume runs/mnist-20260101-120000`. On many cores, GPUs or machines:
     `torchrun --nproc-per-node=N -m lenet train ...` shares every batch among N processes.
     """
 
     recipe: Recipe
     out: Path | None = None
-    """The run folder; runs/NAME-TIME by default."""
+    """The run folder; by default runs/NAME-TIME."""
     resume: Path | None = None
-    """Go on with this run folder where it stopped; takes no other flags."""
+    """Continue the run in this folder; give no other flags."""
     device: str = "auto"
     """auto, cpu, cuda, mps ..."""
     engine: Literal["auto", "fused", "graph", "autograd"] = "auto"
-    """What executes the steps: our fused CPU kernels, PyTorch's autograd, or the same as a CUDA
-    graph, which was never measured."""
+    """What executes the steps: our fused CPU kernels, PyTorch's autograd, or PyTorch's step as a
+    CUDA graph, which was never measured."""
     threads: int | None = None
-    """CPU threads; as many as this process may use by default, shared among torchrun's."""
+    """CPU threads; by default as many as this process may use, divided among torchrun's."""
     data_dir: str | None = None
-    """Folder of the public data sets; $LENET_DATA or the cache folder by default."""
+    """Folder of the public data sets; by default $LENET_DATA or the cache folder."""
     figures: bool = False
     """Draw the curves, confusions, rejection, calibration and mistakes into the run folder."""
     tensorboard: bool = False
@@ -55,7 +55,7 @@ def run(flags: list[str]) -> int:
     alone = TrainFlags(recipe, resume=arguments.resume, json=arguments.json)
     if arguments.resume and (is_named or arguments != alone):
         raise LenetError(
-            "--resume goes on with the run as it was begun: give no recipe and no flags but --json"
+            "--resume continues the run as it was begun: give no recipe and no flags but --json"
         )
 
     from lenet.training import train
@@ -88,6 +88,6 @@ def run(flags: list[str]) -> int:
     print(f"{run.examples_per_second:.1f} examples/sec on {run.device}")
     part = "validation" if run.recipe.validation else "test"
     print_report(run.report, f"{run.recipe.name} on the {part} set of {run.recipe.data}")
-    more = "" if arguments.figures else "; lenet evaluate latest --out figures/ draws it"
-    print(f"All of it is in {run.path}{more}")
+    more = "" if arguments.figures else "; for figures: lenet evaluate latest --out figures/"
+    print(f"The run is in {run.path}{more}")
     return 0
