@@ -1,10 +1,10 @@
-"""What sharing a run among processes brings and costs.
+"""Gain and cost of sharing a run among processes.
 
     torchrun --nproc-per-node=2 benchmarks/machines.py [--rounds 7] [--data-dir DIR]
 
-Trains the d2l network by the product's own loop: in one process with one thread, in one process
-with as many threads as there are processes, and in all processes with one thread each. They take
-turns, epoch by epoch of 15,360 images; the table has medians over the rounds. The all-reduce of a
+Trains the d2l network as `lenet train` does: in one process with one thread, in one process with
+as many threads as there are processes, and in all processes with one thread each. They take turns
+after every epoch of 15,360 images; the table has medians over the rounds. The all-reduce of a
 step's gradients is also timed alone.
 """
 
@@ -32,7 +32,7 @@ REDUCTIONS = 100  # all-reduces that are timed together
 def loop(
     batch_size: int, dataset: data.Dataset, threads: int, world: World
 ) -> Callable[[], object]:
-    """A function that trains for one epoch."""
+    """Returns a function that trains for one epoch."""
     recipe = RECIPES["d2l"].changed(batch_size=batch_size)
     settings = Settings("cpu", "auto", threads, None, False, ".", world.size)
     epochs, _ = assemble(recipe, dataset, settings, world)
@@ -51,7 +51,7 @@ def reductions(size: int, world: World) -> Callable[[], object]:
 
 
 def seconds(work: Callable[[], object], world: World, alone: bool) -> float:
-    """Time from everybody's start to everybody's end; with `alone`, only the first one works."""
+    """Wall time of work by all processes; with `alone`, by the first one."""
     world.meet()
     started = time.perf_counter()
     if world.first or not alone:

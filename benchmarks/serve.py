@@ -2,13 +2,13 @@
 
     python benchmarks/serve.py [--model mnist] [--connections 16] [--requests 400] [--rounds 5]
 
-Both servers are processes of their own with the same network, and both get the same requests over
-loopback from a third one, which keeps `connections` requests under way. The plain server is what
-one writes in an afternoon: an endpoint that opens the picture with Pillow, calls the network
-without gradients, and gives label and probabilities. Two kinds of work:
+Each server is a process with the same network; this process sends both the same requests over
+loopback, `connections` at a time. The plain server is what one writes in an afternoon: an endpoint
+that opens the picture with Pillow, calls the network without gradients, and returns label and
+probabilities. Two kinds of work:
 
 - 28x28: pictures that need no preprocessing;
-- drawing: pictures of 196x196 pixels, which both servers put through the same preprocessor.
+- drawing: pictures of 196x196 pixels, which both servers preprocess alike.
 
 Rounds alternate between the servers; the table has the medians. Answers are compared first.
 """
@@ -30,7 +30,7 @@ from PIL import Image, ImageDraw
 
 PLAIN = "plain FastAPI + PyTorch"
 OURS = "lenet serve"
-DIFFERENCE = 1e-3  # largest difference of probabilities that the two may have
+DIFFERENCE = 1e-3  # largest allowed difference of their probabilities
 
 
 def plain_server(model: str, port: int) -> None:
@@ -75,7 +75,7 @@ def plain_server(model: str, port: int) -> None:
 
 @contextmanager
 def server(command: list[str], port: int) -> Iterator[int]:
-    """Starts a server and waits until it answers."""
+    """Starts a server and waits until it responds."""
     process = subprocess.Popen(
         [sys.executable, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -93,7 +93,7 @@ def server(command: list[str], port: int) -> Iterator[int]:
 
 
 def picture(number: int, side: int) -> bytes:
-    """A drawn seven or one, each a little different, as a PNG file."""
+    """A drawn seven or one, each slightly different, as a PNG file."""
     random = np.random.default_rng(number)
     inverted = side == 28  # bright on black, as the network takes it
     image = Image.new("L", (side, side), 0 if inverted else 255)
@@ -106,7 +106,7 @@ def picture(number: int, side: int) -> bytes:
 
 
 def requests_of(kind: str, count: int) -> list[bytes]:
-    """Requests as they go over the wire."""
+    """Requests as bytes for the connection."""
     side, manner = (28, "none") if kind == "28x28" else (196, "digit")
     requests = []
     for number in range(count):
@@ -128,7 +128,7 @@ def requests_of(kind: str, count: int) -> list[bytes]:
 async def ask(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes
 ) -> tuple[float, bytes]:
-    """Seconds that one request took, and the body of its answer."""
+    """Seconds of one request, and the body of its answer."""
     start = time.perf_counter()
     writer.write(request)
     head = await reader.readuntil(b"\r\n\r\n")
@@ -139,7 +139,7 @@ async def ask(
 
 
 async def load(port: int, requests: list[bytes], connections: int) -> tuple[float, list[float]]:
-    """(requests a second, seconds of each) with so many requests under way."""
+    """(requests a second, seconds of each) with that many concurrent requests."""
     waiting, took = iter(requests), []
 
     async def connection() -> None:
@@ -161,7 +161,7 @@ async def answers(port: int, requests: list[bytes]) -> list[dict[str, float]]:
 
 
 def compare(ports: dict[str, int], requests: list[bytes]) -> None:
-    """Stops if the two servers do not give the same answers."""
+    """Stops if the two servers give different answers."""
     ours, plain = (asyncio.run(answers(port, requests)) for port in ports.values())
     for mine, other in zip(ours, plain, strict=True):
         worst = max(abs(mine[name] - other[name]) for name in mine)

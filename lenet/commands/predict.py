@@ -30,7 +30,7 @@ class PredictFlags:
     model: str = "mnist"
     """A run folder, a weights file, latest (the newest run), or one of `lenet models`."""
     show: Path | None = None
-    """Draw the steps of preprocessing: a .png or .svg file for one picture, or a folder for several,
+    """Draw the steps of preprocessing: a .png or .svg file for one picture, a folder for several,
     in which each name begins with the number of the picture."""
     jobs: int | None = None
     """Pictures read at the same time; by default one for each CPU that may be used."""
