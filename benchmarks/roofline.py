@@ -8,7 +8,6 @@ part into a roofline diagram: operations a second against operations for each by
 must read or leave to others.
 """
 
-import argparse
 import csv
 import os
 import subprocess
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import tyro
 
 from lenet.commands import print_rows
 from lenet.engine.fused import instruction_sets
@@ -130,15 +130,12 @@ def draw(roofs: dict[str, float], seconds: dict[str, float], lanes: int, title: 
     axes.set_yscale("log", base=2)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(lambda value, _: f"{value:g}")
-    words = "operations for each byte read or left to others", "GFLOP/s, one thread"
-    axes.set(xlim=(0.25, 64), ylim=(8, 512), xlabel=words[0], ylabel=words[1])
+    axes.set(xlim=(0.25, 64), ylim=(8, 512), ylabel="GFLOP/s, one thread")
+    axes.set_xlabel("operations for each byte read or left to others")
     return figure
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Where the time of a training step goes.")
-    parser.add_argument("--out", type=Path, help="draw the roofline into this .png or .svg")
-    arguments = parser.parse_args()
+def main(out: Path | None = None) -> None:
     if not instruction_sets():
         raise LenetError("the compiled kernels are not installed")
     isa = instruction_sets()[0]
@@ -155,10 +152,10 @@ def main() -> None:
         ],
     )
     print(", ".join(f"{name} {rate:.0f}" for name, rate in roofs.items()))
-    if arguments.out:
+    if out:
         title = f"A training step of the d2l network, {isa}, batch {BATCH}"
-        style.save(draw(roofs, seconds, LANES[isa], title), arguments.out)
+        style.save(draw(roofs, seconds, LANES[isa], title), out)
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main, description=__doc__)

@@ -13,7 +13,6 @@ probabilities. Two kinds of work:
 Rounds alternate between the servers; the table has the medians. Answers are compared first.
 """
 
-import argparse
 import asyncio
 import io
 import json
@@ -23,9 +22,11 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Annotated
 
 import httpx
 import numpy as np
+import tyro
 from PIL import Image, ImageDraw
 
 PLAIN = "plain FastAPI + PyTorch"
@@ -35,8 +36,6 @@ DIFFERENCE = 1e-3  # largest allowed difference of their probabilities
 
 def plain_server(model: str, port: int) -> None:
     """The server to compare with."""
-    from typing import Annotated
-
     import fastapi
     import torch
     import uvicorn
@@ -67,7 +66,7 @@ def plain_server(model: str, port: int) -> None:
         return {"answers": answers}
 
     @app.get("/healthz")
-    def health() -> Annotated[dict, "alive"]:
+    def health() -> dict:
         return {}
 
     uvicorn.run(app, port=port, log_level="warning", access_log=False)
@@ -114,14 +113,9 @@ def requests_of(kind: str, count: int) -> list[bytes]:
         url = f"http://127.0.0.1/v1/predict?preprocessing={manner}"
         request = httpx.Request("POST", url, files=files)
         body = request.read()
-        head = (
-            f"POST /v1/predict?preprocessing={manner} HTTP/1.1",
-            "Host: 127.0.0.1",
-            f"Content-Type: {request.headers['content-type']}",
-            f"Content-Length: {len(body)}",
-            "\r\n",
-        )
-        requests.append("\r\n".join(head).encode() + body)
+        lines = [b"POST %b HTTP/1.1" % request.url.raw_path]
+        lines += [b": ".join(header) for header in request.headers.raw]
+        requests.append(b"\r\n".join([*lines, b"", body]))
     return requests
 
 
@@ -170,13 +164,12 @@ def compare(ports: dict[str, int], requests: list[bytes]) -> None:
 
 
 def measure(
-    arguments: argparse.Namespace, ports: dict[str, int], kind: str, connections: int
+    ports: dict[str, int], kind: str, requests: list[bytes], connections: int, rounds: int
 ) -> None:
-    requests = requests_of(kind, arguments.requests)
     compare(ports, requests[:10])
     rates: dict[str, list[float]] = {name: [] for name in ports}
     times: dict[str, list[float]] = {name: [] for name in ports}
-    for turn in range(arguments.rounds + 1):
+    for turn in range(rounds + 1):
         for name, port in ports.items():
             rate, took = asyncio.run(load(port, requests, connections))
             if turn:  # the first round warms up
@@ -193,27 +186,33 @@ def measure(
         )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
-    parser.add_argument("--model", default="mnist", help="a pretrained name or a weights file")
-    parser.add_argument("--connections", type=int, nargs="+", default=[1, 16, 64])
-    parser.add_argument("--requests", type=int, default=400, help="in a round")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--port", type=int, default=8130, help="the first of two")
-    parser.add_argument("--plain", action="store_true", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.plain:
-        plain_server(arguments.model, arguments.port)
-        return
-    ours = ["-m", "lenet", "serve", arguments.model, "--port", str(arguments.port)]
-    plain = [__file__, "--plain", "--model", arguments.model, "--port", str(arguments.port + 1)]
-    with server(ours, arguments.port), server(plain, arguments.port + 1):
-        ports = {OURS: arguments.port, PLAIN: arguments.port + 1}
+def main(
+    model: str = "mnist",
+    connections: tuple[int, ...] = (1, 16, 64),
+    requests: int = 400,
+    rounds: int = 5,
+    port: int = 8130,
+    plain: Annotated[bool, tyro.conf.Suppress] = False,
+) -> None:
+    """
+    Args:
+        model: a pretrained name or a weights file.
+        connections: requests at a time.
+        requests: in a round.
+        port: the first of two.
+        plain: be the server to compare with.
+    """
+    if plain:
+        return plain_server(model, port)
+    ours = ["-m", "lenet", "serve", model, "--port", str(port)]
+    others = [__file__, "--plain", "--model", model, "--port", str(port + 1)]
+    with server(ours, port), server(others, port + 1):
+        ports = {OURS: port, PLAIN: port + 1}
         print("work      conn  server                      req/s   ratio   p50 ms   p99 ms")
         for kind in ("28x28", "drawing"):
-            for connections in arguments.connections:
-                measure(arguments, ports, kind, connections)
+            for count in connections:
+                measure(ports, kind, requests_of(kind, requests), count, rounds)
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main, description=__doc__)
