@@ -21,7 +21,7 @@ from lenet.training.engines import Batch, Engine, Flat, Job, by_name, require_fi
 from lenet.training.recipe import Optimisation
 from lenet.training.world import World
 
-WARM_UP = 3  # first steps, before one is captured: libraries choose and load their kernels
+WARM_UP = 3  # steps before one is captured, in which libraries choose and load their kernels
 
 
 def loss_of(objective: Objective, scores: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
@@ -43,12 +43,12 @@ def loss_of(objective: Objective, scores: Tensor, labels: Tensor, targets: Tenso
 
 
 def penalty(scores: Tensor, labels: Tensor) -> Tensor:
-    """Mean penalty of the right class: criterion (8) of the paper of 1998."""
+    """Mean penalty of the right class: criterion (8) of the 1998 paper."""
     return -scores.gather(1, labels[:, None]).mean()
 
 
 def map_criterion(scores: Tensor, labels: Tensor, j: float) -> Tensor:
-    """Criterion (9) of the paper of 1998: mean of y_D + log(e^-j + sum over i of e^-y_i).
+    """Criterion (9) of the 1998 paper: mean of y_D + log(e^-j + sum over i of e^-y_i).
 
     It lowers the penalty of the right class D and raises those of the others: cross-entropy with
     one class more, "rubbish", whose penalty is always j. Wrong classes with a penalty well above
@@ -59,7 +59,7 @@ def map_criterion(scores: Tensor, labels: Tensor, j: float) -> Tensor:
 
 
 def make_optimizer(how: Optimisation, parameters: list[Any]) -> torch.optim.Optimizer:
-    """PyTorch's optimizer of minibatches; what the kernels do is the same."""
+    """PyTorch's optimizer of minibatches, equal to that of the kernels."""
     if how.optimizer == "adamw":
         return torch.optim.AdamW(
             parameters, how.lr, (0.9, how.beta2), weight_decay=how.weight_decay, fused=True
@@ -133,7 +133,7 @@ class AutogradEngine(Engine):
         return loss.detach(), (answers.argmax(dim=1) == labels).sum()
 
     def apply(self, rate: float, number: int) -> None:
-        """The update by the gradients in the parameters."""
+        """Updates the parameters by their gradients."""
         if self.resumed and self.how.optimizer == "adamw":
             for parameter in self.parameters:
                 self.optimizer.state[parameter]["step"] = torch.tensor(number - 1.0).to(self.device)
@@ -186,7 +186,7 @@ class AutogradEngine(Engine):
 
 
 def capture_graph(step: Callable[[], None]) -> Callable[[], None]:
-    """The step as a CUDA graph; it is recorded, not executed."""
+    """Records the step as a CUDA graph, without executing it."""
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         step()
@@ -194,10 +194,10 @@ def capture_graph(step: Callable[[], None]) -> Callable[[], None]:
 
 
 class GraphEngine(AutogradEngine):
-    """The same, with all of a step captured as one CUDA graph. Never measured on a GPU so far.
+    """The same, with a whole step captured as one CUDA graph. Never measured on a GPU so far.
 
-    A LeNet step is dozens of kernels of a few microseconds each; started one by one they would wait
-    for Python.
+    A LeNet step is dozens of kernels of a few microseconds each; launched one by one they would
+    wait for Python.
     """
 
     name = "graph"
@@ -273,7 +273,7 @@ def check_device(name: str, world: World) -> str:
         device = torch.device(name)
         if world.size > 1 and device.type == "cuda":
             device = torch.device("cuda", world.local_rank)
-        torch.ones(1, device=device).item()  # some names that PyTorch knows hold no numbers
+        torch.ones(1, device=device).item()  # "meta" and the like hold no numbers
     except (RuntimeError, AssertionError) as error:
         raise LenetError(f"no device {name!r} here: {str(error).splitlines()[0]}") from None
     if world.size > 1 and device.type not in ("cpu", "cuda"):

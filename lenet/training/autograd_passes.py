@@ -68,7 +68,7 @@ class Patterns:
 def curvature_of_sum(
     weighted_sum: Callable[..., Tensor], terms: Sequence[Tensor], of_sums: Tensor
 ) -> tuple[Tensor, ...]:
-    """Carries second derivatives from weighted sums a = sum of u x + b back to u, x and b.
+    """Propagates second derivatives from weighted sums a = sum of u x + b back to u, x and b.
 
     The paper's recursion (eq. 22, 25-27) says h_u = sum of d2E/da2 x^2 over the connections that
     share u, d2E/dx2 = sum of u^2 d2E/da2 and h_b = sum of d2E/da2. These are the first derivatives
@@ -148,7 +148,7 @@ def gauss_newton_diagonal(
 def output_curvature(
     output: nn.Module, features: Tensor, criterion: Criterion
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Where the recursion starts: d2E/dx2 of the features (N, F), and h of a linear output."""
+    """Start of the recursion: d2E/dx2 of the features (N, F), and h of a linear output."""
     if isinstance(output, EuclideanRBF):
         if criterion.competitive and criterion.exact:
             return map_curvature(output, features, criterion.j), {}

@@ -69,8 +69,8 @@ class Batch(NamedTuple):
 class Engine:
     """Executes the steps of a job.
 
-    Where processes share it, each does its rows of a batch, and the sum of their gradients is
-    applied.
+    If processes share it, each computes its rows of a batch, and all apply the sum of the
+    gradients.
 
     Attributes:
         name: one of `ENGINES`.

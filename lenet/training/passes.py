@@ -12,7 +12,7 @@ from lenet.training.epochs import Record, Watch, step_record
 from lenet.training.schedule import share
 
 CURVATURE_PATTERNS = 500  # patterns that second derivatives are averaged over (appendix C)
-SLICES = 100  # records and progress a pass
+SLICES = 100  # parts of a pass, each with a record
 
 
 class Passes:
@@ -70,7 +70,7 @@ class Passes:
     def presented(
         self, part: Numbers, random: np.random.Generator
     ) -> tuple[Images, Numbers, Numbers]:
-        """Images, labels and the order to show them in, distorted anew where the recipe says so."""
+        """Images, labels and their order, with new distortions if the recipe has any."""
         images, labels = self.train.images, self.train.labels
         if not self.recipe.distortion:
             return images, labels, part

@@ -16,7 +16,6 @@ from lenet.engine.objective import Objective
 from lenet.errors import LenetError
 from lenet.networks.architecture import NETWORKS, Architecture, LeNet, Options
 
-
 LARGEST_RATE = 1e6
 
 

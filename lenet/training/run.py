@@ -104,7 +104,7 @@ class Settings:
 
 @dataclass
 class Progress:
-    """How far a run has come; kept with its state.
+    """The progress of a run, kept with its state.
 
     Attributes:
         epoch: the last whole one, 0 before the first.
@@ -261,7 +261,7 @@ def load_state(file: Path, recipe: Recipe) -> tuple[dict[str, Flat], Progress]:
 
 
 def read_environment(folder: Path) -> tuple[Settings, dict[str, str]]:
-    """The settings and the data's checksums that a run was begun with.
+    """Reads the settings and the checksums of the data that a run was begun with.
 
     Raises:
         LenetError: the run's environment.json is missing or damaged.
@@ -281,7 +281,7 @@ def append_metrics(folder: Path, records: list[dict[str, Any]]) -> int:
         with (folder / METRICS).open("ab") as file:
             file.write(lines.encode())
             file.flush()
-            os.fsync(file.fileno())  # before the state that counts on them
+            os.fsync(file.fileno())  # before the state that refers to them
             return file.tell()
     except OSError as error:
         raise LenetError(
@@ -291,7 +291,7 @@ def append_metrics(folder: Path, records: list[dict[str, Any]]) -> int:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """All whole lines of a run folder's metrics.jsonl."""
+    """Reads all records of a run folder's metrics.jsonl."""
     text = (folder / METRICS).read_text(encoding="utf-8")
     return [json.loads(line) for line in text.splitlines()]
 

@@ -132,7 +132,7 @@ def resume(folder: str | Path) -> Run:
 def assemble(
     recipe: Recipe, dataset: data.Dataset, settings: Settings, world: World = ALONE
 ) -> "tuple[Minibatches | Passes, str]":
-    """What trains a recipe on data, with the initial weights of its seed; and why this engine.
+    """Prepares the training of a recipe on data, from its seed; also says why this engine.
 
     Raises:
         LenetError: recipe, data, device and engine do not go together.
@@ -142,7 +142,7 @@ def assemble(
     device = choose_device(settings.device, world)
     job = Job(recipe, architecture, dataset.train, weights, device, settings.threads, world)
     if recipe.optimisation.optimizer == "sdlm":
-        from lenet.training.passes import Passes  # and its kernels, which other recipes do without
+        from lenet.training.passes import Passes  # and its kernels, which other recipes do not need
 
         passes = Passes(job)
         if settings.engine not in ("auto", passes.engine):
@@ -161,7 +161,7 @@ def assemble(
 
 @dataclass(frozen=True)
 class Session:
-    """A run that is under way.
+    """A run in progress.
 
     Attributes:
         world: the processes that share it; the first one writes and prints.
@@ -221,7 +221,7 @@ def proceed(world: World, folder: Path | None, recipe: Recipe, settings: Setting
 
 
 def run_to_the_end(session: Session) -> NDArray[np.float32]:
-    """Runs the remaining epochs; returns the scores after the last one."""
+    """Runs the remaining epochs; says how to resume if it is stopped."""
     folder, epochs = session.folder, session.recipe.optimisation.epochs
     try:
         return run_epochs(session)
@@ -241,7 +241,7 @@ def run_to_the_end(session: Session) -> NDArray[np.float32]:
 
 
 def run_epochs(session: Session) -> NDArray[np.float32]:
-    """After each epoch, its metrics and the state are on disk."""
+    """Runs the remaining epochs, and saves metrics and state after each."""
     recipe, test, progress = session.recipe, session.dataset.test, session.progress
     epochs = recipe.optimisation.epochs
     left = range(progress.epoch + 1, epochs + 1)
