@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tyro
@@ -99,6 +99,7 @@ def measure(isa: str) -> tuple[dict[str, float], dict[str, float]]:
 
 @style.styled
 def draw(roofs: dict[str, float], seconds: dict[str, float], lanes: int, title: str) -> "Figure":
+    label: dict[str, Any]
     figure = style.canvas(7.4, 4.3, title)
     axes = figure.subplots()
     x = np.geomspace(0.25, 64, 400)
@@ -113,8 +114,8 @@ def draw(roofs: dict[str, float], seconds: dict[str, float], lanes: int, title: 
         at, rate = part.intensity(lanes), 2e-9 * part.products / seconds[part.name]
         axes.plot(at, rate, "o", color=style.BLUE, markersize=6)
         right = part.name in TO_THE_RIGHT
-        place = dict(xytext=(7, -8), ha="left") if right else dict(xytext=(-7, 0), ha="right")
-        axes.annotate(part.name, (at, rate), textcoords="offset points", fontsize=8, **place)
+        label = {"textcoords": "offset points", "ha": "left" if right else "right", "fontsize": 8}
+        axes.annotate(part.name, (at, rate), xytext=(7, -8) if right else (-7, 0), **label)
         if part.saved < 1:
             less = np.array([1, part.saved])
             axes.plot(at * less, rate * less, color=style.LINE, zorder=0)
@@ -123,9 +124,8 @@ def draw(roofs: dict[str, float], seconds: dict[str, float], lanes: int, title: 
     at = products / sum(part.products / part.intensity(lanes) for part in PARTS)
     rate = 2e-9 * products / sum(seconds.values())
     axes.plot(at, rate, "D", color=style.ORANGE, markersize=8)
-    look = dict(fontsize=9, color=style.ORANGE, weight="bold")
-    words = f"whole step: {rate:.0f}"
-    axes.annotate(words, (at, rate), xytext=(9, -4), textcoords="offset points", **look)
+    label = {"textcoords": "offset points", "fontsize": 9, "color": style.ORANGE, "weight": "bold"}
+    axes.annotate(f"whole step: {rate:.0f}", (at, rate), xytext=(9, -4), **label)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log", base=2)
     for axis in (axes.xaxis, axes.yaxis):

@@ -460,8 +460,10 @@ def test_resume_before_the_first_epoch(
         interrupt_after(0, KeyboardInterrupt, patch)
         with pytest.raises(KeyboardInterrupt):
             lenet.train(recipe, out=folder, engine=engine, threads=1)
-    (folder / STATE).unlink()  # as if stopped while the folder was made
+    (folder / STATE).unlink()  # as if killed while the folder was made
+    (folder / ".partial-state-x.safetensors").write_bytes(b"half")
     lenet.resume(folder)
+    assert not list(folder.glob(".*"))
     assert_same_run(folder, uninterrupted("autograd-adamw"))
 
 

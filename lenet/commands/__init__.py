@@ -3,6 +3,7 @@
 Every module has a dataclass of its flags and `run(flags) -> exit status`; none has logic.
 """
 
+import argparse
 import dataclasses
 from itertools import pairwise
 from pathlib import Path
@@ -46,14 +47,12 @@ def leading_recipe(flags: list[str], default: str) -> "tuple[Recipe, list[str]]"
     name = default
     if flags and not flags[0].startswith("-"):
         name, *flags = flags
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--model", nargs="?", const="")
+    known, flags = parser.parse_known_args(flags)
     recipe = find(name)
-    for number, flag in enumerate(flags):
-        word, _, value = flag.partition("=")
-        if word == "--model":
-            rest = flags[number + 1 :] if value else flags[number + 2 :]
-            value = value or next(iter(flags[number + 1 :]), "")
-            recipe, flags = recipe.changed(model=value), [*flags[:number], *rest]
-            break
+    if known.model is not None:
+        recipe = recipe.changed(model=known.model)
     several = {name for name, value in recipe.as_dict().items() if isinstance(value, list)}
     pairs = [(before[2:].replace("-", "_"), flag) for before, flag in pairwise(["", *flags])]
     return recipe, [flag for field, flag in pairs if flag != "none" or field not in several]

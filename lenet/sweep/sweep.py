@@ -181,7 +181,7 @@ def read(folder: Path) -> Plan:
         return Plan(recipe, tuple(kept["vary"]), int(kept["trials"]), kept["storage"])
     except FileNotFoundError:
         raise LenetError(f"{folder} holds no sweep: there is no {SWEEP}") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise LenetError(f"{file} cannot be used: {error}") from None
 
 

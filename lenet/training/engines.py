@@ -4,7 +4,7 @@ import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +44,8 @@ class Job:
     world: World = ALONE
 
 
-class Batch(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Batch:
     """What one step trains on.
 
     Attributes:
@@ -62,8 +63,9 @@ class Batch(NamedTuple):
     number: int
 
     def rows(self, rows: slice) -> "Batch":
-        warps, targets = (None if x is None else x[rows] for x in (self.warps, self.targets))
-        return self._replace(index=self.index[rows], warps=warps, targets=targets)
+        warps = None if self.warps is None else self.warps[rows]
+        targets = None if self.targets is None else self.targets[rows]
+        return Batch(self.index[rows], warps, targets, self.rate, self.number)
 
 
 class Engine:

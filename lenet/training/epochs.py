@@ -96,8 +96,9 @@ class Minibatches:
         for step in range(self.steps_per_epoch):
             index = order[step * how.batch_size : (step + 1) * how.batch_size]
             rate = learning_rate(how, first + step, how.epochs * self.steps_per_epoch)
-            mine, taught = (None if x is None else x[index] for x in (warps, targets))
-            loss, right = self.step(Batch(index, mine, taught, rate, first + step + 1))
+            moved = None if warps is None else warps[index]
+            taught = None if targets is None else targets[index]
+            loss, right = self.step(Batch(index, moved, taught, rate, first + step + 1))
             results.append((loss, right, len(index), rate))
             if watch:
                 watch(len(index), loss, right)
