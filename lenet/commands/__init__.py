@@ -5,9 +5,10 @@ Every module has a dataclass of its flags and `run(flags) -> exit status`; none 
 
 import argparse
 import dataclasses
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from unicodedata import east_asian_width
 
 if TYPE_CHECKING:
@@ -19,6 +20,21 @@ if TYPE_CHECKING:
 REJECTED_SHARES = (0.01, 0.02, 0.05, 0.1)  # points of the rejection curve in a printed report
 
 Flags = TypeVar("Flags")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What trains."""
+
+    device: str = "auto"
+    """auto, cpu, cuda, mps ..."""
+    engine: Literal["auto", "fused", "graph", "autograd"] = "auto"
+    """What executes the steps: our fused CPU kernels, PyTorch's autograd, or PyTorch's step as a
+    CUDA graph, which was never measured."""
+    threads: int | None = None
+    """CPU threads; by default as many as this process may use, divided among torchrun's."""
+    data_dir: str | None = None
+    """Folder of the public data sets; by default $LENET_DATA or the cache folder."""
 
 
 def parse(kind: type[Flags], usage: str, flags: list[str], default: Flags | None = None) -> Flags:

@@ -3,11 +3,11 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from tyro.conf import UseAppendAction
 
-from lenet.commands import leading_recipe, parse, print_rows
+from lenet.commands import Machine, leading_recipe, parse, print_rows
 from lenet.errors import LenetError
 from lenet.training.recipe import Recipe
 
@@ -56,14 +56,7 @@ class SweepFlags:
     """Database for the trials, to use many machines: postgresql://user:password@host/name."""
     heartbeat: int = 20
     """Seconds between heartbeats; a process that misses three is considered dead."""
-    device: str = "auto"
-    """auto, cpu, cuda, mps ..."""
-    engine: Literal["auto", "fused", "graph", "autograd"] = "auto"
-    """What executes the steps, as for `lenet train`."""
-    threads: int | None = None
-    """CPU threads; by default as many as this process may use."""
-    data_dir: str | None = None
-    """Folder of the public data sets; by default $LENET_DATA or the cache folder."""
+    machine: Machine = Machine()
     json: bool = False
     """Print the result as one JSON object."""
 
@@ -92,10 +85,7 @@ def run(flags: list[str]) -> int:
         out=arguments.resume or arguments.out,
         storage=arguments.storage or plan.storage,
         heartbeat=arguments.heartbeat,
-        device=arguments.device,
-        engine=arguments.engine,
-        threads=arguments.threads,
-        data_dir=arguments.data_dir,
+        **asdict(arguments.machine),
     )
     if arguments.json:
         trials = [asdict(each) for each in outcome.results]

@@ -1,11 +1,10 @@
 """Training: a recipe in, a run folder out."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
-from lenet.commands import leading_recipe, parse, print_report
+from lenet.commands import Machine, leading_recipe, parse, print_report
 from lenet.errors import LenetError
 from lenet.training.recipe import Recipe
 
@@ -27,15 +26,7 @@ class TrainFlags:
     """The run folder; by default runs/NAME-TIME."""
     resume: Path | None = None
     """Continue the run in this folder; give no other flags."""
-    device: str = "auto"
-    """auto, cpu, cuda, mps ..."""
-    engine: Literal["auto", "fused", "graph", "autograd"] = "auto"
-    """What executes the steps: our fused CPU kernels, PyTorch's autograd, or PyTorch's step as a
-    CUDA graph, which was never measured."""
-    threads: int | None = None
-    """CPU threads; by default as many as this process may use, divided among torchrun's."""
-    data_dir: str | None = None
-    """Folder of the public data sets; by default $LENET_DATA or the cache folder."""
+    machine: Machine = Machine()
     figures: bool = False
     """Draw the curves, confusions, rejection, calibration and mistakes into the run folder."""
     tensorboard: bool = False
@@ -67,18 +58,15 @@ def run(flags: list[str]) -> int:
         run = train.train(
             arguments.recipe,
             out=arguments.out,
-            device=arguments.device,
-            engine=arguments.engine,
-            threads=arguments.threads,
-            data_dir=arguments.data_dir,
             tensorboard=arguments.tensorboard,
+            **asdict(arguments.machine),
         )
     if not find_world().first:
         return 0
     if arguments.figures:
         from lenet.figures.files import draw_run
 
-        draw_run(run.path, arguments.data_dir)
+        draw_run(run.path, arguments.machine.data_dir)
     if arguments.json:
         summary = {"accuracy": run.report.accuracy, "error": run.report.error}
         rate = run.examples_per_second
