@@ -13,7 +13,6 @@ from unicodedata import east_asian_width
 
 if TYPE_CHECKING:
     from lenet.evaluation.metrics import Report
-    from lenet.networks.architecture import Options
     from lenet.networks.checkpoint import Checkpoint
     from lenet.training.recipe import Recipe
 
@@ -81,9 +80,15 @@ def parse_model(kind: type[Any], usage: str, flags: list[str]) -> "tuple[Any, Ch
     trained networks take precedence over recipes of the same name.
     """
     from lenet.networks import checkpoint
+    from lenet.networks.architecture import NETWORKS
+    from lenet.training.recipes import RECIPES
 
-    options = untrained(flags[0]) if flags else None
-    if options is None:
+    name = flags[0] if flags else ""
+    if name in NETWORKS:
+        options = NETWORKS[name]()
+    elif name in RECIPES and name not in checkpoint.pretrained_names():
+        options = RECIPES[name].network
+    else:
         arguments = parse(kind, usage, flags)
         return arguments, checkpoint.read(arguments.model)
     field = dataclasses.field(default=options)
@@ -96,20 +101,7 @@ def parse_model(kind: type[Any], usage: str, flags: list[str]) -> "tuple[Any, Ch
     architecture = arguments.options.architecture()
     card = {"classes": [str(label) for label in range(architecture.classes)]}
     weights = architecture.initial_weights(seed=0)
-    return arguments, checkpoint.Checkpoint(Path(flags[0]), architecture, card, weights)
-
-
-def untrained(name: str) -> "Options | None":
-    """The options of the network or recipe of that name, if there is one."""
-    from lenet.networks import checkpoint
-    from lenet.networks.architecture import NETWORKS
-    from lenet.training.recipes import RECIPES
-
-    if name in NETWORKS:
-        return NETWORKS[name]()
-    if name in RECIPES and name not in checkpoint.pretrained_names():
-        return RECIPES[name].network
-    return None
+    return arguments, checkpoint.Checkpoint(Path(name), architecture, card, weights)
 
 
 def print_report(report: "Report", title: str) -> None:

@@ -3,16 +3,12 @@
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tyro.conf import UseAppendAction
 
 from lenet.commands import Machine, leading_recipe, parse, print_rows
 from lenet.errors import LenetError
 from lenet.training.recipe import Recipe
-
-if TYPE_CHECKING:
-    from lenet.sweep.sweep import Result
 
 SHOWN = 10  # trials in the printed table
 
@@ -94,10 +90,16 @@ def run(flags: list[str]) -> int:
         print(json.dumps({**content, "trials": trials}))
         return 0
     fields = list(outcome.results[0].values)
+    rows = []
+    for each in outcome.results[:SHOWN]:
+        error = "" if each.error is None else f"{each.error:.2%}"
+        values = [sweep.shown(each.values.get(field, "")) for field in fields]
+        numbers = [error, str(each.epochs), f"{each.seconds:.1f}", *values]
+        rows.append([str(each.number), each.state, *numbers])
     print_rows(
         f"{outcome.name}: the best of {len(outcome.results)} trials, by validation error",
         ["trial", "state", "error", "epochs", "seconds", *fields],
-        [row(each, fields) for each in outcome.results[:SHOWN]],
+        rows,
     )
     for field, share in outcome.importances.items():
         print(f"{share:6.0%} of the differences are explained by {field}")
@@ -106,11 +108,3 @@ def run(flags: list[str]) -> int:
         f"Train the winner on all training images: lenet train {outcome.folder}/best.json"
     )
     return 0
-
-
-def row(each: "Result", fields: list[str]) -> list[str]:
-    from lenet.sweep.sweep import shown
-
-    error = "" if each.error is None else f"{each.error:.2%}"
-    values = [shown(each.values.get(field, "")) for field in fields]
-    return [str(each.number), each.state, error, str(each.epochs), f"{each.seconds:.1f}", *values]
