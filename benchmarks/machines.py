@@ -1,14 +1,13 @@
-"""What sharing a run among processes brings and costs.
+"""Gain and cost of sharing a run among processes.
 
     torchrun --nproc-per-node=2 benchmarks/machines.py [--rounds 7] [--data-dir DIR]
 
-Trains the d2l network by the product's own loop: in one process with one thread, in one process
-with as many threads as there are processes, and in all processes with one thread each. They take
-turns, epoch by epoch of 15,360 images; the table has medians over the rounds. The all-reduce of a
+Trains the d2l network as `lenet train` does: in one process with one thread, in one process with
+as many threads as there are processes, and in all processes with one thread each. They take turns
+after every epoch of 15,360 images; the table has medians over the rounds. The all-reduce of a
 step's gradients is also timed alone.
 """
 
-import argparse
 import dataclasses
 import itertools
 import statistics
@@ -16,6 +15,7 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+import tyro
 
 from lenet import data
 from lenet.commands import print_rows
@@ -32,7 +32,7 @@ REDUCTIONS = 100  # all-reduces that are timed together
 def loop(
     batch_size: int, dataset: data.Dataset, threads: int, world: World
 ) -> Callable[[], object]:
-    """A function that trains for one epoch."""
+    """Returns a function that trains for one epoch."""
     recipe = RECIPES["d2l"].changed(batch_size=batch_size)
     settings = Settings("cpu", "auto", threads, None, False, ".", world.size)
     epochs, _ = assemble(recipe, dataset, settings, world)
@@ -51,7 +51,7 @@ def reductions(size: int, world: World) -> Callable[[], object]:
 
 
 def seconds(work: Callable[[], object], world: World, alone: bool) -> float:
-    """Time from everybody's start to everybody's end; with `alone`, only the first one works."""
+    """Wall time of work by all processes; with `alone`, by the first one."""
     world.meet()
     started = time.perf_counter()
     if world.first or not alone:
@@ -60,14 +60,10 @@ def seconds(work: Callable[[], object], world: World, alone: bool) -> float:
     return time.perf_counter() - started
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])  # pyright: ignore[reportOptionalMemberAccess]
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--data-dir")
-    arguments = parser.parse_args()
+def main(rounds: int = 7, data_dir: str | None = None) -> None:
     with connected() as world:
         with world.in_turn():
-            whole = data.load("fashion-mnist", arguments.data_dir)
+            whole = data.load("fashion-mnist", data_dir)
         train = dataclasses.replace(whole, train=whole.train[:IMAGES])
         size = sum(p.size for p in RECIPES["d2l"].architecture().parameters) + 2
         works: dict[str, tuple[Callable[[], object], bool]] = {
@@ -80,12 +76,12 @@ def main() -> None:
             works[f"{batch}, {world.size} processes"] = loop(batch, train, 1, world), False
         for work, alone in works.values():
             seconds(work, world, alone)
-        rounds = [
+        times = [
             {name: seconds(work, world, alone) for name, (work, alone) in works.items()}
-            for _ in range(arguments.rounds)
+            for _ in range(rounds)
         ]
         if world.first:
-            report(world.size, size, rounds)
+            report(world.size, size, times)
 
 
 def report(processes: int, size: int, rounds: list[dict[str, float]]) -> None:
@@ -108,4 +104,4 @@ def report(processes: int, size: int, rounds: list[dict[str, float]]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main, description=__doc__)

@@ -1,23 +1,23 @@
-"""Where the time of a training step goes, and what the processor could do: docs/engine.md.
+"""Times the parts of a training step beside the limits of the processor: docs/engine.md.
 
     python benchmarks/roofline.py [--out docs/figures/roofline.png]
 
-Compiles roofline.cpp with the engine's headers (it takes a C++20 compiler: $CXX or c++), runs it on
-one core and prints a table of the parts. Let nothing else run meanwhile. With --out it draws each
-part into the roofline: multiply-adds a second against multiply-adds for each byte that the part
-must read or write of what it leaves to others.
+Compiles roofline.cpp with the engine's headers (this needs a C++20 compiler: $CXX or c++), runs it
+on one core and prints a table of the parts. Run nothing else meanwhile. With --out it draws each
+part into a roofline diagram: operations a second against operations for each byte that the part
+must read or leave to others.
 """
 
-import argparse
 import csv
 import os
 import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import tyro
 
 from lenet.commands import print_rows
 from lenet.engine.fused import instruction_sets
@@ -44,14 +44,14 @@ TO_THE_RIGHT = ("C1 backward", "C3 forward", "C3 backward", "dense weights")  # 
 
 @dataclass(frozen=True)
 class Part:
-    """Of one example.
+    """A part of the step, for one example.
 
     Attributes:
         name: as roofline.cpp prints it.
         products: multiply-adds by the definition of the layer.
-        values: floats of examples that it reads or leaves to others.
+        values: floats of the example that it reads or leaves to others.
         shared: floats that it reads or writes once for all examples of a tile.
-        saved: share of the products that minimal filtering leaves.
+        saved: share of the products that remains with minimal filtering.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Part:
     saved: float = 1.0
 
     def intensity(self, lanes: int) -> float:
-        """Operations a byte."""
+        """Operations per byte."""
         return 2 * self.products / (4 * (self.values + self.shared / lanes))
 
 
@@ -91,14 +91,15 @@ def measure(isa: str) -> tuple[dict[str, float], dict[str, float]]:
         line += ["-I", str(HERE.parent / "lenet" / "engine" / "src")]
         subprocess.run([*line, str(HERE / "roofline.cpp"), "-o", program], check=True)
         output = subprocess.run([program], check=True, capture_output=True, text=True).stdout
-    found: dict[str, dict[str, float]] = {"roof": {}, "part": {}}
+    numbers: dict[str, dict[str, float]] = {"roof": {}, "part": {}}
     for kind, name, number in csv.reader(output.splitlines()):
-        found[kind][name] = float(number)
-    return found["roof"], found["part"]
+        numbers[kind][name] = float(number)
+    return numbers["roof"], numbers["part"]
 
 
 @style.styled
 def draw(roofs: dict[str, float], seconds: dict[str, float], lanes: int, title: str) -> "Figure":
+    label: dict[str, Any]
     figure = style.canvas(7.4, 4.3, title)
     axes = figure.subplots()
     x = np.geomspace(0.25, 64, 400)
@@ -113,14 +114,8 @@ def draw(roofs: dict[str, float], seconds: dict[str, float], lanes: int, title: 
         at, rate = part.intensity(lanes), 2e-9 * part.products / seconds[part.name]
         axes.plot(at, rate, "o", color=style.BLUE, markersize=6)
         right = part.name in TO_THE_RIGHT
-        axes.annotate(
-            part.name,
-            (at, rate),
-            xytext=(7, -8) if right else (-7, 0),
-            textcoords="offset points",
-            ha="left" if right else "right",
-            fontsize=8,
-        )
+        label = {"textcoords": "offset points", "ha": "left" if right else "right", "fontsize": 8}
+        axes.annotate(part.name, (at, rate), xytext=(7, -8) if right else (-7, 0), **label)
         if part.saved < 1:
             less = np.array([1, part.saved])
             axes.plot(at * less, rate * less, color=style.LINE, zorder=0)
@@ -129,30 +124,18 @@ def draw(roofs: dict[str, float], seconds: dict[str, float], lanes: int, title: 
     at = products / sum(part.products / part.intensity(lanes) for part in PARTS)
     rate = 2e-9 * products / sum(seconds.values())
     axes.plot(at, rate, "D", color=style.ORANGE, markersize=8)
-    axes.annotate(
-        f"whole step: {rate:.0f}",
-        (at, rate),
-        xytext=(9, -4),
-        textcoords="offset points",
-        fontsize=9,
-        color=style.ORANGE,
-        weight="bold",
-    )
+    label = {"textcoords": "offset points", "fontsize": 9, "color": style.ORANGE, "weight": "bold"}
+    axes.annotate(f"whole step: {rate:.0f}", (at, rate), xytext=(9, -4), **label)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log", base=2)
-    axes.set_xlim(0.25, 64)
-    axes.set_ylim(8, 512)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.set(xlim=(0.25, 64), ylim=(8, 512), ylabel="GFLOP/s, one thread")
     axes.set_xlabel("operations for each byte read or left to others")
-    axes.set_ylabel("GFLOP/s, one thread")
     return figure
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Where the time of a training step goes.")
-    parser.add_argument("--out", type=Path, help="draw the roofline into this .png or .svg")
-    asked = parser.parse_args()
+def main(out: Path | None = None) -> None:
     if not instruction_sets():
         raise LenetError("the compiled kernels are not installed")
     isa = instruction_sets()[0]
@@ -169,10 +152,10 @@ def main() -> None:
         ],
     )
     print(", ".join(f"{name} {rate:.0f}" for name, rate in roofs.items()))
-    if asked.out:
+    if out:
         title = f"A training step of the d2l network, {isa}, batch {BATCH}"
-        style.save(draw(roofs, seconds, LANES[isa], title), asked.out)
+        style.save(draw(roofs, seconds, LANES[isa], title), out)
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main, description=__doc__)

@@ -2,18 +2,17 @@
 
     python benchmarks/serve.py [--model mnist] [--connections 16] [--requests 400] [--rounds 5]
 
-Both servers are processes of their own with the same network, and both get the same requests over
-loopback from a third one, which keeps `connections` requests under way. The plain server is what
-one writes in an afternoon: an endpoint that opens the picture with Pillow, calls the network
-without gradients, and gives label and probabilities. Two kinds of work:
+Each server is a process with the same network; this process sends both the same requests over
+loopback, `connections` at a time. The plain server is what one writes in an afternoon: an endpoint
+that opens the picture with Pillow, calls the network without gradients, and returns label and
+probabilities. Two kinds of work:
 
 - 28x28: pictures that need no preprocessing;
-- drawing: pictures of 196x196 pixels, which both servers put through the same preprocessor.
+- drawing: pictures of 196x196 pixels, which both servers preprocess alike.
 
 Rounds alternate between the servers; the table has the medians. Answers are compared first.
 """
 
-import argparse
 import asyncio
 import io
 import json
@@ -23,20 +22,20 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Annotated
 
 import httpx
 import numpy as np
+import tyro
 from PIL import Image, ImageDraw
 
 PLAIN = "plain FastAPI + PyTorch"
 OURS = "lenet serve"
-DIFFERENCE = 1e-3  # largest difference of probabilities that the two may have
+DIFFERENCE = 1e-3  # largest allowed difference of their probabilities
 
 
 def plain_server(model: str, port: int) -> None:
     """The server to compare with."""
-    from typing import Annotated
-
     import fastapi
     import torch
     import uvicorn
@@ -67,7 +66,7 @@ def plain_server(model: str, port: int) -> None:
         return {"answers": answers}
 
     @app.get("/healthz")
-    def health() -> Annotated[dict, "alive"]:
+    def health() -> dict:
         return {}
 
     uvicorn.run(app, port=port, log_level="warning", access_log=False)
@@ -75,7 +74,7 @@ def plain_server(model: str, port: int) -> None:
 
 @contextmanager
 def server(command: list[str], port: int) -> Iterator[int]:
-    """Starts a server and waits until it answers."""
+    """Starts a server and waits until it responds."""
     process = subprocess.Popen(
         [sys.executable, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
@@ -93,7 +92,7 @@ def server(command: list[str], port: int) -> Iterator[int]:
 
 
 def picture(number: int, side: int) -> bytes:
-    """A drawn seven or one, each a little different, as a PNG file."""
+    """A drawn seven or one, each slightly different, as a PNG file."""
     random = np.random.default_rng(number)
     inverted = side == 28  # bright on black, as the network takes it
     image = Image.new("L", (side, side), 0 if inverted else 255)
@@ -106,7 +105,7 @@ def picture(number: int, side: int) -> bytes:
 
 
 def requests_of(kind: str, count: int) -> list[bytes]:
-    """Requests as they go over the wire."""
+    """Requests as bytes for the connection."""
     side, manner = (28, "none") if kind == "28x28" else (196, "digit")
     requests = []
     for number in range(count):
@@ -114,21 +113,16 @@ def requests_of(kind: str, count: int) -> list[bytes]:
         url = f"http://127.0.0.1/v1/predict?preprocessing={manner}"
         request = httpx.Request("POST", url, files=files)
         body = request.read()
-        head = (
-            f"POST /v1/predict?preprocessing={manner} HTTP/1.1",
-            "Host: 127.0.0.1",
-            f"Content-Type: {request.headers['content-type']}",
-            f"Content-Length: {len(body)}",
-            "\r\n",
-        )
-        requests.append("\r\n".join(head).encode() + body)
+        lines = [b"POST %b HTTP/1.1" % request.url.raw_path]
+        lines += [b": ".join(header) for header in request.headers.raw]
+        requests.append(b"\r\n".join([*lines, b"", body]))
     return requests
 
 
 async def ask(
     reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: bytes
 ) -> tuple[float, bytes]:
-    """Seconds that one request took, and the body of its answer."""
+    """Seconds of one request, and the body of its answer."""
     start = time.perf_counter()
     writer.write(request)
     head = await reader.readuntil(b"\r\n\r\n")
@@ -139,7 +133,7 @@ async def ask(
 
 
 async def load(port: int, requests: list[bytes], connections: int) -> tuple[float, list[float]]:
-    """(requests a second, seconds of each) with so many requests under way."""
+    """(requests a second, seconds of each) with that many concurrent requests."""
     waiting, took = iter(requests), []
 
     async def connection() -> None:
@@ -161,7 +155,7 @@ async def answers(port: int, requests: list[bytes]) -> list[dict[str, float]]:
 
 
 def compare(ports: dict[str, int], requests: list[bytes]) -> None:
-    """Stops if the two servers do not give the same answers."""
+    """Stops if the two servers give different answers."""
     ours, plain = (asyncio.run(answers(port, requests)) for port in ports.values())
     for mine, other in zip(ours, plain, strict=True):
         worst = max(abs(mine[name] - other[name]) for name in mine)
@@ -170,13 +164,12 @@ def compare(ports: dict[str, int], requests: list[bytes]) -> None:
 
 
 def measure(
-    arguments: argparse.Namespace, ports: dict[str, int], kind: str, connections: int
+    ports: dict[str, int], kind: str, requests: list[bytes], connections: int, rounds: int
 ) -> None:
-    requests = requests_of(kind, arguments.requests)
     compare(ports, requests[:10])
     rates: dict[str, list[float]] = {name: [] for name in ports}
     times: dict[str, list[float]] = {name: [] for name in ports}
-    for turn in range(arguments.rounds + 1):
+    for turn in range(rounds + 1):
         for name, port in ports.items():
             rate, took = asyncio.run(load(port, requests, connections))
             if turn:  # the first round warms up
@@ -193,27 +186,33 @@ def measure(
         )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
-    parser.add_argument("--model", default="mnist", help="a pretrained name or a weights file")
-    parser.add_argument("--connections", type=int, nargs="+", default=[1, 16, 64])
-    parser.add_argument("--requests", type=int, default=400, help="in a round")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--port", type=int, default=8130, help="the first of two")
-    parser.add_argument("--plain", action="store_true", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.plain:
-        plain_server(arguments.model, arguments.port)
-        return
-    ours = ["-m", "lenet", "serve", arguments.model, "--port", str(arguments.port)]
-    plain = [__file__, "--plain", "--model", arguments.model, "--port", str(arguments.port + 1)]
-    with server(ours, arguments.port), server(plain, arguments.port + 1):
-        ports = {OURS: arguments.port, PLAIN: arguments.port + 1}
+def main(
+    model: str = "mnist",
+    connections: tuple[int, ...] = (1, 16, 64),
+    requests: int = 400,
+    rounds: int = 5,
+    port: int = 8130,
+    plain: Annotated[bool, tyro.conf.Suppress] = False,
+) -> None:
+    """
+    Args:
+        model: a pretrained name or a weights file.
+        connections: requests at a time.
+        requests: in a round.
+        port: the first of two.
+        plain: be the server to compare with.
+    """
+    if plain:
+        return plain_server(model, port)
+    ours = ["-m", "lenet", "serve", model, "--port", str(port)]
+    others = [__file__, "--plain", "--model", model, "--port", str(port + 1)]
+    with server(ours, port), server(others, port + 1):
+        ports = {OURS: port, PLAIN: port + 1}
         print("work      conn  server                      req/s   ratio   p50 ms   p99 ms")
         for kind in ("28x28", "drawing"):
-            for connections in arguments.connections:
-                measure(arguments, ports, kind, connections)
+            for count in connections:
+                measure(ports, kind, requests_of(kind, requests), count, rounds)
 
 
 if __name__ == "__main__":
-    main()
+    tyro.cli(main, description=__doc__)

@@ -10,50 +10,41 @@ from lenet.errors import LenetError
 
 # Modules of lenet.commands.
 COMMANDS = (
-    "train",
-    "sweep",
-    "evaluate",
-    "predict",
-    "read",
-    "serve",
-    "models",
-    "show",
-    "export",
-    "summary",
-    "data",
+    *("train", "sweep", "evaluate", "predict", "read", "serve"),
+    *("models", "show", "export", "summary", "data"),
 )
 
 HELP = f"""\
 lenet {__version__} - LeNet: train it, look inside it, read digits with it.
 
-usage: lenet COMMAND [arguments]     `lenet COMMAND --help` explains one of them
+usage: lenet COMMAND [arguments]     `lenet COMMAND --help` explains a command
 
   train [RECIPE]      train a network: mnist, mnist-best, mnist-99, d2l, lenet5-1998 ...
-  sweep [RECIPE]      train it many times with other values, find the best, on many machines
+  sweep [RECIPE]      train it with many settings, on many machines, and find the best
   evaluate MODEL      measure a trained network on a test set
-  predict IMAGE...    read pictures: files, folders, or - for standard input
+  predict IMAGE...    read one digit a picture: files, folders, or - for standard input
   read IMAGE...       read numbers: amounts, codes, cells, fields, with boxes and confidences
-  serve [MODEL...]    a page that shows every layer at work, and REST for programs
-  models              the trained networks that come with the package
-  summary MODEL       what every layer is and costs
+  serve [MODEL...]    a web page that shows every layer at work, and a REST interface
+  models              list the trained networks that come with the package
+  summary MODEL       list the layers, their shapes and their costs
   show MODEL [IMAGE]  draw its kernels, feature maps, architecture, saliency, F6
   export MODEL        write it as ONNX, safetensors or C for small devices
-  data [NAME]         get a data set and show what is in it
+  data [NAME]         get a data set and show its contents
 
 MODEL is a run folder, a weights file, a network that comes with the package, or latest.
-First steps: `lenet predict photo.jpg`, `lenet evaluate mnist`; then `lenet train` one yourself.
+First steps: `lenet predict photo.jpg`, `lenet evaluate mnist`; then train your own: `lenet train`.
 """
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns the exit status: 0, 1 if some pictures failed, 2 for an error."""
-    if isinstance(sys.stdout, io.TextIOWrapper):  # file names may hold what it cannot encode
+    if isinstance(sys.stdout, io.TextIOWrapper):  # it may be unable to encode a file name
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         try:
             return run(sys.argv[1:] if arguments is None else arguments)
         finally:
-            print(end="", flush=True)  # here, where what goes wrong can still be answered
+            print(end="", flush=True)  # here, where an error can still be handled
     except KeyboardInterrupt:
         return 130
     except OSError as error:
@@ -65,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def leave_output() -> None:
-    """If standard output fails, sends the rest of it nowhere: the process then ends quietly."""
+    """Discards the rest of standard output if it fails, so that the process ends quietly."""
     try:
         print(end="", flush=True)
     except OSError:

@@ -1,22 +1,22 @@
-"""The error that a user can cause and mend."""
+"""The error for what a user can correct."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 
 class LenetError(ValueError):
-    """Something the user gave cannot be used; the message names it and says what to do.
+    """Input cannot be used; the message names it and says what to do.
 
-    The command line prints the message alone and exits with status 2.
+    The command line prints only the message and exits with status 2.
     """
 
 
 @contextmanager
 def extra(name: str) -> Iterator[None]:
-    """Imports inside need the optional dependencies `name`; their absence becomes advice.
+    """Reports a missing module of the optional dependencies `name`, which the imports inside need.
 
     Raises:
-        LenetError: a module is not installed; the message says how to get it.
+        LenetError: a module is not installed; the message says how to install it.
     """
     try:
         yield

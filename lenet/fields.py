@@ -1,6 +1,8 @@
 """Checks the fields of a dataclass against its annotations, where values enter the program."""
 
 import dataclasses
+import difflib
+import types
 import typing
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -8,11 +10,19 @@ from typing import Any, Literal
 
 from lenet.errors import LenetError
 
-LARGEST_NUMBER = 1e300  # JSON has larger ones, that no float holds
+LARGEST_NUMBER = 1e300  # JSON has larger ones, which no float holds
+WORDS = {
+    "float": "a finite number",
+    "int": "a whole number",
+    "bool": "true or false",
+    "str": "a text",
+    "tuple[int, ...]": "a list of whole numbers",
+    "tuple[str, ...]": "a list of texts",
+}
 
 
 def check(instance: Any) -> None:
-    """Puts every field of a frozen dataclass into the type that is annotated.
+    """Converts every field of a dataclass to its annotated type.
 
     Whole numbers become floats and lists tuples where these are wanted, as JSON has neither.
 
@@ -33,6 +43,8 @@ def annotations(kind: type) -> dict[str, Any]:
 def typed(kind: Any, value: Any, name: str) -> Any:
     """`value`, as JSON or a caller gives it, in the annotated type."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is types.UnionType:  # of a type and None
+        return None if value is None else typed(arguments[0], value, name)
     if origin is tuple and arguments[-1] is Ellipsis and type(value) is int:
         value = (value,)  # one number is a list of one
     if origin is tuple and isinstance(value, list | tuple):
@@ -45,30 +57,20 @@ def typed(kind: Any, value: Any, name: str) -> Any:
         raise LenetError(f"{name} must be one of {', '.join(arguments)}, not {value!r:.100}")
     elif kind is float and type(value) in (int, float) and abs(value) < LARGEST_NUMBER:
         return float(value)
-    elif type(value) is kind or (dataclasses.is_dataclass(kind) and isinstance(value, kind)):  # pyright: ignore[reportArgumentType]
+    elif type(value) is (origin or kind) or (
+        dataclasses.is_dataclass(kind) and isinstance(value, typing.cast(type, kind))
+    ):
         return value
     words = str(kind) if origin else kind.__name__
     raise LenetError(f"{name} cannot be {value!r:.100}; it must be {WORDS.get(words, words)}")
 
 
-WORDS = {
-    "float": "a finite number",
-    "int": "a whole number",
-    "bool": "true or false",
-    "str": "a text",
-    "tuple[int, ...]": "a list of whole numbers",
-    "tuple[str, ...]": "a list of texts",
-}
-
-
 def require_known(values: Iterable[str], names: Mapping[str, Any] | set[str], source: str) -> None:
-    """Refuses names of fields that there are not.
+    """Refuses unknown names of fields.
 
     Raises:
-        LenetError: with the names that come nearest.
+        LenetError: it suggests the nearest name.
     """
-    import difflib
-
     if unknown := sorted(set(values) - set(names)):
         near = difflib.get_close_matches(unknown[0], names, 1)
         hint = f"; did you mean {near[0]}?" if near else ""

@@ -1,17 +1,16 @@
-"""Progress for whoever waits: a bar on a terminal, a plain line now and then elsewhere."""
+"""Progress of long work: a bar on a terminal, a plain line every few seconds elsewhere."""
 
 import sys
 import time
-from types import TracebackType
 
 PLAIN_INTERVAL = 5.0  # seconds between lines where the output is no terminal
 
 
 class Progress:
-    """Shows how far `total` units of work have come, on standard error.
+    """Shows on standard error how many of `total` units of work are done.
 
-    Use as a context manager; `advance` is cheap enough for every training step. A quiet one shows
-    nothing: of many processes, one speaks.
+    Use as a context manager; `advance` is cheap enough for every training step. `quiet` shows
+    nothing, for all processes of a run but the first.
     """
 
     def __init__(self, title: str, total: int, quiet: bool = False) -> None:
@@ -40,24 +39,16 @@ class Progress:
             self.bar.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self.bar:
             self.bar.stop()
 
     def advance(self, count: float = 1, note: str | None = None) -> None:
-        """Counts `count` more units as done; `note` replaces the words behind the bar."""
+        """Counts `count` more units as done; `note` replaces the words beside the bar."""
         self.done += count
         self.note = note or self.note
         if self.bar:
-            if note is None:
-                self.bar.update(self.task, advance=count)
-            else:
-                self.bar.update(self.task, advance=count, note=note)
+            self.bar.update(self.task, advance=count, note=self.note)
             return
         now = time.monotonic()
         if now - self.last_line >= PLAIN_INTERVAL and self.done and not self.quiet:
@@ -75,7 +66,7 @@ class Progress:
 
 
 class DownloadProgress(Progress):
-    """The same for a download; pooch sets `total` (bytes) and calls the methods below."""
+    """Progress of a download; pooch sets `total` (bytes) and calls the methods below."""
 
     def __init__(self, title: str) -> None:
         super().__init__(title, 0)

@@ -32,7 +32,7 @@ from lenet.networks.architecture import (
 )
 from lenet.networks.torch import from_architecture
 from lenet.training.autograd import AutogradEngine, loss_of
-from lenet.training.engines import FusedEngine
+from lenet.training.engines import Batch, FusedEngine, Job
 from lenet.training.recipe import Recipe
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (60, 28, 28), dtype=np.uint8)
@@ -136,15 +136,12 @@ def test_kernels_and_autograd_train_alike(architecture: Architecture) -> None:
         model=architecture.network, optimizer="adamw", lr=2e-3, averaging=0.9, batch_size=20
     )
     split, start = Split(IMAGES, LABELS), flatten(architecture.initial_weights(0).values())
-    how = recipe.optimisation
-    engines = [
-        FusedEngine(architecture, recipe.objective, how, split, start, threads=1),
-        AutogradEngine(recipe, architecture, split, start, "cpu"),
-    ]
+    job = Job(recipe, architecture, split, start, threads=1)
+    engines = [FusedEngine(job), AutogradEngine(job)]
     for engine in engines:
         for number in range(1, 31):
             batch = np.arange(60).reshape(3, 20)[number % 3]
-            engine.step(batch, None, None, 2e-3, number)
+            engine.step(Batch(batch, None, None, 2e-3, number))
     one, two = (engine.state() for engine in engines)
     assert one.keys() == two.keys() == {"weights", "average", "moments"}
     assert np.abs(one["weights"] - start).max() > 0.02

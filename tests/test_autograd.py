@@ -12,7 +12,7 @@ from lenet.data.distortion import Warps
 from lenet.engine.fused import flatten
 from lenet.errors import LenetError
 from lenet.training.autograd import WARM_UP, AutogradEngine, GraphEngine
-from lenet.training.engines import Engine, FusedEngine, make_engine
+from lenet.training.engines import Batch, Engine, FusedEngine, Job, make_engine
 from lenet.training.recipe import Recipe
 from lenet.training.schedule import learning_rate
 
@@ -48,19 +48,19 @@ def repeat(step: Any) -> Any:
     return step
 
 
-def engine_of(kind: str, recipe: Recipe, train: Split, **options: Any) -> Engine:
+def job_of(recipe: Recipe, train: Split, device: str = "cpu") -> Job:
     architecture = recipe.architecture()
     weights = flatten(architecture.initial_weights(1).values())
-    if kind == "fused":
-        return FusedEngine(
-            *(architecture, recipe.objective, recipe.optimisation, train, weights), threads=1
-        )
-    made = GraphEngine if kind == "graph" else AutogradEngine
-    return made(recipe, architecture, train, weights, "cpu", **options)
+    return Job(recipe, architecture, train, weights, device, threads=1)
 
 
-def batches(recipe: Recipe, train: Split) -> list[tuple[Any, ...]]:
-    """The arguments of some steps; the last batch is a smaller one."""
+def engine_of(kind: str, recipe: Recipe, train: Split, **options: Any) -> Engine:
+    kinds = {"fused": FusedEngine, "autograd": AutogradEngine, "graph": GraphEngine}
+    return kinds[kind](job_of(recipe, train), **options)
+
+
+def batches(recipe: Recipe, train: Split) -> list[Batch]:
+    """What some steps train on; the last batch is a smaller one."""
     random, steps = np.random.default_rng(3), []
     for number in range(1, STEPS + 1):
         index = random.permutation(len(train))[: BATCH if number < STEPS else 5]
@@ -71,12 +71,12 @@ def batches(recipe: Recipe, train: Split) -> list[tuple[Any, ...]]:
         if recipe.objective.teachers:
             targets = random.dirichlet(np.ones(10), len(index)).astype(np.float32)
         rate = learning_rate(recipe.optimisation, number - 1, STEPS)
-        steps.append((index, warps, targets, rate, number))
+        steps.append(Batch(index, warps, targets, rate, number))
     return steps
 
 
-def run(engine: Engine, steps: list[tuple[Any, ...]]) -> list[tuple[float, int]]:
-    return [(float(loss), int(right)) for loss, right in (engine.step(*step) for step in steps)]
+def run(engine: Engine, steps: list[Batch]) -> list[tuple[float, int]]:
+    return [(float(loss), int(right)) for loss, right in (engine.step(step) for step in steps)]
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -158,33 +158,30 @@ def test_each_step_is_done_once_whoever_does_it(train: Split) -> None:
 
 
 def test_which_engine_serves(train: Split) -> None:
-    book = RECIPE.architecture()
-    weights = flatten(book.initial_weights(0).values())
-    engine, reason = make_engine(RECIPE, book, train, weights, "cpu")
+    book = job_of(RECIPE, train)
+    engine, reason = make_engine(book)
     assert (engine.name, reason) == ("fused", "it serves this network and is faster")
-    assert make_engine(RECIPE, book, train, weights, "cpu", "autograd")[0].name == "autograd"
-    flat = RECIPE.changed(channels=(), padding=(), kernel_sizes=())
-    architecture = flat.architecture()
-    other = flatten(architecture.initial_weights(0).values())
-    engine, reason = make_engine(flat, architecture, train, other, "cpu")
+    assert make_engine(book, "autograd")[0].name == "autograd"
+    flat = job_of(RECIPE.changed(channels=(), padding=(), kernel_sizes=()), train)
+    engine, reason = make_engine(flat)
     assert engine.name == "autograd"
     assert "1 to 8 convolutions, not 0" in reason
     with pytest.raises(LenetError, match="graph needs a CUDA device, not cpu"):
-        make_engine(RECIPE, book, train, weights, "cpu", "graph")
+        make_engine(book, "graph")
     with pytest.raises(LenetError, match="the fused engine cannot serve here"):
-        make_engine(flat, architecture, train, other, "cpu", "fused")
+        make_engine(flat, "fused")
     with pytest.raises(LenetError, match="engine must be one of"):
-        make_engine(RECIPE, book, train, weights, "cpu", "warp drive")
+        make_engine(book, "warp drive")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 @pytest.mark.parametrize("name", RECIPES)
 def test_graphs_on_a_cuda_device(name: str, train: Split, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # float32 as on the CPU
-    recipe, book = RECIPES[name], RECIPES[name].architecture()
-    steps, weights = batches(recipe, train), flatten(book.initial_weights(1).values())
+    recipe = RECIPES[name]
+    steps = batches(recipe, train)
     want = run(engine_of("fused", recipe, train), steps)
     for engine in ("autograd", "graph"):
-        made, _ = make_engine(recipe, book, train, weights, "cuda", engine)
+        made, _ = make_engine(job_of(recipe, train, device="cuda"), engine)
         for got, expected in zip(run(made, steps), want, strict=True):
             assert got[0] == pytest.approx(expected[0], rel=1e-3)

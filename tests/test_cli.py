@@ -157,9 +157,9 @@ def test_predict_and_data_need_no_pytorch(trained: Run, photos: Path, digit_fold
         ("train --data nowhere", "no data set 'nowhere'"),
         ("train --device abacus", "no device 'abacus' here"),
         ("train --resume nowhere", "nowhere holds no run: there is no recipe.json"),
-        ("train --resume nowhere --epochs 3", "--resume goes on with the run as it was begun"),
-        ("train --resume nowhere --out x", "--resume goes on with the run as it was begun"),
-        ("train d2l --resume nowhere", "--resume goes on with the run as it was begun"),
+        ("train --resume nowhere --epochs 3", "--resume continues the run as it was begun"),
+        ("train --resume nowhere --out x", "--resume continues the run as it was begun"),
+        ("train d2l --resume nowhere", "--resume continues the run as it was begun"),
         ("evaluate", "Missing from lenet evaluate"),
         ("evaluate nowhere", "no model 'nowhere': give a run folder"),
         ("evaluate latest", "no trained model under runs/: run `lenet train`"),
@@ -272,7 +272,7 @@ def test_train_evaluate_and_resume(
     assert ", test acc 0." in lines[0]
     assert lines[1].endswith(" examples/sec on cpu")
     assert "error" in out
-    assert lines[-1] == "All of it is in run; lenet evaluate latest --out figures/ draws it"
+    assert lines[-1] == "The run is in run; for figures: lenet evaluate latest --out figures/"
     recipe = Recipe.from_file(tmp_path / "run" / "recipe.json")
     assert recipe == quick_recipe.changed(epochs=2, seed=5)
     assert not list((tmp_path / "run").glob("*.png"))

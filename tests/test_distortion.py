@@ -11,10 +11,17 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from scipy.interpolate import BSpline
 
-from lenet.data.distortion import KNOT_SPACING, Distortion, Warps
+from lenet.data.distortion import KNOT_SPACING, Distortion, Warps, spline_basis
 from lenet.engine import fused
 from lenet.errors import LenetError
-from lenet.training.autograd_warp import warp
+from lenet.training import autograd_warp
+
+
+def warp(images: torch.Tensor, warps: Warps) -> torch.Tensor:
+    """PyTorch's way, by the arrays of `warps`."""
+    arrays = {n: torch.from_numpy(a) for n, a in vars(warps).items() if a is not None}
+    basis = torch.from_numpy(spline_basis(images.shape[1]))
+    return autograd_warp.warp(images, basis=basis, **arrays)
 
 
 def blob(seed: int = 0) -> np.ndarray:

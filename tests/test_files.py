@@ -10,7 +10,7 @@ import pytest
 from conftest import file_size_limit
 
 from lenet.errors import LenetError
-from lenet.files import replacing, write_text
+from lenet.files import remove_partial, replacing, write_text
 
 
 def test_writes_a_new_file_in_new_folders(tmp_path: Path) -> None:
@@ -85,3 +85,6 @@ def test_kill_leaves_the_old_file(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", script, str(file)], check=False)
     assert done.returncode == -signal.SIGKILL
     assert file.read_text() == "old"
+    assert len(os.listdir(tmp_path)) == 2
+    remove_partial(tmp_path)
+    assert os.listdir(tmp_path) == ["x"]

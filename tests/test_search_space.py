@@ -94,7 +94,7 @@ def test_bad_values_name_the_flag_and_an_example(spelling: str, words: str) -> N
     ("spellings", "words"),
     [
         ([], "at least one --vary"),
-        (["learning_rate=1..2"], "cannot be varied"),
+        (["learning_rate=1..2"], "a recipe has no learning_rate"),
         (["momentun=0..0.9"], "did you mean momentum?"),
         (["validation=10,20"], "one part of one data set"),
         (["data=mnist,fashion-mnist"], "one part of one data set"),

@@ -212,7 +212,7 @@ def test_impossible_trials_count_and_say_why(base: Recipe, tmp_path: Path) -> No
 
 
 def test_nothing_possible(base: Recipe, tmp_path: Path) -> None:
-    with pytest.raises(LenetError, match="no trial came to its end; the first reason: "):
+    with pytest.raises(LenetError, match="no trial was completed; the first reason: "):
         sweep.sweep(base, ["kernel_sizes=31,33"], trials=2, out=tmp_path, threads=1)
 
 

@@ -22,11 +22,12 @@ from scipy.special import softmax
 
 import lenet
 from lenet import data
-from lenet.data.distortion import Warps
+from lenet.engine.objective import Objective
 from lenet.errors import LenetError
 from lenet.evaluation.evaluate import REPORT
 from lenet.networks import checkpoint
 from lenet.training import autograd, train
+from lenet.training.engines import Batch, Engine
 from lenet.training.epochs import Minibatches, Watch
 from lenet.training.recipe import Recipe
 from lenet.training.recipes import RECIPES
@@ -331,7 +332,7 @@ def test_engines_agree(quick_recipe: Recipe, trained: Run, tmp_path: Path) -> No
         assert settings.engine == engine
 
 
-class Recorder:
+class Recorder(Engine):
     """An engine that trains nothing; keeps what it is asked to train on."""
 
     name = "recorder"
@@ -341,19 +342,11 @@ class Recorder:
         self.index: list[NDArray[np.int64]] = []
         self.maps: list[Any] = []
 
-    def step(
-        self, index: NDArray[np.int64], warps: Warps | None, targets: Any, rate: float, number: int
-    ) -> tuple[float, int]:
-        assert warps
-        self.index.append(index)
-        self.maps += warps.maps.tolist()
+    def step(self, batch: Batch) -> tuple[float, int]:
+        assert batch.warps
+        self.index.append(batch.index)
+        self.maps += batch.warps.maps.tolist()
         return 1.0, 0
-
-    def scores(self, images: Any) -> Any:
-        raise AssertionError("nothing is to be evaluated")
-
-    def state(self) -> Any: ...
-    def restore(self, state: Any) -> None: ...
 
 
 def recorded(recipe: Recipe, epoch: int, count: int = 250) -> Recorder:
@@ -467,8 +460,10 @@ def test_resume_before_the_first_epoch(
         interrupt_after(0, KeyboardInterrupt, patch)
         with pytest.raises(KeyboardInterrupt):
             lenet.train(recipe, out=folder, engine=engine, threads=1)
-    (folder / STATE).unlink()  # as if stopped while the folder was made
+    (folder / STATE).unlink()  # as if killed while the folder was made
+    (folder / ".partial-state-x.safetensors").write_bytes(b"half")
     lenet.resume(folder)
+    assert not list(folder.glob(".*"))
     assert_same_run(folder, uninterrupted("autograd-adamw"))
 
 
@@ -809,7 +804,8 @@ def test_targets_are_the_mean_scores_of_the_teachers(
 ) -> None:
     other = lenet.train(quick_recipe, epochs=1, out=tmp_path / "other", threads=1)
     names = [str(trained.path), "other"]
-    teachers = Teachers(names, trained.network.classes, 3.0, None, tmp_path)
+    objective = Objective(teachers=tuple(names), distillation=0.5, temperature=3.0)
+    teachers = Teachers(objective, trained.network.classes, None, tmp_path)
     images = data.load(quick_recipe.data).train.images[:50]
     with torch.no_grad():
         first, second = (m(m.prepare(images)).numpy() for m in (trained.model, other.model))
@@ -873,7 +869,9 @@ def test_teachers_that_cannot_teach(
     with pytest.raises(LenetError, match="no model 'nobody'"):
         lenet.train(taught)
     taught = taught.changed(data="fashion-mnist", teachers=(str(trained.path),))
-    with pytest.raises(LenetError, match=r"the teacher .* tells apart 0, 1.*the data have T-shirt"):
+    with pytest.raises(
+        LenetError, match=r"the teacher .* has the classes 0, 1.*the data have T-shirt"
+    ):
         lenet.train(taught)
     assert os.listdir(tmp_path) == []
 

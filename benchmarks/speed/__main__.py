@@ -1,7 +1,7 @@
-"""Measures speed beside others', each in a process of its own, all taking turns.
+"""Compares speed with other libraries, each in its own process, all taking turns.
 
-Tables have medians over the rounds; ratios are medians of the rounds' ratios, so that what slows
-the whole machine for a while cancels. Let nothing else run meanwhile. Peers that are not installed
+Tables have medians over the rounds; ratios are medians of the rounds' ratios, so that a temporary
+slowdown of the whole machine cancels. Run nothing else meanwhile. Libraries that are not installed
 are left out: pip install -r benchmarks/requirements.txt.
 """
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 DATA = "fashion-mnist"
-EXAMPLES = 15_360  # about so many images in an epoch of the benchmark
+EXAMPLES = 15_360  # approximate number of images in an epoch of the benchmark
 PASS = 60_000  # and in our pass at batch size 1, which begins with second derivatives
 MATRIX = 2048  # side of the square float32 matrices of the reference product
 
@@ -59,12 +59,12 @@ Rates = dict[tuple[str, int], list[float]]  # (name, images in a call) -> of eac
 def train(
     rounds: int = 7, batch_size: int = 256, threads: int = usable_cores(), device: str = "cpu"
 ) -> None:
-    """Training speed of the d2l network: the articles' loop, others, and ours.
+    """Training speed of the d2l network: the articles' loop, other libraries, and ours.
 
     Every contender shuffles, gathers, prepares, steps and keeps loss and accuracy.
 
     Args:
-        rounds: in which all take their turn.
+        rounds: in each of which all take a turn.
         batch_size: images in a step.
         threads: CPU threads.
         device: cpu or cuda.
@@ -79,12 +79,12 @@ def train(
 def infer(
     rounds: int = 7, batch_sizes: tuple[int, ...] = (1, 64, 1024), threads: int = usable_cores()
 ) -> None:
-    """Speed of the d2l network's answers to one image and to many.
+    """Speed of the d2l network's scores for one image and for many.
 
-    The others are given prepared floats; ours takes uint8 images and prepares them itself.
+    The others get prepared floats; ours gets uint8 images and prepares them itself.
 
     Args:
-        rounds: in which all take their turn.
+        rounds: in each of which all take a turn.
         batch_sizes: images in a call.
         threads: CPU threads.
     """
@@ -99,7 +99,7 @@ def lenet5(rounds: int = 5, threads: int = usable_cores()) -> None:
     """Speed of a pass of LeNet-5 of 1998 at batch size 1: PyTorch's and ours.
 
     Args:
-        rounds: in which both take their turn.
+        rounds: in each of which both take a turn.
         threads: CPU threads.
     """
     work = training_work(RECIPES["lenet5-1998"].architecture())
@@ -115,7 +115,7 @@ def compare(
     work: int,
     calls: Sequence[int] = (0,),
 ) -> None:
-    """Starts all contenders, lets them take turns, and prints the table.
+    """Starts all contenders, runs the rounds, and prints the table.
 
     Args:
         contenders: names in `contenders.CONTENDERS`; ours comes last.
@@ -160,7 +160,7 @@ def compare(
 
 
 def speed_rows(rates: Rates, batch_size: int, share: float) -> list[list[str]]:
-    """The table's rows; `share` of the matrix product's speed is what an image a second takes."""
+    """The table's rows; one image a second takes `share` of the speed of the matrix product."""
     rows = []
     (first, _), (last, _) = next(iter(rates)), list(rates)[-1]
     for (name, call), values in rates.items():
@@ -186,7 +186,7 @@ def median_ratio(values: Sequence[float], others: Sequence[float]) -> float:
 def training_work(architecture: Architecture) -> int:
     """Multiply-adds of one training step of one image, pooling left out.
 
-    Forward, as much again for the gradients of the weights, and for those of the inputs of all
+    Forward, the same again for the gradients of the weights, and for those of the inputs of all
     layers but the first.
     """
     rows = [row for row in summary(architecture).rows if row.parameters]
@@ -209,11 +209,11 @@ def require_at_least_one(**values: int) -> None:
 def recipes(names: tuple[str, ...] = ("d2l", "mnist"), rounds: int = 1) -> None:
     """Whole runs, from the start of the process to its end, beside the articles' loop.
 
-    The loop trains on the same images for as many epochs, and measures after each.
+    The loop trains on the same images for as many epochs, and evaluates after each.
 
     Args:
         names: recipes.
-        rounds: in which both take their turn.
+        rounds: in each of which both take a turn.
     """
     for name in names:
         recipe = RECIPES[name]
@@ -228,10 +228,10 @@ def to99(rounds: int = 7, seeds: tuple[int, ...] = ()) -> None:
     The same recipe in plain PyTorch is benchmarks/speed/plain.py.
 
     Args:
-        rounds: in which all three take their turn.
+        rounds: in each of which all three take a turn.
         seeds: also train with these seeds, and print the accuracies on the test set.
     """
-    data.load("mnist")  # nobody's time goes to a download
+    data.load("mnist")  # so that no process downloads it
     recipe = json.dumps(RECIPES["mnist-99"].as_dict())
     lines = {
         "python -c 'import torch'": ["-c", "import torch"],
@@ -244,11 +244,8 @@ def to99(rounds: int = 7, seeds: tuple[int, ...] = ()) -> None:
     race("MNIST to 99%, whole processes", lines, rounds)
     if seeds:
         with tempfile.TemporaryDirectory() as folder:
-            results = [
-                100
-                * train_recipe("mnist-99", seed=seed, out=Path(folder, str(seed))).report.accuracy
-                for seed in seeds
-            ]
+            runs = [train_recipe("mnist-99", seed=s, out=Path(folder, str(s))) for s in seeds]
+        results = [100 * run.report.accuracy for run in runs]
         print("accuracies in %:", ", ".join(f"{result:.2f}" for result in results))
         spread = f", standard deviation {statistics.stdev(results):.3f}" if len(seeds) > 1 else ""
         print(f"mean {statistics.mean(results):.3f}{spread}, lowest {min(results):.2f}")
@@ -268,9 +265,9 @@ def race(title: str, lines: Mapping[str, Sequence[str]], rounds: int) -> None:
     rows = []
     for name, times in seconds.items():
         ratios = [time / other for time, other in zip(times, first, strict=True)]
-        median = [f"{statistics.median(times):.2f}", f"{min(times):.2f}", f"{max(times):.2f}"]
+        numbers = [f"{x:.2f}" for x in (statistics.median(times), min(times), max(times))]
         each = " ".join(f"{ratio:.2f}" for ratio in ratios)
-        rows.append([name, *median, f"{statistics.median(ratios):.2f}x", each])
+        rows.append([name, *numbers, f"{statistics.median(ratios):.2f}x", each])
     print_rows(
         f"{title}, medians of {rounds} rounds; {machine(usable_cores())}",
         ["", "seconds", "lowest", "highest", "ratio to first", "in each round"],
@@ -279,10 +276,10 @@ def race(title: str, lines: Mapping[str, Sequence[str]], rounds: int) -> None:
 
 
 def process_seconds(line: Sequence[str]) -> float:
-    """Seconds that Python takes from its start to its end, in an empty folder.
+    """Wall time of a Python process, in an empty folder.
 
     Raises:
-        LenetError: it fails, or leaves a run folder that is not finished.
+        LenetError: it fails, or leaves an unfinished run folder.
     """
     paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     with tempfile.TemporaryDirectory() as folder:
@@ -304,7 +301,7 @@ def process_seconds(line: Sequence[str]) -> float:
     return seconds
 
 
-# How cost grows
+# Scaling
 
 BATCH_SIZES = (1, 4, 16, 64, 256, 1024, 4096)
 IMAGE_COUNTS = (1_000, 4_000, 16_000, 60_000)
@@ -312,12 +309,12 @@ AXES = ("images in a step", "threads", "images in an epoch")
 
 
 def scaling(rounds: int = 3, out: Path | None = None) -> None:
-    """Images per second against batch size, threads and number of images; best of the rounds.
+    """Images a second against batch size, threads and number of images; best of the rounds.
 
-    The others stay at 256 images a step, all threads, and about 15,360 images.
+    The other two stay at 256 images a step, all threads, and about 15,360 images.
 
     Args:
-        rounds: epochs of each point.
+        rounds: epochs for each point.
         out: draw the figure into this .png or .svg.
     """
     require_at_least_one(rounds=rounds)

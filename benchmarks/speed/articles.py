@@ -1,4 +1,4 @@
-"""The articles' training as a program of its own: articles.py DATA EPOCHS."""
+"""The articles' training as a program: articles.py DATA EPOCHS."""
 
 import sys
 

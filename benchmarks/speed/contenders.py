@@ -1,8 +1,8 @@
-"""Who takes part in a benchmark: one network, one set of images, one batch size, many libraries.
+"""Contenders of a benchmark: one network, one set of images, one batch size, many libraries.
 
-Every contender runs in a process of its own (`worker`). `epoch` goes once through all images in a
-new random order: it shuffles, gathers, normalises, steps, keeps loss and number right, and returns
-how many images it saw. `scores` answers what `prepare` made of images.
+Every contender runs in its own process (`worker`). `epoch` trains once on all images in a new
+random order: it shuffles, gathers, normalises, steps, keeps loss and number right, and returns the
+number of images. `scores` computes the scores of what `prepare` made of images.
 """
 
 import importlib
@@ -34,33 +34,22 @@ from lenet.training.recipes import RECIPES
 from lenet.training.run import Settings
 from lenet.training.train import assemble
 
-PATTERNS = 2_000  # are enough to time PyTorch one pattern at a time
+PATTERNS = 2_000  # enough to time PyTorch one pattern at a time
 LEARNING_RATE = 0.9  # of "Dive into Deep Learning", section 7.6
 CLASSES = tuple("0123456789")
 MODEL = Checkpoint(Path("d2l"), D2L, {"classes": list(CLASSES)}, WEIGHTS)
 
 
 class PyTorch:
-    """The network as the articles write it, with nothing of this package."""
+    """The network as in the articles, without this package."""
 
     def __init__(self, task: Task, split: Split) -> None:
-        self.device, self.batch_size, self.network = (
-            task.device,
-            task.batch_size,
-            nn.Sequential(
-                nn.Conv2d(1, 6, kernel_size=5, padding=2),
-                nn.Sigmoid(),
-                nn.AvgPool2d(kernel_size=2, stride=2),
-                nn.Conv2d(6, 16, kernel_size=5),
-                nn.Sigmoid(),
-                nn.AvgPool2d(kernel_size=2, stride=2),
-                nn.Flatten(),
-                nn.Linear(400, 120),
-                nn.Sigmoid(),
-                nn.Linear(120, 84),
-                nn.Sigmoid(),
-                nn.Linear(84, 10),
-            ),
+        self.device, self.batch_size = task.device, task.batch_size
+        self.network = nn.Sequential(
+            *(nn.Conv2d(1, 6, 5, padding=2), nn.Sigmoid(), nn.AvgPool2d(2)),
+            *(nn.Conv2d(6, 16, 5), nn.Sigmoid(), nn.AvgPool2d(2), nn.Flatten()),
+            *(nn.Linear(400, 120), nn.Sigmoid(), nn.Linear(120, 84), nn.Sigmoid()),
+            nn.Linear(84, 10),
         )
         with torch.no_grad():
             for parameter, array in zip(self.network.parameters(), WEIGHTS.values(), strict=True):
@@ -76,7 +65,7 @@ class PyTorch:
 
 
 class Articles(PyTorch):
-    """`train_ch6` of "Dive into Deep Learning", section 7.6, its loading of data counted in."""
+    """`train_ch6` of "Dive into Deep Learning", section 7.6, including its loading of data."""
 
     def __init__(self, task: Task, split: Split) -> None:
         super().__init__(task, split)
@@ -85,7 +74,7 @@ class Articles(PyTorch):
         self.loader = DataLoader(ArticleData(split), task.batch_size, shuffle=True)
 
     def epoch(self) -> int:
-        totals = [0.0, 0.0, 0.0]
+        loss_sum, right, images = 0.0, 0.0, 0
         for x, y in self.loader:
             self.optimizer.zero_grad()
             x, y = x.to(self.device), y.to(self.device)
@@ -94,14 +83,14 @@ class Articles(PyTorch):
             loss.backward()
             self.optimizer.step()
             with torch.no_grad():
-                totals[0] += float(loss * len(x))
-                totals[1] += float((scores.argmax(dim=1) == y).sum())
-                totals[2] += len(x)
-        return int(totals[2])
+                loss_sum += float(loss * len(x))
+                right += float((scores.argmax(dim=1) == y).sum())
+                images += len(x)
+        return images
 
 
 class Eager(PyTorch):
-    """PyTorch on resident uint8 tensors, with no DataLoader in the way."""
+    """PyTorch on resident uint8 tensors, without a DataLoader."""
 
     wrap = staticmethod(lambda function: function)
 
@@ -139,7 +128,7 @@ class Compiled(Eager):
 
 
 class Jax:
-    """Flax with optax, the step compiled; a scan over the epoch has far slower convolutions."""
+    """Flax with optax, the step compiled; a scan over the epoch made convolutions far slower."""
 
     def __init__(self, task: Task, split: Split) -> None:
         jax, flax, optax = peer("jax"), peer("flax.linen"), peer("optax")
@@ -235,7 +224,7 @@ class Keras:
         return len(self.images)
 
     def prepare(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return images[..., None].astype(np.float32)  # the network has the rescaling
+        return images[..., None].astype(np.float32)  # the network rescales
 
     def scores(self, prepared: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.asarray(self.network.predict_on_batch(prepared))
@@ -274,7 +263,7 @@ class Tinygrad:
 
     def epoch(self) -> int:
         batches = whole_batches(len(self.images), self.batch_size)
-        # Its own gathering would look at all images for each of the batch.
+        # Its own indexing would read all images for each one of the batch.
         results = [
             self.step(*(self.Tiny(part[batch]).realize() for part in (self.images, self.labels)))
             for batch in batches
@@ -318,13 +307,13 @@ class OnnxRuntime(Onnx):
 
 
 class OpenVino(Onnx):
-    """OpenVINO's CPU plugin, compiled for latency (one image) or throughput alike."""
+    """OpenVINO's CPU plugin, compiled alike for one image and for many."""
 
     def __init__(self, task: Task, split: Split) -> None:
         core = peer("openvino").Core()
         with tempfile.TemporaryDirectory() as folder:
             model = core.read_model(self.file(folder))
-        # float32 as all others compute; the plugin's default here is bfloat16.
+        # float32 as for all others; the plugin's default here is bfloat16.
         settings = {"INFERENCE_NUM_THREADS": task.threads, "INFERENCE_PRECISION_HINT": "f32"}
         self.compiled = core.compile_model(model, "CPU", settings)
 
@@ -333,7 +322,7 @@ class OpenVino(Onnx):
 
 
 class Recipes:
-    """What `lenet train` does of a recipe between two evaluations."""
+    """The training of a recipe between two evaluations of `lenet train`."""
 
     recipe: Recipe
 
@@ -350,7 +339,7 @@ class Recipes:
 
 
 class Ours(Recipes):
-    """Also answers as `lenet evaluate` does, preparation of the images included."""
+    """Also computes scores as `lenet evaluate` does, including the preparation of images."""
 
     recipe = RECIPES["d2l"]
 
@@ -363,7 +352,7 @@ class Ours(Recipes):
 
 
 class OurPatterns(Recipes):
-    """A pass over LeNet-5 of 1998, its second derivatives counted in."""
+    """A pass of LeNet-5 of 1998, including the second derivatives."""
 
     recipe = RECIPES["lenet5-1998"]
 
@@ -388,7 +377,7 @@ class Patterns:
 
 
 class Product:
-    """A large float32 matrix product: what the processor can do. The batch size is its side."""
+    """A large float32 matrix product: the speed of the processor. The batch size is its side."""
 
     def __init__(self, task: Task, split: Split) -> None:
         torch.set_num_threads(task.threads)
@@ -416,7 +405,7 @@ CONTENDERS: dict[str, Callable[[Task, Split], Any]] = {
 
 
 class ArticleData(Dataset[tuple[Tensor, int]]):
-    """One image at a time, as a float tensor (1, 28, 28) in 0..1: what torchvision's gives."""
+    """One image at a time, as a float tensor (1, 28, 28) in 0..1, as from torchvision."""
 
     def __init__(self, split: Split) -> None:
         self.split = split
@@ -430,7 +419,7 @@ class ArticleData(Dataset[tuple[Tensor, int]]):
 
 
 def peer(name: str) -> Any:
-    """A library of requirements.txt, which development goes without."""
+    """Imports a library of requirements.txt, which development does not need."""
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -438,7 +427,7 @@ def peer(name: str) -> Any:
 
 
 def whole_batches(images: int, batch_size: int) -> NDArray[np.int32]:
-    """Shuffled indices (batches, batch_size); who compiles for one shape leaves out the rest."""
+    """Shuffled indices (batches, batch_size) of whole batches, for steps compiled for one shape."""
     order = np.random.default_rng().permutation(images).astype(np.int32)
     whole = images // batch_size * batch_size
     return order[:whole].reshape(-1, batch_size)
@@ -449,7 +438,7 @@ def planes(images: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def channels_last() -> list[NDArray[np.float32]]:
-    """The weights where an image is (H, W, C) and a dense kernel (inputs, outputs)."""
+    """The weights for images (H, W, C) and dense kernels (inputs, outputs)."""
     c1, c1_bias, c3, c3_bias, c5, *rest = WEIGHTS.values()
     rows = c5.reshape(120, 16, 5, 5).transpose(2, 3, 1, 0).reshape(400, 120)
     dense = [array.T if array.ndim == 2 else array for array in rest]

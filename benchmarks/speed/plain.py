@@ -1,6 +1,6 @@
-"""The recipe `mnist-99` in plain PyTorch, as a program of its own: plain.py FOLDER RECIPE.
+"""The recipe `mnist-99` in plain PyTorch, as a program without lenet: plain.py FOLDER RECIPE.
 
-FOLDER holds MNIST's four files, RECIPE is the recipe as JSON. Nothing of lenet is imported.
+FOLDER holds MNIST's four files, RECIPE is the recipe as JSON.
 """
 
 import json

@@ -1,9 +1,9 @@
-"""A contender in a process of its own, and the other end of the line.
+"""A contender in its own process, and the parent's end of the connection.
 
 The parent sends a number: 0 for an epoch, or the images of a call that is repeated for
-`CALL_SECONDS`. The worker answers with the images that it did in a second, or says why it could
-not. Meanwhile it is stopped, as the threads of some libraries go on spinning for a while, on cores
-that are another's then.
+`CALL_SECONDS`. The worker answers with the images that it processed in a second, or with an error.
+Between turns it is stopped, as the threads of some libraries keep spinning for a while and would
+disturb the next contender.
 """
 
 import multiprocessing
@@ -24,9 +24,9 @@ from lenet.errors import LenetError
 from lenet.networks import arithmetic
 from lenet.training.recipes import RECIPES
 
-CALL_SECONDS = 0.3  # how long calls of one batch size are repeated in a round
+CALL_SECONDS = 0.3  # for which calls of one batch size are repeated in a round
 CHECKED = 8  # images whose scores every contender must share
-CLOSE = 1e-3  # largest difference of scores that may come of another order of sums
+CLOSE = 1e-3  # largest difference of scores that the order of sums may cause
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 D2L = RECIPES["d2l"].architecture()
 WEIGHTS = D2L.initial_weights(seed=0)  # what all contenders start from
@@ -52,7 +52,7 @@ class Task:
 
 
 class Worker:
-    """A contender, seen from the benchmark. Use as a context manager."""
+    """The parent's handle of a contender. Use as a context manager."""
 
     def __init__(self, name: str, task: Task) -> None:
         """Starts one of `contenders.CONTENDERS`.
@@ -91,24 +91,24 @@ class Worker:
         return answer
 
     def signal(self, name: str) -> None:
-        """Stops the process or lets it go on, where systems can."""
+        """Stops or continues the process, if the system can."""
         if hasattr(signal, name) and self.process.pid:
             os.kill(self.process.pid, getattr(signal, name))
 
     def rate(self, call: int = 0) -> float:
-        """Images a second: of an epoch, or of calls with so many images."""
+        """Images a second: of an epoch, or of calls with that many images."""
         self.signal("SIGCONT")
-        with suppress(BrokenPipeError):  # `answer` tells
+        with suppress(BrokenPipeError):  # `answer` reports it
             self.line.send(call)
         return self.answer()
 
 
 def serve(line: Connection, name: str, task: Task) -> None:
-    """The worker's side."""
+    """Runs in the worker."""
     quiet = os.open(os.devnull, os.O_WRONLY)
     for output in (1, 2):
         os.dup2(quiet, output)
-    if hasattr(os, "sched_setaffinity"):  # as many cores as threads, whatever a library thinks
+    if hasattr(os, "sched_setaffinity"):  # as many cores as threads, whatever libraries start
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: task.threads])
     try:
         from benchmarks.speed.contenders import CONTENDERS
@@ -124,10 +124,10 @@ def serve(line: Connection, name: str, task: Task) -> None:
 
 
 def check(contender: Any, split: Split) -> None:
-    """Refuses a contender whose scores are not those of the network.
+    """Refuses a contender that computes other scores than the network.
 
     Raises:
-        LenetError: they are others.
+        LenetError: its scores differ.
     """
     if hasattr(contender, "scores"):
         images = split.images[:CHECKED]

@@ -3,15 +3,16 @@
 Every module has a dataclass of its flags and `run(flags) -> exit status`; none has logic.
 """
 
+import argparse
 import dataclasses
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from unicodedata import east_asian_width
 
 if TYPE_CHECKING:
     from lenet.evaluation.metrics import Report
-    from lenet.networks.architecture import Options
     from lenet.networks.checkpoint import Checkpoint
     from lenet.training.recipe import Recipe
 
@@ -20,11 +21,26 @@ REJECTED_SHARES = (0.01, 0.02, 0.05, 0.1)  # points of the rejection curve in a 
 Flags = TypeVar("Flags")
 
 
+@dataclass(frozen=True)
+class Machine:
+    """What trains."""
+
+    device: str = "auto"
+    """auto, cpu, cuda, mps ..."""
+    engine: Literal["auto", "fused", "graph", "autograd"] = "auto"
+    """What executes the steps: our fused CPU kernels, PyTorch's autograd, or PyTorch's step as a
+    CUDA graph, which was never measured."""
+    threads: int | None = None
+    """CPU threads; by default as many as this process may use, divided among torchrun's."""
+    data_dir: str | None = None
+    """Folder of the public data sets; by default $LENET_DATA or the cache folder."""
+
+
 def parse(kind: type[Flags], usage: str, flags: list[str], default: Flags | None = None) -> Flags:
-    """Flags as a dataclass says, whose parts have flags of their own without a prefix."""
+    """Parses flags into a dataclass; the fields of its parts are flags without a prefix."""
     if not flags and default is not None:
         return default
-    import tyro  # takes as long as to train for a quarter of an epoch
+    import tyro  # takes as long as a quarter of an epoch of training
 
     return tyro.cli(
         kind,
@@ -38,37 +54,41 @@ def parse(kind: type[Flags], usage: str, flags: list[str], default: Flags | None
 def leading_recipe(flags: list[str], default: str) -> "tuple[Recipe, list[str]]":
     """The recipe that the flags begin with, or else the default one, and the other flags.
 
-    `--model NAME` is looked at here: the other flags of a recipe depend on it. `--hidden none`, as
-    a sweep spells it, becomes `--hidden` with no number.
+    `--model NAME` is handled here, as the other flags of a recipe depend on it. `--hidden none`,
+    as a sweep spells it, becomes `--hidden` with no number.
     """
     from lenet.training.recipes import find
 
     name = default
     if flags and not flags[0].startswith("-"):
         name, *flags = flags
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--model", nargs="?", const="")
+    known, flags = parser.parse_known_args(flags)
     recipe = find(name)
-    for number, flag in enumerate(flags):
-        word, _, value = flag.partition("=")
-        if word == "--model":
-            rest = flags[number + 1 :] if value else flags[number + 2 :]
-            value = value or next(iter(flags[number + 1 :]), "")
-            recipe, flags = recipe.changed(model=value), [*flags[:number], *rest]
-            break
+    if known.model is not None:
+        recipe = recipe.changed(model=known.model)
     several = {name for name, value in recipe.as_dict().items() if isinstance(value, list)}
     pairs = [(before[2:].replace("-", "_"), flag) for before, flag in pairwise(["", *flags])]
     return recipe, [flag for field, flag in pairs if flag != "none" or field not in several]
 
 
 def parse_model(kind: type[Any], usage: str, flags: list[str]) -> "tuple[Any, Checkpoint]":
-    """Flags whose first is a model, and the network.
+    """Parses flags that begin with a model, and reads the network.
 
-    The name of a network or of a recipe stands for one that is not trained, whose options are
-    flags too; trained networks go before recipes of the same name.
+    The name of a network or of a recipe means an untrained one, whose options are flags too;
+    trained networks take precedence over recipes of the same name.
     """
     from lenet.networks import checkpoint
+    from lenet.networks.architecture import NETWORKS
+    from lenet.training.recipes import RECIPES
 
-    options = untrained(flags[0]) if flags else None
-    if options is None:
+    name = flags[0] if flags else ""
+    if name in NETWORKS:
+        options = NETWORKS[name]()
+    elif name in RECIPES and name not in checkpoint.pretrained_names():
+        options = RECIPES[name].network
+    else:
         arguments = parse(kind, usage, flags)
         return arguments, checkpoint.read(arguments.model)
     field = dataclasses.field(default=options)
@@ -81,20 +101,7 @@ def parse_model(kind: type[Any], usage: str, flags: list[str]) -> "tuple[Any, Ch
     architecture = arguments.options.architecture()
     card = {"classes": [str(label) for label in range(architecture.classes)]}
     weights = architecture.initial_weights(seed=0)
-    return arguments, checkpoint.Checkpoint(Path(flags[0]), architecture, card, weights)
-
-
-def untrained(name: str) -> "Options | None":
-    """The options of the network or recipe of that name, if there is one."""
-    from lenet.networks import checkpoint
-    from lenet.networks.architecture import NETWORKS
-    from lenet.training.recipes import RECIPES
-
-    if name in NETWORKS:
-        return NETWORKS[name]()
-    if name in RECIPES and name not in checkpoint.pretrained_names():
-        return RECIPES[name].network
-    return None
+    return arguments, checkpoint.Checkpoint(Path(name), architecture, card, weights)
 
 
 def print_report(report: "Report", title: str) -> None:
@@ -116,11 +123,11 @@ def print_report(report: "Report", title: str) -> None:
 
 
 def print_rows(title: str, columns: list[str], rows: list[list[str]], totals: bool = False) -> None:
-    """Prints a table whose columns after the first are aligned to the right.
+    """Prints a table; its columns after the first are right-aligned.
 
     Args:
-        columns: their heads; empty strings for none.
-        totals: whether the last row has them.
+        columns: headings; empty strings for none.
+        totals: whether the last row has the totals.
     """
     table = [columns, *rows] if any(columns) else rows
     widths = [max(map(display_width, column)) for column in zip(columns, *rows, strict=True)]

@@ -1,4 +1,4 @@
-"""Getting a data set and looking at it."""
+"""Getting a data set and showing it."""
 
 import json
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from lenet.commands import parse, print_rows
 
 @dataclass(frozen=True)
 class DataFlags:
-    """Gets a data set if it is not there yet, verifies it, and shows what is in it."""
+    """Downloads a data set if necessary, verifies it, and shows its contents."""
 
     name: Positional[Annotated[str, tyro.conf.arg(metavar="NAME")]] = "mnist"
-    """mnist, fashion-mnist, or a folder of your own (IDX files or one sub-folder per class)."""
+    """mnist, fashion-mnist, or your own folder (IDX files or one sub-folder per class)."""
     data_dir: str | None = None
-    """Folder of the public data sets; $LENET_DATA or the cache folder by default."""
+    """Folder of the public data sets; by default $LENET_DATA or the cache folder."""
     sheet: Path | None = None
-    """Draw a contact sheet, one row a class, into this .png or .svg."""
+    """Draw a contact sheet, one row per class, into this .png or .svg file."""
     json: bool = False
     """Print one JSON object."""
 

@@ -14,12 +14,12 @@ from lenet.commands import parse, print_report, print_rows
 
 @dataclass(frozen=True)
 class EvaluateFlags:
-    """Measures a trained network: error, loss, per class, confusions, rejection, worst mistakes."""
+    """Measures a trained network: error, loss, classes, confusions, rejection, worst mistakes."""
 
     model: Positional[Annotated[str, tyro.conf.arg(metavar="MODEL")]]
     """A run folder, a weights file, latest (the newest run), or one of `lenet models`."""
     data: str | None = None
-    """A data set or folder; by default what the network was trained on."""
+    """A data set or folder; by default the one that the network was trained on."""
     corruptions: bool = False
     """Also measure the error under the fifteen corruptions of MNIST-C: noise, blur, fog ..."""
     out: Path | None = None
@@ -27,9 +27,9 @@ class EvaluateFlags:
     engine: Literal["auto", "fused", "numpy"] = "auto"
     """What computes the scores: our fused CPU kernels, or NumPy."""
     threads: int | None = None
-    """CPU threads; as many as this process may use by default."""
+    """CPU threads; by default as many as this process may use."""
     data_dir: str | None = None
-    """Folder of the public data sets; $LENET_DATA or the cache folder by default."""
+    """Folder of the public data sets; by default $LENET_DATA or the cache folder."""
     json: bool = False
     """Print the report as one JSON object."""
 

@@ -15,11 +15,11 @@ from lenet.errors import LenetError
 
 @dataclass(frozen=True)
 class ExportFlags:
-    """Writes a trained network for other software, and checks that it answers as before.
+    """Writes a trained network for other software, and checks that its answers are the same.
 
     onnx: one file for ONNX Runtime and others, any batch size. safetensors: the weights under
-    documented keys. c: C99 without allocation or libraries but libm, for small devices; it is
-    compiled and tried if this machine has a compiler. Examples:
+    documented keys. c: C99 for small devices, without allocation and with no library but libm; it
+    is compiled and tested if this machine has a compiler. Examples:
 
     `lenet export mnist --format onnx --input uint8`, `lenet export latest --format c --numbers
     int8 --out firmware/lenet`.
@@ -30,23 +30,23 @@ class ExportFlags:
     format: Literal["onnx", "safetensors", "c"]
     """What to write."""
     out: Path | None = None
-    """The file, or for c the folder; named after the model in this folder by default."""
+    """The file, or for c the folder; by default named after the model, in this folder."""
     input: Literal["float", "uint8"] = "float"
-    """onnx: what it takes, prepared floats or raw images (preparation inside)."""
+    """onnx: the input, prepared floats or raw images (prepared by the network)."""
     numbers: Literal["float32", "int8"] = "float32"
-    """c: numbers of weights. int8 needs the training set, to choose the scales on."""
+    """c: type of the weights. int8 needs the training set to choose its scales."""
     data: str | None = None
-    """The data set to check with; by default what the network was trained on."""
+    """The data set to check with; by default the one that the network was trained on."""
     data_dir: str | None = None
-    """Folder of the public data sets; $LENET_DATA or the cache folder by default."""
+    """Folder of the public data sets; by default $LENET_DATA or the cache folder."""
     json: bool = False
-    """Print one JSON object: files with their sizes in bytes, and what was checked."""
+    """Print one JSON object: files with their sizes in bytes, and the results of the checks."""
 
 
 def run(flags: list[str]) -> int:
     arguments = parse(ExportFlags, "export", flags)
     if arguments.input != "float" and arguments.format != "onnx":
-        raise LenetError("--input is for --format onnx; the others take images as they are")
+        raise LenetError("--input is for --format onnx; the other formats take raw images")
     if arguments.numbers != "float32" and arguments.format != "c":
         raise LenetError("--numbers is for --format c")
 
@@ -84,7 +84,7 @@ def run(flags: list[str]) -> int:
 
 
 def rows(facts: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Labels and words of what was found, groups within groups in a row."""
+    """Labels and values of the facts; groups are flattened."""
     for name, value in facts.items():
         match value:
             case dict():

@@ -12,12 +12,12 @@ class ModelsFlags:
 
     `lenet predict photo.jpg --model NAME`, `lenet evaluate NAME`, `lenet.load("NAME")`.
 
-    The column "recipe" says what trained a network. That of `mnist` is not the quick recipe of the
-    same name, which `lenet train mnist` follows.
+    The column "recipe" names the recipe that a network was trained by. For `mnist` it is not the
+    quick recipe of the same name, which `lenet train mnist` uses.
     """
 
     json: bool = False
-    """Print one JSON object a line, with all that the model card says."""
+    """Print one JSON object a line, with the whole model card."""
 
 
 def run(flags: list[str]) -> int:

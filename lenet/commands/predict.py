@@ -30,10 +30,10 @@ class PredictFlags:
     model: str = "mnist"
     """A run folder, a weights file, latest (the newest run), or one of `lenet models`."""
     show: Path | None = None
-    """Draw what the preprocessor did: a .png or .svg for one picture, a folder for several,
-    where their names begin with their numbers."""
+    """Draw the steps of preprocessing: a .png or .svg file for one picture, a folder for several,
+    in which each name begins with the number of the picture."""
     jobs: int | None = None
-    """Pictures read at a time; by default as many as there are CPUs to use."""
+    """Pictures read at the same time; by default one for each CPU that may be used."""
     json: bool = False
     """Print one JSON object a line: path, label, probabilities, rejected, reason, box; or path and
     error for a file that is no picture."""
@@ -56,8 +56,8 @@ def run(flags: list[str]) -> int:
         )
     if arguments.jobs is not None and arguments.jobs < 1:
         raise LenetError(f"--jobs {arguments.jobs}: give at least 1")
-    cv2.setNumThreads(1)  # a thread a picture is faster than several on one
-    warnings.filterwarnings("ignore", module="PIL")  # of odd metadata
+    cv2.setNumThreads(1)  # one thread per picture is faster than several for one
+    warnings.filterwarnings("ignore", module="PIL")  # about odd metadata
     predictor = Predictor(arguments.model)
     opened = (sys.stdin.buffer if path == "-" else path for path in sources)
     answers = predictor.predict_many(opened, arguments.jobs)
@@ -84,7 +84,7 @@ def run(flags: list[str]) -> int:
 
 
 def pictures(names: tuple[str, ...]) -> Iterator[str]:
-    """The files themselves, and the pictures in folders."""
+    """The files named, and the pictures in the folders named."""
     from lenet.data import PICTURES, visible
 
     for name in names:

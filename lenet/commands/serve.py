@@ -1,4 +1,4 @@
-"""The page and the REST server."""
+"""The web page and the REST server."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -12,22 +12,22 @@ from lenet.commands import parse
 
 @dataclass(frozen=True)
 class ServeFlags:
-    """Serves a page that shows every layer at work, and a REST interface for programs.
+    """Serves a web page that shows every layer at work, and a REST interface for programs.
 
     The page reads what you draw, upload or paste. Programs send pictures to /v1/predict; the
-    description is at /docs.html. Ctrl-C stops, after what has begun is finished.
+    documentation is at /docs.html. Ctrl-C stops the server after requests in progress.
     """
 
     models: Positional[Annotated[tuple[str, ...], tyro.conf.arg(metavar="[MODEL...]")]] = ()
     """Run folders, weights files, pretrained names, or latest; the first is shown first. By
     default all networks that come with the package."""
     host: str = "127.0.0.1"
-    """The address to listen at. The default lets only this machine ask; 0.0.0.0 lets everybody
-    who can reach it."""
+    """The address to listen on. The default admits only this machine; 0.0.0.0 admits everybody who
+    can reach it."""
     port: int = 8028
-    """The port to listen at; 0 takes a free one."""
+    """The port to listen on; 0 for any free one."""
     open: bool = False
-    """Open the page in the browser."""
+    """Open the page in the default browser."""
 
 
 def run(flags: list[str]) -> int:

@@ -15,33 +15,33 @@ Figures = Literal["architecture", "kernels", "connections", "maps", "saliency", 
 
 @dataclass(frozen=True)
 class ShowFlags:
-    """Draws what is inside a network, a file a figure.
+    """Draws the inside of a network, one file per figure.
 
     architecture: the layers to scale, with shapes and counts. kernels: all weights. connections:
-    which maps are connected (Table I of the paper). maps: what every layer answers to an image.
+    which maps are connected (Table I of the paper). maps: what every layer makes of an image.
     saliency: what the answer depends on. f6: the test images as the last layer but one sees them,
-    in a plane. Examples:
+    projected onto a plane. Examples:
 
     `lenet show lenet5-1998`, `lenet show latest photo.jpg --only maps saliency --format svg`.
     """
 
     model: Positional[Annotated[str, tyro.conf.arg(metavar="MODEL")]]
     """A run folder, a weights file, a pretrained name or latest; or the name of a network (LeNet,
-    LeNet5 ...) or recipe for one that is not trained, with options of the network if you like."""
+    LeNet5 ...) or recipe for an untrained network, optionally with options of the network."""
     image: Positional[Annotated[str, tyro.conf.arg(metavar="IMAGE")]] = "0"
     """A picture of a digit, or the number of a test image."""
     out: Path = Path("figures")
     """Folder for the figures."""
     format: Literal["png", "svg"] = "png"
-    """Kind of the files."""
+    """Format of the files."""
     only: tuple[Figures, ...] = ()
-    """Draw these figures only."""
+    """Draw only these figures."""
     data: str | None = None
-    """The data set of the test images; by default what the network was trained on."""
+    """The data set of the test images; by default the one that the network was trained on."""
     data_dir: str | None = None
-    """Folder of the public data sets; $LENET_DATA or the cache folder by default."""
+    """Folder of the public data sets; by default $LENET_DATA or the cache folder."""
     json: bool = False
-    """Print one JSON object: file of each figure, and why others were left out."""
+    """Print one JSON object: the file of each figure, and why others were left out."""
 
 
 def run(flags: list[str]) -> int:

@@ -1,4 +1,4 @@
-"""What the layers of a network are and cost."""
+"""The layers of a network and their costs."""
 
 import json
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from lenet.commands import parse_model, print_rows
 
 @dataclass(frozen=True)
 class SummaryFlags:
-    """Shows what every layer of a network is and costs, for one image.
+    """Shows the layers of a network: kind, output, parameters and cost for one image.
 
     Examples: `lenet summary lenet5-1998`, `lenet summary LeNet --channels 8 24`.
     """
 
     model: Positional[Annotated[str, tyro.conf.arg(metavar="MODEL")]]
     """A run folder, a weights file, a pretrained name or latest; or the name of a network (LeNet,
-    LeNet5 ...) or recipe, with options of the network if you like."""
+    LeNet5 ...) or recipe, optionally with options of the network."""
     json: bool = False
     """Print one JSON object."""
 

@@ -1,11 +1,10 @@
 """Training: a recipe in, a run folder out."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
-from lenet.commands import leading_recipe, parse, print_report
+from lenet.commands import Machine, leading_recipe, parse, print_report
 from lenet.errors import LenetError
 from lenet.training.recipe import Recipe
 
@@ -15,27 +14,19 @@ class TrainFlags:
     """Trains a network and writes a run folder: weights, metrics, evaluation.
 
     RECIPE comes first: a name (default: mnist) or a .json file; `lenet train numbers --help` is
-    about the networks that read numbers. Every field of a recipe is a
-    flag; `--model NAME` takes another network, and `--model NAME --help` shows its options.
-    Examples: `lenet train d2l`, `lenet train mnist --epochs 3 --activation tanh`,
+    about the networks that read numbers. Every field of a recipe is a flag; `--model NAME` chooses
+    another network, and `--model NAME --help` shows its options. Examples: `lenet train d2l`,
+    `lenet train mnist --epochs 3 --activation tanh`,
     `lenet train --resume runs/mnist-20260101-120000`. On many cores, GPUs or machines:
     `torchrun --nproc-per-node=N -m lenet train ...` shares every batch among N processes.
     """
 
     recipe: Recipe
     out: Path | None = None
-    """The run folder; runs/NAME-TIME by default."""
+    """The run folder; by default runs/NAME-TIME."""
     resume: Path | None = None
-    """Go on with this run folder where it stopped; takes no other flags."""
-    device: str = "auto"
-    """auto, cpu, cuda, mps ..."""
-    engine: Literal["auto", "fused", "graph", "autograd"] = "auto"
-    """What executes the steps: our fused CPU kernels, PyTorch's autograd, or the same as a CUDA
-    graph, which was never measured."""
-    threads: int | None = None
-    """CPU threads; as many as this process may use by default, shared among torchrun's."""
-    data_dir: str | None = None
-    """Folder of the public data sets; $LENET_DATA or the cache folder by default."""
+    """Continue the run in this folder; give no other flags."""
+    machine: Machine = Machine()
     figures: bool = False
     """Draw the curves, confusions, rejection, calibration and mistakes into the run folder."""
     tensorboard: bool = False
@@ -55,7 +46,7 @@ def run(flags: list[str]) -> int:
     alone = TrainFlags(recipe, resume=arguments.resume, json=arguments.json)
     if arguments.resume and (is_named or arguments != alone):
         raise LenetError(
-            "--resume goes on with the run as it was begun: give no recipe and no flags but --json"
+            "--resume continues the run as it was begun: give no recipe and no flags but --json"
         )
 
     from lenet.training import train
@@ -67,18 +58,15 @@ def run(flags: list[str]) -> int:
         run = train.train(
             arguments.recipe,
             out=arguments.out,
-            device=arguments.device,
-            engine=arguments.engine,
-            threads=arguments.threads,
-            data_dir=arguments.data_dir,
             tensorboard=arguments.tensorboard,
+            **asdict(arguments.machine),
         )
     if not find_world().first:
         return 0
     if arguments.figures:
         from lenet.figures.files import draw_run
 
-        draw_run(run.path, arguments.data_dir)
+        draw_run(run.path, arguments.machine.data_dir)
     if arguments.json:
         summary = {"accuracy": run.report.accuracy, "error": run.report.error}
         rate = run.examples_per_second
@@ -88,6 +76,6 @@ def run(flags: list[str]) -> int:
     print(f"{run.examples_per_second:.1f} examples/sec on {run.device}")
     part = "validation" if run.recipe.validation else "test"
     print_report(run.report, f"{run.recipe.name} on the {part} set of {run.recipe.data}")
-    more = "" if arguments.figures else "; lenet evaluate latest --out figures/ draws it"
-    print(f"All of it is in {run.path}{more}")
+    more = "" if arguments.figures else "; for figures: lenet evaluate latest --out figures/"
+    print(f"The run is in {run.path}{more}")
     return 0

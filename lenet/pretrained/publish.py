@@ -3,10 +3,10 @@
     python -m lenet.pretrained.publish mnist runs/mnist-* --twin runs/held-out --about "digits"
 
 The runs are one recipe with several seeds; the median by test error is published, not the best.
-Its twin has the same recipe, but held out images (`lenet train ... --validation 10000`): on those
-the temperature of the probabilities is fitted, which the network itself cannot do, as it was
-trained on all training images, and the test set may not do. So are the thresholds below which an
-answer is rejected. Teachers of the twin must have held out the same images.
+Its twin has the same recipe but held out images (`lenet train ... --validation 10000`). The
+temperature of the probabilities and the thresholds below which answers are rejected are fitted on
+these images: the network itself was trained on all training images, and the test set must not be
+used. Teachers of the twin must have held out the same images.
 """
 
 import dataclasses
@@ -40,20 +40,24 @@ def publish(
     """Puts the median of the runs into the package.
 
     Args:
-        name: what the network is called from now on.
+        name: the name of the network.
         runs: run folders of one recipe, each with another seed.
         twin: run folder of the same recipe, any seed, with --validation 10000.
         about: what it reads and where it comes from, in a few words.
 
     Raises:
-        LenetError: the runs do not belong together, or are of another data set than is here; or
-            this is an installed package, no checkout.
+        LenetError: the runs do not belong together, their data differ from those on this machine,
+            or this is an installed package and not a checkout.
     """
     if not FIGURE.parent.is_dir():
         raise LenetError(f"{FIGURE.parent} does not exist: networks are published from a checkout")
     chosen, seeds = median([checkpoint.read(run) for run in runs])
-    card = model_card(chosen, checkpoint.read(twin), data_of(chosen), seeds)
-    card = {"about": about, "date": date_of(chosen.path.parent), **card}
+    dataset = data.load(chosen.card["recipe"]["data"])
+    if dataset.checksums != chosen.card["data"]["sha256"]:
+        raise LenetError(f"{chosen.path} was trained on other files of {dataset.name}")
+    begun = json.loads((chosen.path.parent / "environment.json").read_text(encoding="utf-8"))
+    card = model_card(chosen, checkpoint.read(twin), dataset, seeds)
+    card = {"about": about, "date": begun["started"][:10], **card}
     file = PRETRAINED / f"{name}.safetensors"
     checkpoint.write(file, chosen.architecture, chosen.weights, card)
     cards = {name: checkpoint.read(name).card for name in checkpoint.pretrained_names()}
@@ -85,34 +89,21 @@ def median(runs: list[Checkpoint]) -> tuple[Checkpoint, dict[str, float]]:
     return ordered[(len(runs) - 1) // 2], dict(sorted(seeds.items(), key=lambda item: int(item[0])))
 
 
-def data_of(run: Checkpoint) -> data.Dataset:
-    dataset = data.load(run.card["recipe"]["data"])
-    if dataset.checksums != run.card["data"]["sha256"]:
-        raise LenetError(f"{run.path} was trained on another {dataset.name} than is here")
-    return dataset
-
-
-def date_of(run: Path) -> str:
-    """The day on which a run began, as 2026-01-31."""
-    record = json.loads((run / "environment.json").read_text(encoding="utf-8"))
-    return record["started"][:10]
-
-
 def model_card(
     chosen: Checkpoint, twin: Checkpoint, dataset: data.Dataset, seeds: dict[str, float]
 ) -> dict[str, Any]:
     """What is known of a network, JSON-able.
 
-    To what training says (classes, recipe, preprocessing, data, measured_on, error) come
+    Training wrote classes, recipe, preprocessing, data, measured_on and error. Added here:
 
         seeds: seed -> test error of all runs of the recipe.
         temperature: fitted on the twin's held-out images.
         rejection_threshold: that of the strictest target that the twin reaches there.
         ece_before, reliability: expected calibration error on the test set with temperature 1;
-            `lenet.evaluation.metrics.Reliability` of the probabilities with it.
+            `lenet.evaluation.metrics.Reliability` with the fitted temperature.
         rejections: what the twin's threshold for each target does on the test set.
-        held_out: the images that decided temperature and thresholds: the twin's error and expected
-            calibration error there, and a `lenet.evaluation.metrics.Rejection` for each target.
+        held_out: the twin's error and expected calibration error on its held-out images, and a
+            `lenet.evaluation.metrics.Rejection` for each target.
 
     Raises:
         LenetError: the twin is of another recipe or held nothing out.
@@ -140,7 +131,8 @@ def model_card(
         "ece_before": before.reliability.ece,
         "reliability": dataclasses.asdict(report.reliability),
         "rejections": [
-            applied(point, scores, dataset.test.labels) for point in twin_report.rejections
+            dataclasses.asdict(applied(point, scores, dataset.test.labels))
+            for point in twin_report.rejections
         ],
         "held_out": {
             "images": twin_report.count,
@@ -153,17 +145,14 @@ def model_card(
 
 def applied(
     point: metrics.Rejection, scores: NDArray[np.float32], labels: NDArray[np.int64]
-) -> dict[str, float | None]:
-    """A threshold, and what it does on other images: share rejected and error of the rest."""
-    measured = dict(target=point.target, threshold=point.threshold, rejected=None, error=None)
-    if point.threshold is not None:
-        kept = metrics.confidence(scores) >= point.threshold
-        wrong = scores.argmax(1)[kept] != labels[kept]
-        measured |= {
-            "rejected": 1 - float(kept.mean()),
-            "error": float(wrong.mean()) if len(wrong) else 0.0,
-        }
-    return measured
+) -> metrics.Rejection:
+    """What the threshold of a point does on other images."""
+    if point.threshold is None:
+        return point
+    kept = metrics.confidence(scores) >= point.threshold
+    wrong = scores.argmax(1)[kept] != labels[kept]
+    error = float(wrong.mean()) if len(wrong) else 0.0
+    return dataclasses.replace(point, rejected=1 - float(kept.mean()), error=error)
 
 
 def table(cards: dict[str, dict[str, Any]]) -> str:
@@ -174,21 +163,17 @@ def table(cards: dict[str, dict[str, Any]]) -> str:
         "|---" * 7 + "|",
     ]
     for name, card in cards.items():
-        seed, errors = (
-            str(card["recipe"]["seed"]),
-            {s: percent(e) for s, e in card["seeds"].items()},
-        )
+        seed = str(card["recipe"]["seed"])
+        errors = {s: percent(error) for s, error in card["seeds"].items()}
         errors[seed] = f"**{errors[seed]}**"
-        done = [
-            f"{percent(point['rejected'])}, {percent(point['error'])}"
-            for point in card["rejections"]
+        points = [f"{percent(p['rejected'])}, {percent(p['error'])}" for p in card["rejections"]]
+        cells = [
+            *(f"`{name}`", f"`{card['recipe']['name']}`, seed {seed}", " ".join(errors.values())),
+            f"{card['temperature']:.3f}",
+            f"{percent(card['ece_before'])}, {percent(card['reliability']['ece'])}",
+            *points,
         ]
-        lines.append(
-            f"| `{name}` | `{card['recipe']['name']}`, seed {seed} | {' '.join(errors.values())} "
-            f"| {card['temperature']:.3f} "
-            f"| {percent(card['ece_before'])}, {percent(card['reliability']['ece'])} "
-            f"| {' | '.join(done)} |"
-        )
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

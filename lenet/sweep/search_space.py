@@ -1,6 +1,5 @@
-"""Dimensions: the recipe fields that a sweep space, and the values each may take."""
+"""Search spaces: the recipe fields that a sweep varies, and the values each may take."""
 
-import difflib
 import itertools
 import math
 import typing
@@ -9,19 +8,18 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lenet.errors import LenetError
-from lenet.fields import annotations, typed
+from lenet.fields import annotations, require_known, typed
 from lenet.networks.architecture import NETWORKS
 from lenet.training.recipe import PARTS, Recipe
 
 FIXED = ("name", "data", "validation")  # errors are compared on one part of one data set
-COMBINATIONS = 4096  # of dimension values, at most, that are looked at before a sweep
-
-SPELLINGS = """\
-FIELD=VALUES, where VALUES is a range or a list:
-  lr=1e-4..1e-2:log            numbers from 1e-4 to 1e-2, as many in each power of ten
-  momentum=0..0.9              numbers, evenly;  epochs=5..30: whole numbers
-  activation=relu,tanh,gelu    one of these;  flags: true,false
-  channels=6+16,12+32          fields of several numbers: joined by +"""
+COMBINATIONS = 4096  # of dimension values, at most, that are checked before a sweep
+KINDS: dict[str, Any] = {
+    field: kind
+    for part in (Recipe, *NETWORKS.values(), *PARTS.values())
+    for field, kind in annotations(part).items()
+    if field not in PARTS
+}
 
 
 @dataclass(frozen=True)
@@ -30,7 +28,7 @@ class Dimension:
 
     Attributes:
         spelling: as it was given, FIELD=VALUES.
-        choices: as they were spelled; none where the dimension has a range.
+        choices: as they were spelled; empty if the dimension has a range.
         log: values are spread evenly over the logarithm.
         whole: values are whole numbers.
     """
@@ -61,113 +59,100 @@ def search_space(spellings: Sequence[str], base: Recipe) -> tuple[Dimension, ...
     """
     if not spellings:
         raise LenetError("nothing to vary: give at least one --vary lr=1e-4..1e-2:log")
-    found = tuple(dimension(spelling) for spelling in spellings)
-    fields = [each.field for each in found]
+    space = tuple(map(dimension, spellings))
+    fields = [each.field for each in space]
     for field in fields:
         if fields.count(field) > 1:
             raise LenetError(f"--vary {field} is given twice: give it once, with all values")
-    check(found, base)
-    return found
+    check(space, base)
+    return space
 
 
 def dimension(spelling: str) -> Dimension:
-    field, equals, values = (part.strip() for part in spelling.partition("="))
+    field, _, values = (part.strip() for part in spelling.partition("="))
     field = field.replace("-", "_")
-    kind = KINDS.get(field)
-    if kind is None or field in FIXED:
-        near = difflib.get_close_matches(field, [name for name in KINDS if name not in FIXED], 1)
-        advice = f"did you mean {near[0]}?" if near else "`lenet sweep --help` lists the fields"
-        if kind is not None:
-            advice = "a sweep compares trials on one part of one data set"
-        raise LenetError(f"--vary {spelling}: {field!r} cannot be varied; {advice}")
-    wrong = f"--vary {spelling}"
-    if not equals or not values:
-        raise LenetError(f"{wrong}: there are no values; {example(field)}")
-    if ".." in values:
-        return ranged(spelling, field, values)
-    choices = tuple(choice.strip() for choice in values.split(","))
-    for choice in choices:
-        try:
-            parsed(field, choice)
-        except LenetError as error:
-            raise LenetError(f"{wrong}: {error}; {example(field)}") from None
-    if len(set(choices)) < len(choices):
-        raise LenetError(f"{wrong}: a value is given twice")
-    if len(choices) == 1:
-        raise LenetError(f"{wrong}: one value is no choice; {example(field)}")
-    return Dimension(spelling, field, choices)
+    require_known([field], KINDS, f"--vary {spelling}: a recipe")
+    if field in FIXED:
+        raise LenetError(
+            f"--vary {spelling}: a sweep compares trials on one part of one data set; {field} "
+            "cannot be varied"
+        )
+    try:
+        if ".." in values:
+            return ranged(spelling, field, values)
+        return Dimension(spelling, field, choices(field, values))
+    except LenetError as error:
+        raise LenetError(f"--vary {spelling}: {error}; {example(field)}") from None
+
+
+def choices(field: str, values: str) -> tuple[str, ...]:
+    """The values of FIELD=A,B,C."""
+    if not values:
+        raise LenetError("there are no values")
+    separate = tuple(choice.strip() for choice in values.split(","))
+    for choice in separate:
+        parsed(field, choice)
+    if len(set(separate)) < len(separate):
+        raise LenetError("a value is given twice")
+    if len(separate) == 1:
+        raise LenetError("one value is no choice")
+    return separate
 
 
 def ranged(spelling: str, field: str, values: str) -> Dimension:
     """The dimension of FIELD=LOW..HIGH or FIELD=LOW..HIGH:log."""
     kind = KINDS[field]
-    wrong = f"--vary {spelling}"
     if kind not in (int, float):
-        raise LenetError(f"{wrong}: {field} has no range, only a list of values; {example(field)}")
+        raise LenetError(f"{field} has no range, only a list of values")
     limits, colon, scale = values.partition(":")
     if colon and scale != "log":
-        raise LenetError(
-            f"{wrong}: {scale!r} is unknown, only :log may follow a range; {example(field)}"
-        )
+        raise LenetError(f"{scale!r} is unknown, only :log may follow a range")
     try:
         low, high = (kind(limit) for limit in limits.split(".."))
     except ValueError:
         numbers = "whole numbers" if kind is int else "numbers"
-        raise LenetError(
-            f"{wrong}: a range is LOW..HIGH, two {numbers}; {example(field)}"
-        ) from None
+        raise LenetError(f"a range is LOW..HIGH, two {numbers}") from None
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise LenetError(f"{wrong}: {low} is not below {high}; {example(field)}")
+        raise LenetError(f"{low} is not below {high}")
     if scale == "log" and low <= 0:
-        raise LenetError(
-            f"{wrong}: a logarithmic range begins above 0, not at {low}; {example(field)}"
-        )
+        raise LenetError(f"a logarithmic range begins above 0, not at {low}")
     return Dimension(spelling, field, (), low, high, scale == "log", kind is int)
 
 
-def check(found: Sequence[Dimension], base: Recipe) -> None:
+def check(space: Sequence[Dimension], base: Recipe) -> None:
     """Every choice and every end of a range must be possible with some values of the others.
 
     Raises:
-        LenetError: with none of those that were looked at.
+        LenetError: it is possible with none of those that were checked.
     """
-    left: dict[tuple[str, Any], str] = {(k.field, end): "" for k in found for end in k.ends}
-    combinations = itertools.product(*(each.ends for each in found))
+    left: dict[tuple[str, Any], str] = {(d.field, end): "" for d in space for end in d.ends}
+    combinations = itertools.product(*(each.ends for each in space))
     for drawn in itertools.islice(combinations, COMBINATIONS):
+        ends = [(each.field, end) for each, end in zip(space, drawn, strict=True)]
         try:
-            recipe_at(base, found, drawn)
+            recipe_at(base, space, drawn)
         except LenetError as error:
-            for each, end in zip(found, drawn, strict=True):
-                if (each.field, end) in left:
-                    left[each.field, end] = str(error)
+            left |= {end: str(error) for end in ends if end in left}
         else:
-            for each, end in zip(found, drawn, strict=True):
-                left.pop((each.field, end), None)
+            for end in ends:
+                left.pop(end, None)
     for (field, end), reason in left.items():
         if reason:
             raise LenetError(f"--vary {field}: {end} is not possible: {reason}")
 
 
-def recipe_at(base: Recipe, found: Sequence[Dimension], drawn: Sequence[Any]) -> Recipe:
+def recipe_at(base: Recipe, space: Sequence[Dimension], drawn: Sequence[Any]) -> Recipe:
     """The recipe with what was drawn for each dimension.
 
     Raises:
         LenetError: there is no such recipe.
     """
-    values = {each.field: each.value(value) for each, value in zip(found, drawn, strict=True)}
+    values = {each.field: each.value(value) for each, value in zip(space, drawn, strict=True)}
     return base.changed(**values)
 
 
-KINDS: dict[str, Any] = {
-    field: kind
-    for part in (Recipe, *NETWORKS.values(), *PARTS.values())
-    for field, kind in annotations(part).items()
-    if field not in PARTS
-}
-
-
 def example(field: str) -> str:
-    """A spelling that holds for this field."""
+    """A spelling that is valid for this field."""
     kind = KINDS[field]
     if typing.get_origin(kind) is Literal:
         values = ",".join(typing.get_args(kind)[:2])
@@ -182,7 +167,7 @@ def parsed(field: str, text: str) -> Any:
     """The value of a recipe field that a text spells.
 
     Raises:
-        LenetError: it spells none.
+        LenetError: the text spells no value of this field.
     """
     kind = KINDS[field]
     try:

@@ -1,9 +1,9 @@
 """Studies: trials of a sweep in a database, drawn and counted by any number of processes.
 
-Optuna keeps the trials; here is what makes a study exact when processes come, go and die. A process
-that is killed leaves a running trial whose heartbeats cease; whoever notices marks it as failed and
-puts it back for anybody to run again. A trial counts unless it failed, and of those that count the
-first `trials` by number are run, so that a study ends with as many as were asked for.
+Optuna keeps the trials; this module keeps a study exact while processes come, go and die. A killed
+process leaves a running trial without heartbeats; the first process to notice marks it as failed
+and queues it for any process to run again. A trial counts unless it failed, and of those that count
+the first `trials` by number are run, so that a study ends with the number that was requested.
 """
 
 import random
@@ -23,9 +23,8 @@ from lenet.sweep.search_space import Dimension
 with extra("sweep"):
     import optuna
     import sqlalchemy
-    from optuna.distributions import BaseDistribution
     from optuna.exceptions import StorageInternalError, TrialPruned, UpdateFinishedTrialError
-    from optuna.samplers import BaseSampler, TPESampler
+    from optuna.samplers import TPESampler
     from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
     from optuna.study import Study
     from optuna.trial import FrozenTrial, Trial, TrialState
@@ -33,50 +32,31 @@ with extra("sweep"):
     from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 
 REASON = "reason"  # user attribute: why a trial gave no result
-SILENCE = 3  # heartbeats missed by a process that is taken for dead
-DEATHS = 3  # times that a trial is run again when its process died
-BEGINNINGS = 10  # tries to create the tables beside others that do the same
-LOCKED = 60  # seconds that a process waits for another's write to SQLite
+SILENCE = 3  # missed heartbeats after which a process is considered dead
+DEATHS = 3  # times that a trial is run again after its process died
+BEGINNINGS = 10  # attempts to create the tables while other processes do the same
+LOCKED = 60  # seconds that a process waits for the lock of a SQLite file
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 TAKEN = (*FINISHED, TrialState.RUNNING)
 
 
-class SeededSampler(BaseSampler):
+class SeededSampler(TPESampler):
     """Tree-structured Parzen estimator whose draws depend on the seed, the trial's number and the
     trials before it, and not on which process draws: no two processes draw the same by accident,
-    and a sweep that was stopped goes on as it would have.
+    and a stopped sweep continues as it would have.
     """
 
     def __init__(self, seed: int) -> None:
+        super().__init__()
         self.seed = seed
-        self.sampler = TPESampler()
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         seed = np.random.SeedSequence([self.seed, trial.number]).generate_state(1)[0]
-        self.sampler = TPESampler(seed=int(seed))
-
-    def infer_relative_search_space(
-        self, study: Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        return self.sampler.infer_relative_search_space(study, trial)
-
-    def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        return self.sampler.sample_relative(study, trial, search_space)
-
-    def sample_independent(
-        self,
-        study: Study,
-        trial: FrozenTrial,
-        param_name: str,
-        param_distribution: BaseDistribution,
-    ) -> Any:
-        return self.sampler.sample_independent(study, trial, param_name, param_distribution)
+        super().__init__(seed=int(seed))
 
 
 def draw(dimension: Dimension, trial: Trial) -> Any:
-    """A value: a number, or one of the choices as it is spelled."""
+    """Draws a number, or one of the choices as it is spelled."""
     name, low, high, log = dimension.field, dimension.low, dimension.high, dimension.log
     if dimension.choices:
         return trial.suggest_categorical(name, dimension.choices)
@@ -104,7 +84,7 @@ def checked_url(url: str) -> str:
     """The URL of a database, with our driver where it names none.
 
     Raises:
-        LenetError: it is no such URL. It is not repeated: it may hold a password.
+        LenetError: it is not such a URL. The message omits it, as it may hold a password.
     """
     try:
         parts = sqlalchemy.make_url(url)
@@ -125,7 +105,7 @@ def without_password(url: str) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """What Optuna calls experimental, and how we use it, is our care and not the user's."""
+    """Hides warnings about Optuna's experimental features and our use of them."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -133,11 +113,11 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def database(url: str, heartbeat: int) -> Iterator[RDBStorage]:
-    """An open database, in which `heartbeat` seconds pass between a process's signs of life.
+    """An open database in which each process records a heartbeat every `heartbeat` seconds.
 
     Raises:
-        LenetError: its driver is missing, or it cannot be reached, read or written. Passwords are
-            left out.
+        LenetError: its driver is missing, or it cannot be reached, read or written. The message
+            has no password.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
@@ -161,42 +141,35 @@ def database(url: str, heartbeat: int) -> Iterator[RDBStorage]:
 
 
 def open_storage(url: str, heartbeat: int) -> RDBStorage:
-    """The database, with its tables."""
+    """Opens the database and creates its tables if necessary."""
     sqlite = sqlalchemy.make_url(url).get_backend_name() == "sqlite"
     options: dict[str, Any] = {"connect_args": {"timeout": LOCKED}} if sqlite else {}
-
-    def connect() -> RDBStorage:
-        with quiet():
-            return RDBStorage(
-                url.replace("{", "{{").replace("}", "}}"),  # Optuna takes it for a template
-                engine_kwargs={"pool_pre_ping": True, **options},
-                heartbeat_interval=heartbeat,
-                grace_period=SILENCE * heartbeat,
-                heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(DEATHS),
-            )
-
-    storage = patiently(connect)
-    if sqlite:
-        lock_whole_transactions(storage.engine)
-    return storage
-
-
-def patiently(connect: Callable[[], RDBStorage]) -> RDBStorage:
-    """Tries again where another process creates the same tables at the same time."""
-    for _ in range(BEGINNINGS):
+    for attempt in range(BEGINNINGS):
         try:
-            return connect()
-        except DBAPIError as error:
-            if not any(word in str(error.orig).lower() for word in ("already exists", "unique")):
+            with quiet():
+                storage = RDBStorage(
+                    url.replace("{", "{{").replace("}", "}}"),  # Optuna takes it for a template
+                    engine_kwargs={"pool_pre_ping": True, **options},
+                    heartbeat_interval=heartbeat,
+                    grace_period=SILENCE * heartbeat,
+                    heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(DEATHS),
+                )
+        except DBAPIError as error:  # perhaps another process is creating the same tables
+            words = str(error.orig).lower()
+            if attempt == BEGINNINGS - 1 or not ("already exists" in words or "unique" in words):
                 raise
             time.sleep(random.uniform(0.05, 0.3))
-    return connect()
+        else:
+            if sqlite:
+                lock_whole_transactions(storage.engine)
+            return storage
+    raise AssertionError
 
 
 def lock_whole_transactions(engine: "sqlalchemy.Engine") -> None:
-    """SQLite takes its lock when a transaction begins, not at its first write.
+    """Makes SQLite take its lock when a transaction begins, not at its first write.
 
-    Otherwise two processes may both read that a trial waits, and then both run it.
+    Otherwise two processes may both read that a trial is waiting, and both run it.
     """
 
     @event.listens_for(engine, "connect")
@@ -207,11 +180,11 @@ def lock_whole_transactions(engine: "sqlalchemy.Engine") -> None:
     def begin_with_lock(connection: "sqlalchemy.Connection") -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
-    engine.dispose()  # connections that were made before
+    engine.dispose()  # closes connections that were opened before
 
 
 def open_study(storage: RDBStorage, name: str, seed: int, warmup: int) -> Study:
-    """The study of that name, new if there is none.
+    """The study of that name, created if it does not exist.
 
     Args:
         warmup: epochs in which no trial is pruned.
@@ -235,10 +208,10 @@ def work(
     """Runs trials, beside other processes that do the same, until `trials` are finished.
 
     Args:
-        run_trial: gives a trial's value; raises `TrialPruned`, or LenetError where the trial is not
+        run_trial: returns a trial's value; raises `TrialPruned`, or LenetError if the trial is not
             possible, which counts as pruned.
-        tell: is given all trials: after each that this process has finished, together with it;
-            and about once a second while other processes finish theirs.
+        tell: is called with all trials, and with the one that this process has just finished or
+            None; about once a second while other processes finish theirs.
     """
     seen: set[int] = set()
     finished = None
@@ -251,14 +224,14 @@ def work(
         if sum(trial.state in FINISHED for trial in every) >= trials:
             return
         if sum(trial.state in TAKEN for trial in every) < trials:
-            with quiet():  # it does not expect heartbeats other than its own
+            with quiet():  # Optuna expects only its own heartbeats
                 trial = study.ask()
             with heartbeats(storage, trial):
                 finished = one_trial(study, trial, trials, run_trial)
             continue
         for other in every:
             if other.state is TrialState.RUNNING and other.number not in seen:
-                seen.add(other.number)  # one that died before its first heartbeat would miss none
+                seen.add(other.number)  # it may have died before its first heartbeat
                 storage.record_heartbeat(other._trial_id)
         time.sleep(1)
 
@@ -266,7 +239,7 @@ def work(
 def one_trial(
     study: Study, trial: Trial, trials: int, run_trial: Callable[[Trial], float]
 ) -> FrozenTrial | None:
-    """Runs one trial and writes down what came of it; None if that does not count."""
+    """Runs one trial and records its outcome; None if it does not count."""
     others = study.get_trials(deepcopy=False, states=(*TAKEN, TrialState.WAITING))
     if sum(other.number < trial.number for other in others) >= trials:
         trial.set_user_attr(REASON, "others had taken all trials")
@@ -275,7 +248,7 @@ def one_trial(
     try:
         state, value = outcome(study, trial, run_trial)
         told = study.tell(trial, value, state, skip_if_finished=True)
-    except UpdateFinishedTrialError:  # this process slept, and was taken for dead
+    except UpdateFinishedTrialError:  # this process slept and was considered dead
         return None
     return told if told.state in FINISHED else None
 
@@ -283,7 +256,7 @@ def one_trial(
 def outcome(
     study: Study, trial: Trial, run_trial: Callable[[Trial], float]
 ) -> tuple[TrialState, float | None]:
-    """State and value of a trial; what breaks it off leaves it failed."""
+    """State and value of a trial; an unexpected error leaves it failed."""
     try:
         return TrialState.COMPLETE, run_trial(trial)
     except TrialPruned:
@@ -305,13 +278,13 @@ def outcome(
 
 @contextmanager
 def heartbeats(storage: RDBStorage, trial: Trial) -> Iterator[None]:
-    """Signs of life of this process, from a thread, while the trial runs."""
+    """Records this process's heartbeats from a thread while the trial runs."""
     interval = storage.get_heartbeat_interval()
     done = threading.Event()
 
     def beat() -> None:
         while not done.wait(interval):
-            with suppress(SQLAlchemyError, StorageInternalError):  # perhaps the next one arrives
+            with suppress(SQLAlchemyError, StorageInternalError):  # the next one may succeed
                 storage.record_heartbeat(trial._trial_id)
         storage.remove_session()
 

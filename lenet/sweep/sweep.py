@@ -1,9 +1,9 @@
 """Sweeps: many trainings of one recipe with other values, and the best of them as a recipe.
 
 A trial trains on all but the held-out part of the training images and is measured on that part
-after each epoch; the test set is not looked at. The folder of a sweep has sweep.json (what it
-varies), study.db (the trials, unless they are in a shared database), and at the end trials.csv,
-best.json and parallel.png.
+after each epoch; the test set is not used. The folder of a sweep has sweep.json (what it varies),
+study.db (the trials, unless they are in a shared database), and at the end trials.csv, best.json
+and parallel.png.
 """
 
 import csv
@@ -27,11 +27,10 @@ from lenet.progress import Progress
 from lenet.sweep import studies
 from lenet.sweep.search_space import Dimension, recipe_at, search_space, spelled
 from lenet.sweep.studies import FrozenTrial, Trial, TrialPruned, TrialState
-from lenet.training.engines import choose_device
 from lenet.training.epochs import Watch
 from lenet.training.recipe import Recipe
 from lenet.training.run import Settings
-from lenet.training.train import assemble, with_full_path
+from lenet.training.train import assemble, settings_for, with_full_path
 from lenet.training.world import find_world
 
 SWEEP, TRIALS, BEST = "sweep.json", "trials.csv", "best.json"
@@ -47,8 +46,8 @@ class Result:
 
     Attributes:
         number: from 0.
-        state: "complete"; "pruned", stopped early; "impossible", where there is no such network
-            or its loss became infinite; or "failed", where its process ended.
+        state: "complete"; "pruned", stopped early; "impossible" if there is no such network or
+            its loss became infinite; or "failed" if its process ended.
         error: share of wrong answers on the validation part after the last epoch.
         epochs: how many were run.
         seconds: wall time.
@@ -73,21 +72,20 @@ class Result:
 
 
 def shown(value: Any) -> str:
-    """A recipe's value for people: numbers with four digits."""
+    """A recipe's value as it is printed: numbers with four digits."""
     return f"{value:.4g}" if isinstance(value, float) else spelled(value)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A sweep that is through.
+    """A finished sweep.
 
     Attributes:
         folder: where its files are.
         name: of the study.
         best: the winning recipe, to be trained on all training images.
         results: all trials, the best first.
-        importances: field -> share of the differences that it explains (PED-ANOVA), largest first;
-            empty if too few trials are complete.
+        importances: as `studies.importances` returns them.
     """
 
     folder: Path
@@ -112,16 +110,16 @@ def sweep(
 ) -> Outcome:
     """Runs trials until `trials` of them are finished, counting those of other processes.
 
-    The same call again goes on with the same sweep, also beside this one and on other machines.
+    The same call again continues the same sweep, also beside this one and on other machines.
 
     Args:
         recipe: what is varied; its `validation` images, or 10,000, are held out.
         vary: the search space, as `lenet.sweep.search_space` spells them.
-        out: the folder; sweeps/NAME by default, where NAME is made of recipe, search space and
+        out: the folder; sweeps/NAME by default, where NAME depends on recipe, search space and
             data.
         storage: URL of a database; a SQLite file in the folder by default.
-        heartbeat: seconds between signs of life in the database; a process that misses three is
-            taken for dead, and its trial is run again.
+        heartbeat: seconds between heartbeats in the database; a process that misses three is
+            considered dead, and its trial is run again.
         device, engine, threads, data_dir: as for `lenet.train`.
 
     Raises:
@@ -134,14 +132,7 @@ def sweep(
     recipe = recipe.changed(validation=recipe.validation or VALIDATION)
     space = search_space(vary, recipe)
     dataset = data.load(recipe.data, data_dir).hold_out(recipe.validation)
-    settings = Settings(
-        "cpu" if recipe.optimisation.optimizer == "sdlm" else choose_device(device),
-        engine,
-        find_world().threads if threads is None else threads,
-        str(data_dir) if data_dir else None,
-        tensorboard=False,
-        working_dir=str(Path.cwd()),
-    )
+    settings = settings_for(recipe, device, engine, threads, data_dir, find_world())
     name = study_name(recipe, vary, dataset.checksums)
     folder = Path(out) if out else Path("sweeps") / name
     url = studies.checked_url(storage) if storage else studies.sqlite_url(folder / "study.db")
@@ -155,7 +146,7 @@ def sweep(
             try:
                 studies.work(study, database, trials, trainer.train, trainer.tell)
             except KeyboardInterrupt:
-                bar.say(f"\nStopped. Trials are kept; go on with: lenet sweep --resume {folder}")
+                bar.say(f"\nStopped. Trials are kept; resume with: lenet sweep --resume {folder}")
                 raise
         results = tuple(sorted((result(trial, space) for trial in study.trials), key=rank))
         importances = studies.importances(study)
@@ -166,9 +157,9 @@ def sweep(
 
 @dataclass(frozen=True)
 class Plan:
-    """What sweep.json holds: the arguments of `sweep` that must be the same to go on with one.
+    """What sweep.json holds: the arguments of `sweep` with which it is resumed.
 
-    storage has no password.
+    `storage` has no password.
     """
 
     recipe: Recipe
@@ -190,19 +181,19 @@ def read(folder: Path) -> Plan:
         return Plan(recipe, tuple(kept["vary"]), int(kept["trials"]), kept["storage"])
     except FileNotFoundError:
         raise LenetError(f"{folder} holds no sweep: there is no {SWEEP}") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise LenetError(f"{file} cannot be used: {error}") from None
 
 
 def study_name(recipe: Recipe, vary: Sequence[str], checksums: dict[str, str]) -> str:
-    """The same on every machine for the same recipe, search space and data, wherever these lie."""
+    """A name that depends only on the recipe, the search space and the contents of the data."""
     definition = [{**recipe.as_dict(), "data": checksums}, sorted(vary)]
     text = json.dumps(definition, sort_keys=True)
     return f"{recipe.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def begin(folder: Path, plan: Plan) -> None:
-    """Writes sweep.json, from which the sweep can be gone on with.
+    """Writes sweep.json, from which the sweep can be resumed.
 
     Raises:
         LenetError: the folder holds another sweep, or cannot be written to.
@@ -216,7 +207,7 @@ def begin(folder: Path, plan: Plan) -> None:
 
 
 class TrialWatch(Watch):
-    """Moves the bar, on which a trial is one unit, by a step's share of it."""
+    """Advances the bar, on which a trial is one unit, by a step's share of it."""
 
     def __init__(self, bar: Progress, recipe: Recipe, epoch: int, images: int) -> None:
         super().__init__(bar, recipe.changed(print_every=0), epoch)
@@ -227,7 +218,7 @@ class TrialWatch(Watch):
 
 
 class Trainer:
-    """Trains trials, and says how far all processes together have come."""
+    """Trains trials, and shows the progress of all processes together."""
 
     def __init__(
         self,
@@ -242,11 +233,11 @@ class Trainer:
         self.best = "none complete yet"
 
     def train(self, trial: Trial) -> float:
-        """Trains, and reports the error on the validation part after each epoch; the last one.
+        """Trains, and reports the error on the validation part after each epoch; returns the last.
 
         Raises:
             LenetError: there is no such recipe or network, or its loss became infinite.
-            TrialPruned: other trials were better by then.
+            TrialPruned: other trials were better at that epoch.
         """
         recipe = recipe_at(
             self.base, self.space, [studies.draw(dimension, trial) for dimension in self.space]
@@ -268,7 +259,7 @@ class Trainer:
         return error
 
     def tell(self, finished: FrozenTrial | None, trials: Sequence[FrozenTrial]) -> None:
-        """Brings the bar up to date; names the trial that this process has just finished."""
+        """Updates the bar; prints the trial that this process has just finished."""
         errors = [t.value for t in trials if t.state is TrialState.COMPLETE and t.value is not None]
         if errors:
             self.best = f"best {min(errors):.2%}"
@@ -299,14 +290,14 @@ def result(trial: FrozenTrial, space: Sequence[Dimension]) -> Result:
     )
 
 
-def rank(found: Result) -> tuple[Any, ...]:
+def rank(each: Result) -> tuple[Any, ...]:
     """Complete trials first, then pruned ones, then the others, each by error and number."""
-    order = ("complete", "pruned", "impossible", "failed").index(found.state)
-    return order, found.error or 0.0, found.number
+    order = ("complete", "pruned", "impossible", "failed").index(each.state)
+    return order, each.error or 0.0, each.number
 
 
 def winner(base: Recipe, results: Sequence[Result]) -> Recipe:
-    """The best complete trial's recipe, under a name of its own, with nothing held out.
+    """The best complete trial's recipe, under its own name, with nothing held out.
 
     Raises:
         LenetError: no trial is complete.
@@ -314,7 +305,7 @@ def winner(base: Recipe, results: Sequence[Result]) -> Recipe:
     best = results[0]
     if best.state != "complete":
         reasons = [each.reason for each in results if each.state == "impossible"] or ["all failed"]
-        raise LenetError(f"no trial came to its end; the first reason: {reasons[0]}")
+        raise LenetError(f"no trial was completed; the first reason: {reasons[0]}")
     return base.changed(**best.values, name=f"{base.name}-swept", validation=0)
 
 
@@ -322,21 +313,21 @@ def write(outcome: Outcome, space: Sequence[Dimension]) -> None:
     """Writes the winning recipe, the table of trials and the figures."""
     folder, results = outcome.folder, outcome.results
     write_text(folder / BEST, json.dumps(outcome.best.as_dict(), indent=2) + "\n")
-    table = io.StringIO()
     fields = [dimension.field for dimension in space]
+    table = io.StringIO()
     rows = csv.writer(table, lineterminator="\n")
     rows.writerow(["trial", "state", "validation_error", "epochs", "seconds", *fields, "reason"])
     for each in results:
-        error = "" if each.error is None else each.error
         values = [spelled(each.values[field]) if field in each.values else "" for field in fields]
         seconds = f"{each.seconds:.1f}"
-        rows.writerow([each.number, each.state, error, each.epochs, seconds, *values, each.reason])
+        row = [each.number, each.state, each.error, each.epochs, seconds, *values, each.reason]
+        rows.writerow(row)  # None becomes an empty cell
     write_text(folder / TRIALS, table.getvalue())
     complete = [each for each in results if each.state == "complete"]
     pruned = [each for each in results if each.state == "pruned"]
     trials = [each.values for each in complete + pruned]
     axes = [coordinate(dimension, trials) for dimension in space]
-    errors = [each.error if each.state == "complete" else None for each in complete + pruned]
+    errors = [each.error for each in complete] + [None] * len(pruned)
     title = f"{outcome.name}: {len(complete)} complete trials, {len(pruned)} pruned"
     style.save(sweeps.parallel_coordinates(axes, errors, title), folder / PARALLEL)
 

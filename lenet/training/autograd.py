@@ -11,19 +11,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from lenet.data import Split
-from lenet.data.distortion import Warps, spline_basis
+from lenet.data.distortion import spline_basis
 from lenet.engine.fused import flatten, views
 from lenet.engine.objective import Objective
 from lenet.errors import LenetError
-from lenet.networks.architecture import Architecture
 from lenet.networks.torch import from_architecture, scores
-from lenet.training.autograd_warp import warp_on_device
-from lenet.training.engines import Flat, require_fit
-from lenet.training.recipe import Optimisation, Recipe
-from lenet.training.world import ALONE, World
+from lenet.training.autograd_warp import warp
+from lenet.training.engines import Batch, Engine, Flat, Job, by_name, require_fit
+from lenet.training.recipe import Optimisation
+from lenet.training.world import World
 
-WARM_UP = 3  # first steps, before one is captured: libraries choose and load their kernels
+WARM_UP = 3  # steps before one is captured, in which libraries choose and load their kernels
 
 
 def loss_of(objective: Objective, scores: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
@@ -45,12 +43,12 @@ def loss_of(objective: Objective, scores: Tensor, labels: Tensor, targets: Tenso
 
 
 def penalty(scores: Tensor, labels: Tensor) -> Tensor:
-    """Mean penalty of the right class: criterion (8) of the paper of 1998."""
+    """Mean penalty of the right class: criterion (8) of the 1998 paper."""
     return -scores.gather(1, labels[:, None]).mean()
 
 
 def map_criterion(scores: Tensor, labels: Tensor, j: float) -> Tensor:
-    """Criterion (9) of the paper of 1998: mean of y_D + log(e^-j + sum over i of e^-y_i).
+    """Criterion (9) of the 1998 paper: mean of y_D + log(e^-j + sum over i of e^-y_i).
 
     It lowers the penalty of the right class D and raises those of the others: cross-entropy with
     one class more, "rubbish", whose penalty is always j. Wrong classes with a penalty well above
@@ -61,7 +59,7 @@ def map_criterion(scores: Tensor, labels: Tensor, j: float) -> Tensor:
 
 
 def make_optimizer(how: Optimisation, parameters: list[Any]) -> torch.optim.Optimizer:
-    """PyTorch's optimizer of minibatches; what the kernels do is the same."""
+    """PyTorch's optimizer of minibatches, equal to that of the kernels."""
     if how.optimizer == "adamw":
         return torch.optim.AdamW(
             parameters, how.lr, (0.9, how.beta2), weight_decay=how.weight_decay, fused=True
@@ -71,79 +69,55 @@ def make_optimizer(how: Optimisation, parameters: list[Any]) -> torch.optim.Opti
     )
 
 
-MOMENTS = {"sgd": ("momentum_buffer",), "adamw": ("exp_avg", "exp_avg_sq")}
-
-
-class AutogradEngine:
+class AutogradEngine(Engine):
     """Steps by PyTorch's autograd and optimizers."""
 
     name = "autograd"
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        architecture: Architecture,
-        train: Split,
-        weights: Flat,
-        device: str,
-        threads: int | None = None,
-        world: World = ALONE,
-    ) -> None:
-        self.architecture, self.threads, self.world = architecture, threads, world
-        self.objective, self.how = recipe.objective, recipe.optimisation
-        self.shapes = [parameter.shape for parameter in architecture.parameters]
-        self.model = self.module(weights).to(device)
-        self.average = self.module(weights).to(device) if self.how.averaging else None
+    def __init__(self, job: Job) -> None:
+        super().__init__(job)
+        self.shapes = [parameter.shape for parameter in job.architecture.parameters]
+        self.device = torch.device(job.device)
+        self.model = self.module()
+        self.average = self.module() if self.how.averaging else None
         self.parameters = list(self.model.parameters())
         self.optimizer = make_optimizer(self.how, self.parameters)
         self.update_average = get_ema_multi_avg_fn(self.how.averaging)
-        self.device = torch.device(device)
-        self.basis = torch.from_numpy(spline_basis(train.images.shape[1])).to(device)
+        self.basis = self.on_device(spline_basis(job.train.images.shape[1]))
         self.resumed = False
-        self.images = torch.from_numpy(train.images).to(device)
-        self.labels = torch.from_numpy(train.labels).to(device)
+        self.images, self.labels = map(self.on_device, (job.train.images, job.train.labels))
 
-    def module(self, weights: Flat) -> Any:
-        names = [parameter.name for parameter in self.architecture.parameters]
-        arrays = dict(zip(names, views(weights, self.shapes), strict=True))
-        return from_architecture(self.architecture, arrays)
+    def module(self) -> Any:
+        arrays = by_name(self.architecture, self.job.weights)
+        return from_architecture(self.architecture, arrays).to(self.device)
 
-    def step(
-        self,
-        index: NDArray[np.int64],
-        warps: Warps | None,
-        targets: NDArray[np.float32] | None,
-        rate: float,
-        number: int,
-    ) -> tuple[Any, Any]:
-        rows = self.world.rows(len(index))
-        mine = index[rows]
-        if self.resumed and self.how.optimizer == "adamw":
-            for parameter in self.parameters:
-                self.optimizer.state[parameter]["step"] = torch.tensor(number - 1.0).to(self.device)
-        self.resumed = False
+    def on_device(self, array: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+
+    def step_alone(self, batch: Batch) -> tuple[Tensor, Tensor]:
         self.model.zero_grad()
-        loss, right = torch.zeros(()), torch.zeros(())
-        with cpu_threads(self.threads):
-            if len(mine):
-                taught = None if targets is None else targets[rows]
-                batch = self.batch(mine, None if warps is None else warps[rows], taught)
-                loss, right = self.backward(**batch)
-            if self.world.size > 1:
-                loss, right = self.add_up(loss, right, len(mine) / len(index))
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
-            self.update()
-        return loss, right
+        with cpu_threads(self.job.threads):
+            results = self.backward(**self.tensors(batch))
+            self.apply(batch.rate, batch.number)
+        return results
 
-    def batch(
-        self,
-        index: NDArray[np.int64],
-        warps: Warps | None,
-        targets: NDArray[np.float32] | None,
-    ) -> dict[str, Tensor]:
+    def gradients(self, batch: Batch) -> tuple[Flat, float, float]:
+        self.model.zero_grad()
+        with cpu_threads(self.job.threads):
+            loss, right = self.backward(**self.tensors(batch))
+        return flatten(p.grad.cpu().numpy() for p in self.parameters), float(loss), float(right)
+
+    def update(self, gradients: Flat, rate: float, number: int) -> None:
+        parts = views(gradients, self.shapes)
+        for parameter, part in zip(self.parameters, parts, strict=True):
+            parameter.grad = self.on_device(part)
+        with cpu_threads(self.job.threads):
+            self.apply(rate, number)
+
+    def tensors(self, batch: Batch) -> dict[str, Tensor]:
         """The arguments of `backward` on the device."""
-        arrays = {"index": index, "targets": targets, **(vars(warps) if warps else {})}
+        warps = vars(batch.warps) if batch.warps else {}
+        arrays = {"index": batch.index, "targets": batch.targets, **warps}
         return {name: self.on_device(a) for name, a in arrays.items() if a is not None}
 
     def backward(
@@ -152,81 +126,67 @@ class AutogradEngine:
         """Mean loss and number right of a batch; its gradients are in the parameters."""
         images, labels = self.images[index], self.labels[index]
         if warps:
-            images = warp_on_device(images, basis=self.basis, **warps)
+            images = warp(images, basis=self.basis, **warps)
         answers = self.model(self.model.prepare(images))
-        loss = loss_of(self.objective, answers, labels, targets)
+        loss = loss_of(self.job.recipe.objective, answers, labels, targets)
         loss.backward()
         return loss.detach(), (answers.argmax(dim=1) == labels).sum()
 
-    def add_up(self, loss: Tensor, right: Tensor, share: float) -> tuple[float, int]:
-        """Makes the gradients, the loss and the number right those of all processes."""
-        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in self.parameters]
-        flat = [*(g.flatten() for g in gradients), loss.to(self.device)[None]]
-        sums = np.zeros(sum(gradient.numel() for gradient in flat) + 1, np.float32)
-        sums[:-1], sums[-1] = share * torch.cat(flat).cpu().numpy(), float(right)
-        self.world.add_up(sums)
-        parts = views(sums[:-2], self.shapes)
-        for parameter, part in zip(self.parameters, parts, strict=True):
-            parameter.grad = self.on_device(part)
-        return float(sums[-2]), int(sums[-1])
+    def apply(self, rate: float, number: int) -> None:
+        """Updates the parameters by their gradients."""
+        if self.resumed and self.how.optimizer == "adamw":
+            for parameter in self.parameters:
+                self.optimizer.state[parameter]["step"] = torch.tensor(number - 1.0).to(self.device)
+        self.resumed = False
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.change_weights()
 
-    def update(self) -> None:
+    def change_weights(self) -> None:
         self.optimizer.step()
         if self.average is not None:
             self.update_average(tuple(self.average.parameters()), tuple(self.parameters), 0)
 
-    def on_device(self, array: NDArray[Any]) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
-
-    def scores(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        mine = images[self.world.rows(len(images))]
-        with cpu_threads(self.threads):
-            answers = scores(self.average or self.model, mine)
-        return self.world.gather(answers)
+    def scores_alone(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        with cpu_threads(self.job.threads):
+            return scores(self.average or self.model, images)
 
     def state(self) -> dict[str, Flat]:
         state = {"weights": flat_parameters(self.model)}
         if self.average is not None:
             state["average"] = flat_parameters(self.average)
         if names := self.moment_names():
-            zeros = [np.zeros(shape, np.float32) for shape in self.shapes]
             state["moments"] = np.stack(
-                [
-                    flatten(
-                        self.optimizer.state[p][name].cpu().numpy()
-                        if name in self.optimizer.state[p]
-                        else zero
-                        for p, zero in zip(self.parameters, zeros, strict=True)
-                    )
-                    for name in names
-                ]
+                [flatten(self.moment(p, name) for p in self.parameters) for name in names]
             )
         return state
 
+    def moment(self, parameter: Any, name: str) -> NDArray[np.float32]:
+        moment = self.optimizer.state[parameter].get(name)
+        return np.zeros(parameter.shape, np.float32) if moment is None else moment.cpu().numpy()
+
     def moment_names(self) -> tuple[str, ...]:
-        plain = self.how.optimizer == "sgd" and not self.how.momentum
-        return () if plain else MOMENTS[self.how.optimizer]
+        if self.how.optimizer == "adamw":
+            return ("exp_avg", "exp_avg_sq")
+        return ("momentum_buffer",) if self.how.momentum else ()
 
     def restore(self, state: Mapping[str, Flat]) -> None:
         require_fit(state, self.state())
         self.resumed = True
-        self.load(self.model, state["weights"])
-        if self.average is not None:
-            self.load(self.average, state["average"])
+        for name, model in (("weights", self.model), ("average", self.average)):
+            if model is not None:
+                with torch.no_grad():
+                    parts = views(state[name], self.shapes)
+                    for parameter, part in zip(model.parameters(), parts, strict=True):
+                        parameter.copy_(torch.from_numpy(part))
         for row, name in enumerate(self.moment_names()):
             parts = views(state["moments"][row], self.shapes)
             for parameter, part in zip(self.parameters, parts, strict=True):
                 self.optimizer.state[parameter][name] = self.on_device(part.copy())
 
-    def load(self, model: Any, weights: Flat) -> None:
-        with torch.no_grad():
-            parts = views(weights, self.shapes)
-            for parameter, part in zip(model.parameters(), parts, strict=True):
-                parameter.copy_(torch.from_numpy(part))
-
 
 def capture_graph(step: Callable[[], None]) -> Callable[[], None]:
-    """The step as a CUDA graph; it is recorded, not executed."""
+    """Records the step as a CUDA graph, without executing it."""
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         step()
@@ -234,29 +194,21 @@ def capture_graph(step: Callable[[], None]) -> Callable[[], None]:
 
 
 class GraphEngine(AutogradEngine):
-    """The same, with all of a step captured as one CUDA graph. Never measured on a GPU so far.
+    """The same, with a whole step captured as one CUDA graph. Never measured on a GPU so far.
 
-    A LeNet step is dozens of kernels of a few microseconds each; started one by one they would wait
-    for Python.
+    A LeNet step is dozens of kernels of a few microseconds each; launched one by one they would
+    wait for Python.
     """
 
     name = "graph"
 
     def __init__(
-        self,
-        recipe: Recipe,
-        architecture: Architecture,
-        train: Split,
-        weights: Flat,
-        device: str,
-        threads: int | None = None,
-        world: World = ALONE,
-        capture: Callable[[Callable[[], None]], Callable[[], None]] = capture_graph,
+        self, job: Job, capture: Callable[[Callable[[], None]], Callable[[], None]] = capture_graph
     ) -> None:
-        super().__init__(recipe, architecture, train, weights, device, threads, world)
+        super().__init__(job)
         if capture is capture_graph and self.device.type != "cuda":
-            raise LenetError(f"the engine graph needs a CUDA device, not {device}")
-        if world.size > 1:
+            raise LenetError(f"the engine graph needs a CUDA device, not {job.device}")
+        if job.world.size > 1:
             raise LenetError("the engine graph is for one process: use --engine autograd")
         self.capture = capture
         self.rate = torch.zeros((), device=self.device)
@@ -269,27 +221,21 @@ class GraphEngine(AutogradEngine):
             if "capturable" in group:
                 group["capturable"] = True
 
-    def step(
-        self,
-        index: NDArray[np.int64],
-        warps: Warps | None,
-        targets: NDArray[np.float32] | None,
-        rate: float,
-        number: int,
-    ) -> tuple[Any, Any]:
-        if len(index) < self.how.batch_size or self.warm_steps < WARM_UP or self.resumed:
-            self.warm_steps += len(index) == self.how.batch_size
-            results = super().step(index, warps, targets, rate, number)
+    def step_alone(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        whole = len(batch.index) == self.how.batch_size
+        if not whole or self.warm_steps < WARM_UP or self.resumed:
+            self.warm_steps += whole
+            results = super().step_alone(batch)
             for group in self.optimizer.param_groups:
                 group["lr"] = self.rate
             return results
-        self.rate.fill_(rate)
-        batch = self.batch(index, warps, targets)
+        self.rate.fill_(batch.rate)
+        tensors = self.tensors(batch)
         if self.replay is None:
-            self.inputs = batch
+            self.inputs = tensors
             self.model.zero_grad(set_to_none=True)  # the graph's gradients have their own memory
             self.replay = self.capture(self.captured_step)
-        for name, tensor in batch.items():
+        for name, tensor in tensors.items():
             self.inputs[name].copy_(tensor)
         self.replay()
         return self.results[0].clone(), self.results[1].clone()
@@ -297,12 +243,12 @@ class GraphEngine(AutogradEngine):
     def captured_step(self) -> None:
         self.model.zero_grad()
         self.results = self.backward(**self.inputs)
-        self.update()
+        self.change_weights()
 
 
 @contextmanager
 def cpu_threads(count: int | None) -> Iterator[None]:
-    """PyTorch uses so many CPU threads inside, as sums depend on it; None for its own choice."""
+    """Makes PyTorch use that many CPU threads, as sums depend on it; None for its own choice."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)
     try:
@@ -315,21 +261,19 @@ def flat_parameters(model: Any) -> Flat:
     return flatten(parameter.detach().cpu().numpy() for parameter in model.parameters())
 
 
-def has_cuda() -> bool:
-    return torch.cuda.is_available()
-
-
 def check_device(name: str, world: World) -> str:
-    """The device of that name for this process.
+    """The device of that name for this process; "auto" is CUDA if available, else the CPU.
 
     Raises:
         LenetError: there is no such device here, or processes cannot share it.
     """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
         if world.size > 1 and device.type == "cuda":
             device = torch.device("cuda", world.local_rank)
-        torch.ones(1, device=device).item()  # some names that PyTorch knows hold no numbers
+        torch.ones(1, device=device).item()  # "meta" and the like hold no numbers
     except (RuntimeError, AssertionError) as error:
         raise LenetError(f"no device {name!r} here: {str(error).splitlines()[0]}") from None
     if world.size > 1 and device.type not in ("cpu", "cuda"):

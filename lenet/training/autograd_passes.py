@@ -10,25 +10,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lenet.engine.fused import flatten, views
+from lenet.engine.fused import flatten
 from lenet.engine.sequential import Criterion, Flat, Images, Numbers, check
 from lenet.errors import LenetError
 from lenet.networks.architecture import Architecture
 from lenet.networks.arithmetic import AMPLITUDE, STEEPNESS
 from lenet.networks.torch import EuclideanRBF, Subsampling, Units, from_architecture
 from lenet.training.autograd import map_criterion, penalty
+from lenet.training.engines import by_name
 
 
 class Patterns:
     """The same as `lenet.engine.sequential.Patterns`, for any LeNet5."""
 
     def __init__(self, architecture: Architecture, weights: Flat, criterion: Criterion) -> None:
-        names = [parameter.name for parameter in architecture.parameters]
-        self.shapes = [parameter.shape for parameter in architecture.parameters]
-        arrays = views(weights, self.shapes)
-        self.model = from_architecture(architecture, dict(zip(names, arrays, strict=True)))
-        self.criterion = criterion
-        for parameter, array in zip(self.model.parameters(), arrays, strict=True):
+        arrays = by_name(architecture, weights)
+        self.architecture, self.criterion = architecture, criterion
+        self.model = from_architecture(architecture, arrays)
+        for parameter, array in zip(self.model.parameters(), arrays.values(), strict=True):
             parameter.data = torch.from_numpy(array)  # the caller's memory
 
     def train(
@@ -36,7 +35,7 @@ class Patterns:
     ) -> tuple[float, int]:
         check(images, labels, order)
         parameters = list(self.model.parameters())
-        sizes = [torch.from_numpy(array) for array in views(step_sizes, self.shapes)]
+        sizes = list(map(torch.from_numpy, by_name(self.architecture, step_sizes).values()))
         x, targets = self.model.prepare(images[order]), torch.from_numpy(labels[order])
         total, errors = 0.0, 0
         for pattern, target in zip(x.split(1), targets.split(1), strict=True):
@@ -69,7 +68,7 @@ class Patterns:
 def curvature_of_sum(
     weighted_sum: Callable[..., Tensor], terms: Sequence[Tensor], of_sums: Tensor
 ) -> tuple[Tensor, ...]:
-    """Carries second derivatives from weighted sums a = sum of u x + b back to u, x and b.
+    """Propagates second derivatives from weighted sums a = sum of u x + b back to u, x and b.
 
     The paper's recursion (eq. 22, 25-27) says h_u = sum of d2E/da2 x^2 over the connections that
     share u, d2E/dx2 = sum of u^2 d2E/da2 and h_b = sum of d2E/da2. These are the first derivatives
@@ -149,7 +148,7 @@ def gauss_newton_diagonal(
 def output_curvature(
     output: nn.Module, features: Tensor, criterion: Criterion
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Where the recursion starts: d2E/dx2 of the features (N, F), and h of a linear output."""
+    """Start of the recursion: d2E/dx2 of the features (N, F), and h of a linear output."""
     if isinstance(output, EuclideanRBF):
         if criterion.competitive and criterion.exact:
             return map_curvature(output, features, criterion.j), {}

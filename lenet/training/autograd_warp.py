@@ -1,32 +1,11 @@
-"""Distortions by PyTorch, on any device: the same as the kernels make."""
+"""Distortions by PyTorch, on any device: the same as those of the kernels."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lenet.data.distortion import Warps, spline_basis
 
-
-def warp(images: Tensor, warps: Warps) -> Tensor:
-    """Distorted images, bilinear, 0 outside.
-
-    Args:
-        images: uint8 (N, H, H).
-        warps: a distortion for each.
-
-    Returns:
-        uint8 (N, H, H), rounded.
-    """
-    given = {
-        name: torch.from_numpy(array).to(images.device)
-        for name, array in vars(warps).items()
-        if array is not None
-    }
-    basis = torch.from_numpy(spline_basis(images.shape[1])).to(images.device)
-    return warp_on_device(images, basis=basis, **given)
-
-
-def warp_on_device(
+def warp(
     images: Tensor,
     maps: Tensor,
     knots: Tensor | None = None,
@@ -35,7 +14,16 @@ def warp_on_device(
     *,
     basis: Tensor,
 ) -> Tensor:
-    """`warp` by the arrays of `Warps` and `spline_basis`, all on the images' device already."""
+    """Distorted images, bilinear, 0 outside.
+
+    Args:
+        images: uint8 (N, H, H).
+        maps, knots, shades, noise: the arrays of `lenet.data.distortion.Warps`, on their device.
+        basis: `lenet.data.distortion.spline_basis(H)`, there too.
+
+    Returns:
+        uint8 (N, H, H), rounded.
+    """
     count, side, _ = images.shape
     # grid_sample measures both axes from -1 to 1 between the outer edges of the image.
     unit = side / 2

@@ -1,9 +1,8 @@
-"""One run, many processes: torchrun starts them, each does its rows of every batch.
+"""One run of many processes, started by torchrun; each computes its rows of every batch.
 
-All processes hold the same weights and draw the same random numbers, so all know the whole batch;
-each steps on its own rows, and one sum over all processes, of a flat vector with the gradients, the
-loss and the number right, makes the step that one process would have made. docs/machines.md says
-what this costs.
+All processes hold the same weights and draw the same random numbers, so each knows the whole batch.
+They sum the gradients, the loss and the number right of their rows as one flat vector, and so make
+the step that one process would have made. docs/machines.md has the cost of this.
 """
 
 import signal
@@ -21,16 +20,16 @@ from numpy.typing import NDArray
 
 from lenet.training.world import LostProcessError, Value, World
 
-START = timedelta(minutes=30)  # how long others wait for a process that begins: it may download
-PATIENCE = timedelta(minutes=5)  # and for one that trains
+START = timedelta(minutes=30)  # for which others wait for a process to begin: it may download
+PATIENCE = timedelta(minutes=5)  # for which they wait during training
 
 
 @dataclass(frozen=True)
 class Group(World):
-    """Processes that talk to each other.
+    """Processes that communicate.
 
     Attributes:
-        group: what they talk by once all have begun.
+        group: how they communicate once all have begun.
     """
 
     group: Any = None
@@ -68,7 +67,7 @@ def connected(world: World) -> Iterator[Group]:
         yield Group(**vars(world), group=group)
         dist.destroy_process_group()
     except BaseException:
-        if in_main_thread:  # torchrun will ask again; what is being said must not be cut off
+        if in_main_thread:  # torchrun will repeat it; the message must not be cut off
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise
     if in_main_thread:
@@ -81,9 +80,9 @@ def ended(signal_number: int, frame: Any) -> None:
 
 @contextmanager
 def lost_processes() -> Iterator[None]:
-    """A failure to talk to the others becomes an error that says what it means."""
+    """Reports a failure of communication as a lost process."""
     try:
         yield
     except RuntimeError as error:
-        reason = str(error).splitlines()[0].split("] ", 1)[-1].split(". ")[0]  # of gloo's words
+        reason = str(error).splitlines()[0].split("] ", 1)[-1].split(". ")[0]  # in gloo's words
         raise LostProcessError(f"another process of this run ended or hangs ({reason})") from None

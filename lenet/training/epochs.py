@@ -2,7 +2,7 @@
 
 import math
 import time
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,21 +11,20 @@ from lenet.data import Split
 from lenet.data.distortion import Warps
 from lenet.engine import fused
 from lenet.errors import LenetError
-from lenet.networks.architecture import Architecture
 from lenet.progress import Progress
-from lenet.training.engines import Engine, Flat
+from lenet.training.engines import Batch, Engine
 from lenet.training.recipe import Recipe
 from lenet.training.schedule import learning_rate
 from lenet.training.teachers import Teachers
 
 NOTE_INTERVAL = 0.25  # seconds between changes of the progress line
-TAUGHT_AT_ONCE = 2000  # images that teachers look at between two notes
+TAUGHT_AT_ONCE = 2000  # images that teachers see between two notes
 
 Record = dict[str, Any]  # a line of metrics.jsonl
 
 
 class Watch:
-    """Keeps the progress line up to date, without waiting for the device at every step."""
+    """Updates the progress line without waiting for the device at every step."""
 
     def __init__(self, bar: Progress, recipe: Recipe, epoch: int) -> None:
         self.bar, self.every = bar, recipe.print_every
@@ -35,7 +34,7 @@ class Watch:
         self.loss: Any = 0.0  # sum over the steps since the last printed line
 
     def __call__(self, examples: int, loss: Any, right: Any) -> None:
-        """Is told of a step: its images, mean loss and number right."""
+        """Notes a step: its images, mean loss and number right."""
         self.examples += examples
         self.steps += 1
         if self.every:
@@ -54,7 +53,7 @@ class Watch:
         self.bar.advance(examples, note)
 
     def teaching(self, done: int, count: int) -> None:
-        """Is told how many of the images the teachers have looked at before the steps begin."""
+        """Notes how many of the images the teachers have seen before the steps begin."""
         if self.due():
             self.bar.advance(0, f"{self.words}  teachers: {done / count:.0%}")
 
@@ -67,48 +66,27 @@ class Watch:
         return True
 
 
-class Epochs(Protocol):
-    """What trains a network for one epoch after the other: `Minibatches` or `Passes`.
+class Minibatches:
+    """Epochs of minibatches in a new random order each.
 
     Attributes:
         engine: name of what executes the steps.
         architecture: the network.
+        scores: as that of `Engine`, by what the epochs so far have made.
+        state, restore: the same; all that the next epoch depends on.
     """
-
-    engine: str
-    architecture: Architecture
-
-    def run(self, epoch: int, watch: Watch | None = None) -> list[Record]:
-        """Trains for one epoch (numbered from 1); returns a record of each step."""
-        ...
-
-    def scores(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Scores (N, classes) of images (N, 28, 28) by what the epochs so far have made."""
-        ...
-
-    def state(self) -> dict[str, Flat]:
-        """All that the next epoch depends on; "average", or else "weights", is what is kept."""
-        ...
-
-    def restore(self, state: dict[str, Flat]) -> None:
-        """Takes up what `state` gave."""
-        ...
-
-
-class Minibatches:
-    """Epochs of minibatches in a new random order each."""
 
     def __init__(
         self, recipe: Recipe, engine: Engine, train: Split, teachers: Teachers | None
     ) -> None:
         self.recipe, self.train, self.teachers = recipe, train, teachers
-        self.engine, self.architecture = engine.name, engine.architecture
-        self.steps, self.state, self.restore = engine, engine.state, engine.restore
-        self.scores = engine.scores
+        self.engine, self.architecture, self.step = engine.name, engine.architecture, engine.step
+        self.scores, self.state, self.restore = engine.scores, engine.state, engine.restore
         self.taught: dict[int, NDArray[np.float32]] = {}  # by copy of the training set
         self.steps_per_epoch = math.ceil(len(train) / recipe.optimisation.batch_size)
 
     def run(self, epoch: int, watch: Watch | None = None) -> list[Record]:
+        """Trains for one epoch (numbered from 1); returns a record of each step."""
         recipe, how, count = self.recipe, self.recipe.optimisation, len(self.train)
         order = np.random.default_rng([recipe.seed, epoch]).permutation(count)
         number, warps = self.distortions(epoch)
@@ -116,17 +94,14 @@ class Minibatches:
         first = (epoch - 1) * self.steps_per_epoch
         results = []
         for step in range(self.steps_per_epoch):
-            batch = order[step * how.batch_size : (step + 1) * how.batch_size]
+            index = order[step * how.batch_size : (step + 1) * how.batch_size]
             rate = learning_rate(how, first + step, how.epochs * self.steps_per_epoch)
-            loss, right = self.steps.step(
-                batch,
-                None if warps is None else warps[batch],
-                None if targets is None else targets[batch],
-                *(rate, first + step + 1),
-            )
-            results.append((loss, right, len(batch), rate))
+            moved = None if warps is None else warps[index]
+            taught = None if targets is None else targets[index]
+            loss, right = self.step(Batch(index, moved, taught, rate, first + step + 1))
+            results.append((loss, right, len(index), rate))
             if watch:
-                watch(len(batch), loss, right)
+                watch(len(index), loss, right)
         return [
             step_record(first + n + 1, epoch - 1 + (n + 1) / self.steps_per_epoch, *result)
             for n, result in enumerate(results)
@@ -144,15 +119,15 @@ class Minibatches:
     def targets(
         self, number: int, warps: Warps | None, watch: Watch | None
     ) -> NDArray[np.float32] | None:
-        """What the teachers say of a copy of the training set (N, classes), asked once.
+        """What the teachers say of a copy of the training set (N, classes), computed once.
 
-        Always in the same order and parts, so that a run that was stopped gets the same bits.
+        Always in the same order and parts, so that a resumed run gets the same bits.
         """
         if not self.teachers:
             return None
         if number not in self.taught:
             if not self.recipe.copies:
-                self.taught.clear()  # it will not come again
+                self.taught.clear()  # an earlier copy is not used again
             images, parts = self.train.images, []
             for start in range(0, len(images), TAUGHT_AT_ONCE):
                 part = np.arange(start, min(start + TAUGHT_AT_ONCE, len(images)))

@@ -1,81 +1,53 @@
 """Epochs of the 1998 paper: one pattern at a time, always in the same random order."""
 
-from typing import Protocol
-
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet.data import Split
 from lenet.engine import fused, sequential
-from lenet.engine.fused import views
 from lenet.engine.scores import scorer
 from lenet.engine.sequential import Criterion, Images, Numbers
 from lenet.errors import LenetError, extra
-from lenet.networks.architecture import Architecture
-from lenet.training.engines import Flat, require_fit
+from lenet.training.engines import Flat, Job, by_name, require_fit
 from lenet.training.epochs import Record, Watch, step_record
-from lenet.training.recipe import Recipe
 from lenet.training.schedule import share
-from lenet.training.world import World
 
 CURVATURE_PATTERNS = 500  # patterns that second derivatives are averaged over (appendix C)
-SLICES = 100  # records and progress a pass
-
-
-class Patterns(Protocol):
-    """Trains on one pattern after the other: `sequential.Patterns`, or the same by PyTorch."""
-
-    def train(
-        self, images: Images, labels: Numbers, order: Numbers, step_sizes: Flat
-    ) -> tuple[float, int]: ...
-
-    def curvature(self, images: Images, labels: Numbers, order: Numbers) -> Flat: ...
+SLICES = 100  # parts of a pass, each with a record
 
 
 class Passes:
     """Trains LeNet-5 by stochastic diagonal Levenberg-Marquardt; see `lenet.engine.sequential`.
 
     Raises:
-        LenetError: several processes, or another device than the CPU, were asked for.
+        LenetError: the job has several processes, or a device other than the CPU.
     """
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        architecture: Architecture,
-        train: Split,
-        weights: Flat,
-        device: str,
-        world: World,
-    ) -> None:
-        if world.size > 1:
+    def __init__(self, job: Job) -> None:
+        if job.world.size > 1:
             raise LenetError(
                 "the optimizer sdlm takes one pattern after the other and cannot be shared among "
-                f"{world.size} processes: start it without torchrun"
+                f"{job.world.size} processes: start it without torchrun"
             )
-        if device != "cpu":
+        if job.device != "cpu":
             raise LenetError("the optimizer sdlm runs on the CPU: use --device cpu")
-        self.recipe, self.architecture, self.train = recipe, architecture, train
-        self.flat = weights.copy()
-        self.order = np.random.default_rng(recipe.seed).permutation(len(train))
-        how, objective = recipe.optimisation, recipe.objective
+        self.recipe, self.architecture, self.train = job.recipe, job.architecture, job.train
+        self.flat = job.weights.copy()
+        self.order = np.random.default_rng(self.recipe.seed).permutation(len(job.train))
+        how, objective = self.recipe.optimisation, self.recipe.objective
         criterion = Criterion(objective.loss == "map", objective.j, how.curvature == "exact")
-        self.patterns: Patterns
-        if sequential.is_served(architecture):
+        if sequential.is_served(self.architecture):
             self.engine = "fused"
-            self.patterns = sequential.Patterns(architecture, self.flat, criterion)
+            self.patterns = sequential.Patterns(self.architecture, self.flat, criterion)
         else:
             with extra("torch"):
                 from lenet.training import autograd_passes
             self.engine = "autograd"
-            self.patterns = autograd_passes.Patterns(architecture, self.flat, criterion)
+            self.patterns = autograd_passes.Patterns(self.architecture, self.flat, criterion)
 
     @property
     def weights(self) -> dict[str, Flat]:
         """The weights by name, in the memory that training changes."""
-        parameters = self.architecture.parameters
-        arrays = views(self.flat, [parameter.shape for parameter in parameters])
-        return {p.name: array for p, array in zip(parameters, arrays, strict=True)}
+        return by_name(self.architecture, self.flat)
 
     def run(self, epoch: int, watch: Watch | None = None) -> list[Record]:
         """Trains for one pass (numbered from 1); returns a record of each slice of it."""
@@ -98,7 +70,7 @@ class Passes:
     def presented(
         self, part: Numbers, random: np.random.Generator
     ) -> tuple[Images, Numbers, Numbers]:
-        """Images, labels and the order to show them in, distorted anew where the recipe says so."""
+        """Images, labels and their order, with new distortions if the recipe has any."""
         images, labels = self.train.images, self.train.labels
         if not self.recipe.distortion:
             return images, labels, part

@@ -16,37 +16,39 @@ from lenet.engine.objective import Objective
 from lenet.errors import LenetError
 from lenet.networks.architecture import NETWORKS, Architecture, LeNet, Options
 
+LARGEST_RATE = 1e6
+
 
 @dataclass(frozen=True, kw_only=True)
 class Optimisation:
     """How the weights are changed."""
 
     epochs: int = 10
-    """Times that the training set is gone through."""
+    """Passes over the training set."""
     batch_size: int = 256
     """Images in a step."""
     optimizer: Literal["sgd", "adamw", "sdlm"] = "sgd"
     """Stochastic gradient descent, AdamW, or the 1998 paper's diagonal Levenberg-Marquardt."""
     lr: float = 0.9
-    """Learning rate at its height."""
+    """Highest learning rate."""
     momentum: float = 0.0
     """Momentum of sgd."""
     weight_decay: float = 0.0
     """Weight decay."""
     beta2: float = 0.999
-    """Adamw: how much of the mean square of the gradients is kept in a step."""
+    """Adamw: share of the mean square of the gradients that each step keeps."""
     mu: float = 0.02
     """Sdlm: keeps steps finite where the error is flat."""
     curvature: Literal["fixed", "exact"] = "fixed"
     """Sdlm with the loss map: second derivative at F6, 2 as for the loss penalty, or exact."""
     schedule: Literal["constant", "linear", "cosine", "1998"] = "constant"
-    """Keep the learning rate, lower it to 0 along a line or a cosine, or in the 1998 paper's five
-    stages."""
+    """Keep the learning rate constant, lower it to 0 along a line or a cosine, or follow the 1998
+    paper's five stages."""
     warmup: float = 0.0
     """Share of all steps in which the learning rate rises from 0."""
     averaging: float = 0.0
-    """Measure and keep not the weights but their average over steps, each step's share of it
-    falling by this factor with every further one, like 0.999; 0 for no averaging."""
+    """Measure and keep a moving average of the weights instead, of which each step keeps this
+    share, such as 0.999; 0 for no averaging."""
 
     def __post_init__(self) -> None:
         fields.check(self)
@@ -68,9 +70,6 @@ class Optimisation:
                 raise LenetError(f"{name} goes with the optimizer {owner}, not {self.optimizer}")
 
 
-LARGEST_RATE = 1e6
-
-
 @dataclass(frozen=True, init=False)
 class Recipe:
     """One training run.
@@ -80,28 +79,28 @@ class Recipe:
 
     Attributes:
         network: an entry of `lenet.networks.architecture.NETWORKS`.
-        objective: what training makes small.
+        objective: what training minimises.
         optimisation: how the weights are changed.
         distortion: how images are distorted.
 
     Raises:
-        LenetError: there is no such field, or values do not go together.
+        LenetError: there is no such field, or values cannot be combined.
     """
 
     name: str = "custom"
     """Name of the recipe; the run folder is named after it."""
     data: str = "mnist"
-    """mnist, fashion-mnist, digits, or a folder of your own (IDX files or a sub-folder a class)."""
+    """mnist, fashion-mnist, digits, or your own folder (IDX files or one sub-folder per class)."""
     validation: int = 0
-    """Hold out so many of the last training images and measure on them, not on the test set."""
+    """Hold out this many of the last training images; measure on them, not on the test set."""
     network: Options = LeNet()
     objective: Objective = Objective()
     optimisation: Optimisation = Optimisation()
     distortion: Distortion = Distortion()
     copies: int = 0
-    """Distort the training set in so many ways, used in turn; 0 for new ways in every epoch."""
+    """Distorted copies of the training set, used in turn; 0 for new distortions in every epoch."""
     print_every: int = 0
-    """Print the mean loss of every so many steps; 0 prints epochs alone."""
+    """Print the mean loss after every so many steps; 0 prints only epochs."""
     seed: int = 0
     """Fixes initial weights, order of images and distortions."""
 
@@ -130,7 +129,7 @@ class Recipe:
         self._check()
 
     def _check(self) -> None:
-        """What no part can check alone."""
+        """Checks what no part can check alone."""
         fields.check(self)
         fields.require(
             self,
@@ -140,11 +139,10 @@ class Recipe:
             print_every=self.print_every >= 0,
             seed=0 <= self.seed < 2**32,
         )
-        objective = self.objective
-        if objective.distillation and not objective.teachers:
-            raise LenetError("distillation goes with teachers")
-        if objective.temperature != Objective.temperature and not objective.teachers:
-            raise LenetError("temperature goes with teachers")
+        for name in ("distillation", "temperature"):
+            default = getattr(Objective, name)
+            if not self.objective.teachers and getattr(self.objective, name) != default:
+                raise LenetError(f"{name} goes with teachers")
         if self.optimisation.optimizer == "sdlm":
             self._check_sdlm()
 
@@ -228,7 +226,7 @@ PARTS: dict[str, type[Any]] = {
     "optimisation": Optimisation,
     "distortion": Distortion,
 }
-EARLIER_DEFAULTS = {"initial": "sqrt"}  # where a default was another one
+EARLIER_DEFAULTS = {"initial": "sqrt"}  # defaults that have changed
 
 
 def renewed(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,7 @@
-"""Run folders: what a training run leaves on disk, and what was known when it began.
+"""Run folders: what a training run writes, and what it needs to be resumed.
 
 recipe.json, environment.json, metrics.jsonl and state.safetensors (all that the next epoch
-depends on) are there from the first epoch on; weights.safetensors and report.json come when
-training is through.
+depends on) exist from the first epoch on; report.json and weights.safetensors are written last.
 """
 
 import datetime
@@ -24,7 +23,7 @@ from lenet.data import Dataset
 from lenet.engine.processor import usable_cores
 from lenet.errors import LenetError, extra
 from lenet.evaluation.metrics import Report
-from lenet.files import replacing, write_text
+from lenet.files import remove_partial, replacing, write_text
 from lenet.networks.checkpoint import Checkpoint, read_tensors, save_tensors
 from lenet.training.engines import Flat
 from lenet.training.recipe import Recipe
@@ -39,6 +38,7 @@ except ImportError:  # Windows
 
 RECIPE, ENVIRONMENT, METRICS = "recipe.json", "environment.json", "metrics.jsonl"
 STATE = "state.safetensors"
+MOST_THREADS = 256
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Run:
 class Settings:
     """Where and how a run is executed, as `train` takes it; device and threads are definite.
 
-    threads are those of each of the processes. Relative paths of teachers start in `working_dir`.
+    `threads` are those of each process. Relative paths of teachers start in `working_dir`.
     """
 
     device: str
@@ -96,21 +96,15 @@ class Settings:
     processes: int = 1
 
     def __post_init__(self) -> None:
-        for name, kind in fields.annotations(Settings).items():
-            value = getattr(self, name)
-            if not isinstance(value, kind) or (isinstance(value, bool) and kind is int):
-                raise LenetError(f"{name} cannot be {value!r:.100}")
+        fields.check(self)
         fields.require(
             self, threads=1 <= self.threads <= MOST_THREADS, processes=self.processes >= 1
         )
 
 
-MOST_THREADS = 256
-
-
 @dataclass
 class Progress:
-    """How far a run has come; kept with its state.
+    """The progress of a run, kept with its state.
 
     Attributes:
         epoch: the last whole one, 0 before the first.
@@ -132,9 +126,7 @@ class Progress:
         Raises:
             LenetError: it names the value.
         """
-        for name in ("epoch", "examples", "metrics_bytes"):
-            fields.typed(int, getattr(self, name), name)
-        self.seconds = fields.typed(float, self.seconds, "seconds")
+        fields.check(self)
         fields.require(
             self,
             epoch=0 <= self.epoch <= epochs,
@@ -146,7 +138,7 @@ class Progress:
 
 
 def new_folder(name: str) -> Path:
-    """A run folder that is not there yet."""
+    """Creates a new run folder."""
     stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     for suffix in ("", *(f"-{number}" for number in range(2, 1000))):
         folder = Path("runs") / f"{name}-{stamp}{suffix}"
@@ -155,22 +147,22 @@ def new_folder(name: str) -> Path:
         except FileExistsError:
             continue
         except OSError as error:
-            raise LenetError(f"cannot make {folder}: {error.strerror}") from None
+            raise LenetError(f"cannot create {folder}: {error.strerror}") from None
         return folder
     raise LenetError("cannot find a free name for the run folder; name one with --out")
 
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Keeps other processes of this machine out of a run folder, which is made where it is missing.
+    """Creates a run folder if it is missing, and keeps other processes of this machine out of it.
 
     Raises:
-        LenetError: another process trains there, or the folder cannot be made.
+        LenetError: another process trains there, or the folder cannot be created.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise LenetError(f"cannot make {folder}: {error.strerror}") from None
+        raise LenetError(f"cannot create {folder}: {error.strerror}") from None
     if fcntl is None:
         yield
         return
@@ -196,7 +188,7 @@ def is_begun(folder: Path) -> bool:
 def begin(
     folder: Path, recipe: Recipe, record: dict[str, Any], state: dict[str, Flat]
 ) -> tuple[dict[str, Flat], Progress]:
-    """Takes up the folder's state, or writes recipe, environment and the state to start from.
+    """Reads the folder's state, or writes recipe, environment and the state to start from.
 
     Args:
         record: what `environment` says of this run.
@@ -205,6 +197,7 @@ def begin(
     Raises:
         LenetError: the folder's files are damaged, do not belong together, or not to the recipe.
     """
+    remove_partial(folder)
     file = folder / STATE
     progress = Progress()
     if file.exists():
@@ -218,7 +211,7 @@ def begin(
         write_text(folder / ENVIRONMENT, json.dumps(record, indent=2) + "\n")
         write_text(folder / RECIPE, json.dumps(recipe.as_dict(), indent=2) + "\n")
         save_state(file, recipe, state, progress)
-    # Metrics of an epoch whose state was not reached are written again.
+    # The metrics of an epoch whose state was not saved are written again.
     with (folder / METRICS).open("ab+") as metrics:
         length = progress.metrics_bytes
         if metrics.tell() < length:
@@ -233,11 +226,9 @@ def begin(
 
 def save_state(file: Path, recipe: Recipe, state: dict[str, Flat], progress: Progress) -> None:
     """Writes all that the next epoch depends on, in one piece."""
-    metadata = {
-        "recipe": json.dumps(recipe.as_dict()),
-        "progress": json.dumps(asdict(progress)),
-    }
-    with replacing(file, durable=progress.epoch > 0) as temporary:
+    content = {"recipe": recipe.as_dict(), "progress": asdict(progress)}
+    metadata = {name: json.dumps(value) for name, value in content.items()}
+    with replacing(file) as temporary:
         save_tensors(dict(state), temporary, metadata)
 
 
@@ -250,7 +241,7 @@ def load_state(file: Path, recipe: Recipe) -> tuple[dict[str, Flat], Progress]:
     metadata, state = read_tensors(file)
     if "recipe" not in metadata:
         raise LenetError(
-            f"{file} was not written by this version: train anew with the run's {RECIPE}"
+            f"{file} was not written by this version: start another run with the run's {RECIPE}"
         )
     try:
         begun = Recipe.from_dict(json.loads(metadata["recipe"]), "its recipe").as_dict()
@@ -260,8 +251,8 @@ def load_state(file: Path, recipe: Recipe) -> tuple[dict[str, Flat], Progress]:
         raise LenetError(f"{file} is not a training state: {error}") from None
     if changed := sorted(k for k, v in recipe.as_dict().items() if begun.get(k) != v):
         raise LenetError(
-            f"{', '.join(changed)} in {file.parent / RECIPE} changed since the run was begun; put "
-            "it back, or train anew with --out"
+            f"{', '.join(changed)} in {file.parent / RECIPE} changed since the run was begun; "
+            "restore it, or start another run with --out"
         )
     for name, array in state.items():
         if array.dtype != np.float32:
@@ -270,7 +261,7 @@ def load_state(file: Path, recipe: Recipe) -> tuple[dict[str, Flat], Progress]:
 
 
 def read_environment(folder: Path) -> tuple[Settings, dict[str, str]]:
-    """The settings and the data's checksums that a run was begun with.
+    """Reads the settings and the checksums of the data that a run was begun with.
 
     Raises:
         LenetError: the run's environment.json is missing or damaged.
@@ -290,23 +281,23 @@ def append_metrics(folder: Path, records: list[dict[str, Any]]) -> int:
         with (folder / METRICS).open("ab") as file:
             file.write(lines.encode())
             file.flush()
-            os.fsync(file.fileno())  # before the state that counts on them
+            os.fsync(file.fileno())  # before the state that refers to them
             return file.tell()
     except OSError as error:
         raise LenetError(
-            f"cannot write {folder / METRICS}: {error.strerror}; when there is room again, go on "
+            f"cannot write {folder / METRICS}: {error.strerror}; when there is room again, resume "
             f"with: lenet train --resume {folder}"
         ) from None
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """All whole lines of a run folder's metrics.jsonl."""
+    """Reads all records of a run folder's metrics.jsonl."""
     text = (folder / METRICS).read_text(encoding="utf-8")
     return [json.loads(line) for line in text.splitlines()]
 
 
 def environment(settings: Settings, reason: str, dataset: Dataset) -> dict[str, Any]:
-    """What a reader needs to judge or repeat the run."""
+    """What one needs to judge or repeat the run."""
     torch = sys.modules.get("torch")
     return {
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

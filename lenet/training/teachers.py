@@ -1,4 +1,4 @@
-"""Teachers: trained networks whose scores another one learns from."""
+"""Teachers: trained networks from whose scores another one learns."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from lenet.engine.objective import Objective
 from lenet.engine.scores import scorer
 from lenet.errors import LenetError
 from lenet.evaluation.metrics import softmax
@@ -16,9 +17,9 @@ class Teachers:
     """Trained networks that give targets to another.
 
     Args:
-        names: run folders, weights files or pretrained names.
+        objective: names the teachers (run folders, weights files or pretrained names) and their
+            temperature.
         classes: what the labels of the data mean.
-        temperature: what the scores are divided by.
         threads: CPU threads; None for as many as this process may use.
         folder: where relative paths start.
 
@@ -27,20 +28,15 @@ class Teachers:
     """
 
     def __init__(
-        self,
-        names: Sequence[str],
-        classes: Sequence[str],
-        temperature: float,
-        threads: int | None,
-        folder: Path,
+        self, objective: Objective, classes: Sequence[str], threads: int | None, folder: Path
     ) -> None:
-        self.temperature = temperature
+        self.temperature = objective.temperature
         self.scorers = []
-        for name in names:
+        for name in objective.teachers:
             teacher = checkpoint.read(folder / name if (folder / name).exists() else name)
             if teacher.classes != list(classes):
                 raise LenetError(
-                    f"the teacher {name} tells apart {', '.join(teacher.classes)}; "
+                    f"the teacher {name} has the classes {', '.join(teacher.classes)}; "
                     f"the data have {', '.join(classes)}"
                 )
             self.scorers.append(scorer(teacher, threads))

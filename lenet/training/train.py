@@ -3,32 +3,33 @@
 import dataclasses
 import sys
 import time
-from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lenet import data
-from lenet.engine.fused import flatten, views
+from lenet.engine.fused import flatten
 from lenet.errors import LenetError, extra
 from lenet.evaluation import metrics
 from lenet.evaluation.evaluate import write_report
 from lenet.networks import checkpoint
-from lenet.networks.architecture import Architecture
 from lenet.networks.checkpoint import Checkpoint
 from lenet.progress import Progress as Bar
 from lenet.training import run as folders
-from lenet.training.engines import choose_device, make_engine
-from lenet.training.epochs import Epochs, Minibatches, Record, Watch
+from lenet.training.engines import Job, by_name, choose_device, make_engine
+from lenet.training.epochs import Minibatches, Record, Watch
 from lenet.training.recipe import Recipe
 from lenet.training.recipes import find
 from lenet.training.run import Progress, Run, Settings
 from lenet.training.teachers import Teachers
 from lenet.training.world import ALONE, LostProcessError, World, connected
+
+if TYPE_CHECKING:
+    from lenet.training.passes import Passes
 
 
 def train(
@@ -47,11 +48,11 @@ def train(
     Args:
         recipe: a name in `lenet.RECIPES`, the path of a .json file, or a `lenet.Recipe`.
         out: the run folder, new or empty; runs/NAME-TIME by default.
-        device: "auto" (CUDA where there is such, else CPU), or a device as PyTorch names it.
+        device: "auto" (CUDA if available, else CPU), or a device as PyTorch names it.
         engine: "auto", "fused" (our CPU kernels), "autograd" (PyTorch) or "graph" (PyTorch's step
             as one CUDA graph, never measured).
         threads: CPU threads; None for as many as this process may use.
-        data_dir: folder of the public data sets; None for the usual one.
+        data_dir: folder of the public data sets; None for the default one.
         tensorboard: also write TensorBoard logs into the run folder.
         changes: other values for fields of the recipe, as in `train("mnist", epochs=3)`.
 
@@ -66,22 +67,35 @@ def train(
     with connected() as world:
         if folder and world.first and folders.is_begun(folder):
             raise LenetError(f"{folder} already holds a run; resume it with --resume {folder}")
-        if recipe.optimisation.optimizer == "sdlm" and device == "auto":
-            device = "cpu"  # one pattern at a time is no work for a GPU
-        settings = Settings(
-            choose_device(device, world),
-            engine,
-            world.threads if threads is None else threads,
-            str(Path(data_dir).expanduser().resolve()) if data_dir else None,
-            tensorboard,
-            str(Path.cwd()),
-            world.size,
-        )
+        settings = settings_for(recipe, device, engine, threads, data_dir, world, tensorboard)
         return proceed(world, folder, recipe, settings)
 
 
+def settings_for(
+    recipe: Recipe,
+    device: str,
+    engine: str,
+    threads: int | None,
+    data_dir: str | Path | None,
+    world: World,
+    tensorboard: bool = False,
+) -> Settings:
+    """The arguments of `train` with a definite device and number of threads, and full paths."""
+    if recipe.optimisation.optimizer == "sdlm" and device == "auto":
+        device = "cpu"  # a GPU would be slower, one pattern at a time
+    return Settings(
+        choose_device(device, world),
+        engine,
+        world.threads if threads is None else threads,
+        str(Path(data_dir).expanduser().resolve()) if data_dir else None,
+        tensorboard,
+        str(Path.cwd()),
+        world.size,
+    )
+
+
 def with_full_path(recipe: Recipe) -> Recipe:
-    """The recipe with a path to data of one's own that holds from anywhere."""
+    """The recipe with an absolute path if its data are a folder."""
     own = Path(recipe.data).expanduser()
     if recipe.data not in data.SOURCES and own.is_dir():
         recipe = recipe.changed(data=str(own.resolve()))
@@ -89,11 +103,10 @@ def with_full_path(recipe: Recipe) -> Recipe:
 
 
 def resume(folder: str | Path) -> Run:
-    """Goes on with a run that was stopped, and ends with the weights it would have had.
+    """Continues a run that was stopped, and ends with the weights it would have had.
 
-    Bit for bit on one machine with as many processes: each epoch depends on the state after the
-    one before, on the recipe's seed and on nothing else. With another number of processes, up to
-    rounding.
+    Bit for bit on one machine with as many processes: each epoch depends only on the state after
+    the one before and on the recipe's seed. With another number of processes, up to rounding.
 
     Raises:
         LenetError: the folder holds no run, or it cannot be resumed here.
@@ -118,8 +131,8 @@ def resume(folder: str | Path) -> Run:
 
 def assemble(
     recipe: Recipe, dataset: data.Dataset, settings: Settings, world: World = ALONE
-) -> tuple[Epochs, str]:
-    """What trains a recipe on data, with the initial weights of its seed; and why this engine.
+) -> "tuple[Minibatches | Passes, str]":
+    """Prepares the training of a recipe on data, from its seed; also says why this engine.
 
     Raises:
         LenetError: recipe, data, device and engine do not go together.
@@ -127,41 +140,32 @@ def assemble(
     architecture = recipe.architecture(classes=len(dataset.classes))
     weights = flatten(architecture.initial_weights(recipe.seed).values())
     device = choose_device(settings.device, world)
+    job = Job(recipe, architecture, dataset.train, weights, device, settings.threads, world)
     if recipe.optimisation.optimizer == "sdlm":
-        from lenet.training.passes import Passes  # and its kernels, which other recipes do without
+        from lenet.training.passes import Passes  # and its kernels, which other recipes do not need
 
-        passes = Passes(recipe, architecture, dataset.train, weights, device, world)
+        passes = Passes(job)
         if settings.engine not in ("auto", passes.engine):
             raise LenetError(
                 f"the optimizer sdlm runs by the engine {passes.engine} here, "
                 f"not by {settings.engine}"
             )
         return passes, "one pattern at a time"
-    engine, reason = make_engine(
-        *(recipe, architecture, dataset.train, weights),
-        *(device, settings.engine, settings.threads, world),
-    )
-    teachers = make_teachers(recipe, dataset.classes, settings)
+    engine, reason = make_engine(job, settings.engine)
+    teachers = None
+    if recipe.objective.teachers:
+        began = Path(settings.working_dir)  # where relative paths of a resumed run start, too
+        teachers = Teachers(recipe.objective, dataset.classes, settings.threads, began)
     return Minibatches(recipe, engine, dataset.train, teachers), reason
-
-
-def make_teachers(recipe: Recipe, classes: Sequence[str], settings: Settings) -> Teachers | None:
-    names, temperature = recipe.objective.teachers, recipe.objective.temperature
-    if not names:
-        return None
-    began = Path(settings.working_dir)  # where relative paths of a resumed run start, too
-    return Teachers(names, classes, temperature, settings.threads, began)
 
 
 @dataclass(frozen=True)
 class Session:
-    """A run that is under way.
+    """A run in progress.
 
     Attributes:
         world: the processes that share it; the first one writes and prints.
         part: what is measured after each epoch, "test" or "validation".
-        epochs: what trains.
-        progress: how far it has come.
         board: writes TensorBoard logs; None without.
     """
 
@@ -170,7 +174,7 @@ class Session:
     recipe: Recipe
     dataset: data.Dataset
     part: str
-    epochs: Epochs
+    epochs: "Minibatches | Passes"
     progress: Progress
     board: Any
 
@@ -185,7 +189,7 @@ def proceed(world: World, folder: Path | None, recipe: Recipe, settings: Setting
     epochs, reason = assemble(recipe, dataset, settings, world)
     settings = dataclasses.replace(settings, engine=epochs.engine)
     record = folders.environment(settings, reason, dataset)
-    # Only now: nothing is wrong with the rest.
+    # Created only now that everything else has been checked.
     folder = world.from_first(lambda: folder or folders.new_folder(recipe.name))
     with folders.held(folder) if world.first else nullcontext():
         state, progress = world.from_first(
@@ -217,7 +221,7 @@ def proceed(world: World, folder: Path | None, recipe: Recipe, settings: Setting
 
 
 def run_to_the_end(session: Session) -> NDArray[np.float32]:
-    """Runs the epochs that are left; returns the scores after the last one."""
+    """Runs the remaining epochs; says how to resume if it is stopped."""
     folder, epochs = session.folder, session.recipe.optimisation.epochs
     try:
         return run_epochs(session)
@@ -231,13 +235,13 @@ def run_to_the_end(session: Session) -> NDArray[np.float32]:
         raise
     except LostProcessError as error:
         raise LenetError(
-            f"{error}. The run is kept as it was after its last whole epoch; resume it, alone or "
-            f"under torchrun with any number of processes, with: lenet train --resume {folder}"
+            f"{error}. The run is kept up to its last whole epoch; resume it, alone or under "
+            f"torchrun with any number of processes, with: lenet train --resume {folder}"
         ) from None
 
 
 def run_epochs(session: Session) -> NDArray[np.float32]:
-    """After each epoch, its metrics and the state are on disk."""
+    """Runs the remaining epochs, and saves metrics and state after each."""
     recipe, test, progress = session.recipe, session.dataset.test, session.progress
     epochs = recipe.optimisation.epochs
     left = range(progress.epoch + 1, epochs + 1)
@@ -266,7 +270,7 @@ def save_epoch(
     seconds: float,
     scores: NDArray[np.float32],
 ) -> None:
-    """Writes an epoch's metrics, then the state that says that they are there."""
+    """Writes an epoch's metrics, then the state that records their length."""
     test, progress = session.dataset.test, session.progress
     examples = sum(step["examples"] for step in steps)
     record = {
@@ -315,29 +319,20 @@ def finish(session: Session, scores: NDArray[np.float32], device: str) -> Run:
         "rejection_threshold": report.trust_threshold,
     }
     file = session.folder / checkpoint.WEIGHTS
-    weights = kept_weights(session.epochs.architecture, session.epochs.state())
-    network = Checkpoint(file, session.epochs.architecture, card, weights)
+    architecture, state = session.epochs.architecture, session.epochs.state()
+    weights = by_name(architecture, state.get("average", state["weights"]).copy())
+    network = Checkpoint(file, architecture, card, weights)
     if session.world.first:
         write_report(session.folder, report)
         # Last: weights mark a run as finished.
-        checkpoint.write(file, network.architecture, weights, card)
+        checkpoint.write(file, architecture, weights, card)
         warn_of_chance(recipe, report)
     rate = progress.examples / max(progress.seconds, 1e-9)
     return Run(session.folder, recipe, network, report, result_words(session), rate, device)
 
 
-def kept_weights(
-    architecture: Architecture, state: dict[str, NDArray[np.float32]]
-) -> dict[str, NDArray[np.float32]]:
-    """The weights that a training keeps, by name: their average where there is one."""
-    flat = state.get("average", state["weights"])
-    names = [parameter.name for parameter in architecture.parameters]
-    shapes = [parameter.shape for parameter in architecture.parameters]
-    return dict(zip(names, views(flat.copy(), shapes), strict=True))
-
-
 def warn_of_chance(recipe: Recipe, report: metrics.Report) -> None:
-    """Says so where a network has learned nothing, and what that mostly comes from."""
+    """Warns if a network has learned nothing, and names the usual cause."""
     if report.accuracy > 1.5 / len(report.classes):
         return
     values = recipe.as_dict()

@@ -1,4 +1,4 @@
-"""The processes that share a run. Here there is one; `distributed` has those of torchrun."""
+"""The processes that share a run: one here, those of torchrun in `distributed`."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -16,12 +16,12 @@ Value = TypeVar("Value")
 
 
 class LostProcessError(LenetError):
-    """Another process of the run ended, hangs, or cannot be reached."""
+    """Another process of the run ended, hangs or cannot be reached."""
 
 
 @dataclass(frozen=True)
 class World:
-    """The processes of a run, and this one among them; by default it is alone.
+    """The processes of a run, and the number of this one; by default it is alone.
 
     Attributes:
         rank: number of this process, from 0; the first one writes and prints.
@@ -40,19 +40,19 @@ class World:
 
     @property
     def threads(self) -> int:
-        """CPU threads of this process if all of this machine have equally many."""
+        """CPU threads of this process if those of this machine share them equally."""
         return max(1, usable_cores() // self.local_size)
 
     def rows(self, count: int) -> slice:
-        """Those of `count` rows that this process works on."""
+        """The rows of `count` that are this process's."""
         return slice(count * self.rank // self.size, count * (self.rank + 1) // self.size)
 
     def from_first(self, compute: Callable[[], Value]) -> Value:
-        """What `compute` gives the first process, which alone calls it, for all of them."""
+        """Calls `compute` in the first process only; returns its result in all of them."""
         return compute()
 
     def meet(self) -> None:
-        """Waits until all processes are here."""
+        """Waits until all processes have called this."""
 
     def add_up(self, values: NDArray[np.float32]) -> None:
         """Replaces an array by its sum over all processes."""
@@ -63,7 +63,7 @@ class World:
 
     @contextmanager
     def in_turn(self) -> Iterator[None]:
-        """One process of each machine goes first: what it downloads, the others find."""
+        """Lets one process of each machine go first, so that the others find its downloads."""
         if self.local_rank:
             self.meet()
         yield
@@ -75,10 +75,10 @@ ALONE = World()
 
 
 def find_world() -> World:
-    """What torchrun says in the environment; alone if it says nothing.
+    """Reads torchrun's environment variables; alone if there are none.
 
     Raises:
-        LenetError: it says something impossible.
+        LenetError: they are incomplete or no numbers.
     """
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
     if os.environ.get("WORLD_SIZE", "1") == "1":
@@ -97,7 +97,7 @@ def connected() -> Iterator[World]:
     """The processes that torchrun started, connected for as long as the context lasts.
 
     Raises:
-        LostProcessError: others did not come, or torchrun ends this process.
+        LostProcessError: others did not start, or torchrun ends this process.
     """
     world: Any = find_world()
     if world.size == 1:
