@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet.reading.foreground import Bits, Foreground, Picture, find_foreground
+from lenet.reading.foreground import Bits, Foreground, Picture, find_foreground, quantile
 
 HEIGHT = 40  # pixels of a digit in a normalised line
 MARGIN, SIDE_MARGIN = 10, 8  # above and below, left and right of it
@@ -43,6 +43,13 @@ class Line:
     def scale(self) -> float:
         """Line pixels per pixel of the picture."""
         return float(1 / self.matrix[1, 1])
+
+    def in_size(self, height: int, width: int) -> "Line":
+        """The same line of the same picture in another size."""
+        factors = np.array([[width / self.picture_size[1]], [height / self.picture_size[0]]])
+        matrix = self.matrix * factors
+        matrix[:, 2:] += (factors - 1) / 2  # centres of pixels
+        return Line(self.ink, matrix, self.slant, (height, width))
 
     def box(self, left: float, top: float, right: float, bottom: float) -> list[int]:
         """The box in the picture, [left, top, right, bottom], about a box of the line's."""
@@ -131,7 +138,7 @@ def group(
         bar[:] = False
     lines = []
     heaviest = first_band = 0.0
-    while len(weight) and weight.max() > 0:
+    while weight.sum() > LEAST_INK * heaviest:
         best = (0.0, 0.0, 0.0, np.zeros(len(x), bool))
         for seed in np.argsort(-weight)[:12]:
             if weight[seed] <= 0:
@@ -192,7 +199,7 @@ def normalise(
     """The line of what `mask` holds: deslanted, digits that reach from `top` to `bottom` of the
     foreground HEIGHT high. None where nothing is left or the line is too long."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    if mask.sum() < 10:
+    if cv2.countNonZero(mask) < 10:
         return None
     left, right = int(columns[0]), int(columns[-1]) + 1
     first, last = int(rows[0]), int(rows[-1]) + 1
@@ -203,7 +210,7 @@ def normalise(
     # Soft ink: 1 well inside, 0 outside the surroundings of the mask.
     window = (slice(max(0, first - 2), last + 2), slice(max(0, left - 2), right + 2))
     strength, inside = foreground.strength[window], mask[window]
-    level = float(np.median(strength[inside > 0]))
+    level = quantile(strength[inside > 0], 0.5)
     soft = np.clip((strength / level - 0.3) / 0.5, 0, 1) * cv2.dilate(inside, np.ones((3, 3)))
     soft = np.maximum(soft, inside * np.float32(0.6)).astype(np.float32)
     if scale < 1:
@@ -240,8 +247,8 @@ def find_slant(ink: Picture) -> float:
     best = (-1.0, 0.0)
     for slant in SLANTS:
         matrix = np.array([[1, slant, -slant * height / 2], [0, 1, 0]])
-        columns = cv2.warpAffine(ink, matrix, (width, height), flags=cv2.INTER_NEAREST).sum(0)
-        gathered = float((columns**2).sum())
+        turned = cv2.warpAffine(ink, matrix, (width, height), flags=cv2.INTER_NEAREST)
+        gathered = cv2.norm(cv2.reduce(turned, 0, cv2.REDUCE_SUM), cv2.NORM_L2SQR)
         gathered *= 1 - 0.08 * abs(slant) - 0.3 * max(0.0, abs(slant) - 0.6)
         best = max(best, (gathered, float(slant)))
     return best[1]
