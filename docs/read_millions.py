@@ -40,7 +40,9 @@ def find(folder: Path) -> Iterator[str]:
 
 
 def read_part(paths: list[str], file: Path, expected: Expected) -> int:
-    """Reads pictures into a file; how many there were. What a worker does."""
+    """Reads pictures into a file, unless it is there; how many there are. What a worker does."""
+    if file.exists():
+        return len(paths)
     reader = Reader(expected=expected)
     with replacing(file) as temporary, open(temporary, "w") as out:
         for path, reading in zip(paths, reader.read_many(paths), strict=True):
@@ -62,9 +64,8 @@ def read_all(
     pictures = find(folder)
     parts = iter(lambda: list(islice(pictures, part)), [])
     futures = [
-        client.submit(read_part, paths, file, expected, pure=False)
+        client.submit(read_part, paths, out / f"{number:06}.jsonl", expected, pure=False)
         for number, paths in enumerate(parts)
-        if not (file := out / f"{number:06}.jsonl").exists()
     ]
     for _, count in as_completed(futures, with_results=True):
         yield count

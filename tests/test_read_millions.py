@@ -15,7 +15,7 @@ from read_millions import read_all
 from lenet import Reader
 from lenet.reading.formats import Expected
 
-PICTURES, PART = 240, 12
+PICTURES, PART = 120, 6
 
 
 @pytest.fixture
@@ -50,13 +50,13 @@ def test_nothing_is_lost_or_doubled_when_a_worker_is_killed(folder: Path, tmp_pa
         assert sum(done) == PICTURES
         assert victim not in client.run(os.getpid)
         files = {file: file.stat().st_mtime_ns for file in out.glob("[0-9]*")}
-        assert list(read_all(client, folder, out, expected, PART)) == []  # all is there
+        assert sum(read_all(client, folder, out, expected, PART)) == PICTURES  # from the files
     assert {file: file.stat().st_mtime_ns for file in files} == files
     assert len(files) == PICTURES // PART
     rows = [json.loads(row) for file in files for row in file.read_text().splitlines()]
     assert sorted(row["path"] for row in rows) == sorted(map(str, folder.rglob("*.png")))
     reader = Reader(expected=expected)
-    for row in rows[::20]:
+    for row in rows[::10]:
         if "error" not in row:
             alone = json.loads(json.dumps(reader.read(row["path"]).as_dict()))
             assert {"path": row["path"], **alone} == row

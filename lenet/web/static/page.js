@@ -172,7 +172,7 @@ function showNumbers(trace) {
     const strong = document.createElement("b");
     strong.textContent = capital(numbers[0].reason ?? "sure");
     $("trust").replaceChildren(strong);
-    if (numbers[0].text) $("trust").append(` The whole number is right with ${percent(numbers[0].confidence)}.`);
+    if (numbers[0].text) $("trust").append(` The probability that all of it is right is ${percent(numbers[0].confidence)}.`);
     const separators = numbers[0].separators.map(({ symbol }) => symbol).join(" ");
     $("second").textContent = separators && `Separators: ${separators}`;
   }

@@ -2,7 +2,7 @@
 
 import { paintPicture } from "./colours.js";
 
-const SCALE = { least: 1.5, most: 3 }; // CSS pixels for each of a line's
+const SCALE = { least: 1.4, most: 2.2 }; // CSS pixels for each of a line's
 
 /** What the network says of a segment, in words. */
 export function words({ probabilities, read }) {
@@ -69,7 +69,7 @@ export class Graph {
     const [digit, share] = digits.reduce((best, each) => (each[1] > best[1] ? each : best));
     const button = document.createElement("button");
     button.type = "button";
-    button.textContent = read === "" ? "·" : share > 0.02 ? digit : "";
+    button.textContent = read === "" ? "·" : read ?? (share > 0.02 ? digit : "");
     button.style.gridColumn = `${first + 2} / ${last + 2}`;
     button.style.gridRow = row;
     button.style.setProperty("--share", `${Math.round(100 * share)}%`);
