@@ -37,19 +37,19 @@ WORDS = {
 def sheet(samples: dict[str, list[tuple[np.ndarray, str, str, str]]], file: Path) -> None:
     """Pictures in groups, under each what stands there and what was read."""
     font = ImageFont.truetype(str(next(f for f in fonts() if f.stem == "DejaVuSans")), 11)
-    groups = [(WORDS[name], group[:SHOWN]) for name, group in samples.items() if group]
+    groups = [(name, group[:SHOWN]) for name, group in samples.items() if group]
     heights = [26 + CELL[1] * -(-len(group) // COLUMNS) for _, group in groups]
     picture = Image.new("RGB", (COLUMNS * CELL[0], sum(heights)), "white")
     pen, top = ImageDraw.Draw(picture), 0
-    for (title, group), height in zip(groups, heights, strict=True):
-        pen.text((6, top + 8), title, fill="black", font=font)
+    for (name, group), height in zip(groups, heights, strict=True):
+        pen.text((6, top + 8), WORDS[name], fill="black", font=font)
         for n, (pixels, number, text, how) in enumerate(group):
             x, y = n % COLUMNS * CELL[0] + 6, top + 26 + n // COLUMNS * CELL[1]
             shown = Image.fromarray((255 * pixels).astype(np.uint8))
             scale = min(PICTURE[0] / shown.width, PICTURE[1] / shown.height)
             size = round(shown.width * scale), round(shown.height * scale)
             picture.paste(shown.resize(size, Image.Resampling.LANCZOS), (x, y))
-            colour = RIGHT if text == number else WRONG
+            colour = RIGHT if name in ("right", "cautious", "none") else WRONG
             pen.text((x, y + PICTURE[1] + 2), f"{text or 'none'}  {how}", fill=colour, font=font)
             if text != number:
                 words = f"shows {number or 'no number'}"

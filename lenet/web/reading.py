@@ -3,18 +3,17 @@
 import copy
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from fastapi import Query
 from pydantic import BaseModel, Field
 
-from lenet.errors import LenetError
 from lenet.networks.checkpoint import Checkpoint
 from lenet.reading.confidence import Evidence
-from lenet.reading.formats import Expected
+from lenet.reading.formats import SEPARATORS, Expected
 from lenet.reading.reader import Number, Reader, Reading
-from lenet.web.model import ServedModel, Workers, unreadable
+from lenet.web.model import ServedModel, Workers
 from lenet.web.schemas import Box, Pixels, Unreadable
 
 NAME = "numbers"  # of the network that classifies segments, among those that are served
@@ -72,35 +71,35 @@ def expected(
     format: Annotated[
         str | None,
         Query(
+            pattern=rf"^[{SEPARATORS}]*[#0-9][#0-9{SEPARATORS}]*$",
             max_length=100,
             description="What numbers look like: # for a digit, digits, and separators among "
-            '".,-/: ".',
-            examples=["#####", "#,###.##"],
+            f'"{SEPARATORS}". `#####`, `#,###.##`',
         ),
     ] = None,
     length: Annotated[
         str | None,
-        Query(pattern=r"^[0-9]{1,3}(-[0-9]{1,3})?$", description="Digits: 5, or 2-4."),
+        Query(
+            pattern=r"^[1-9][0-9]{0,2}(-[1-9][0-9]{0,2})?$",
+            description="How many digits: `5`, or `2-4`.",
+        ),
     ] = None,
     range: Annotated[
         str | None,
-        Query(pattern=r"^[0-9]{1,18}-[0-9]{1,18}$", description="Least and largest value: 1-31."),
+        Query(pattern=r"^[0-9]{1,18}-[0-9]{1,18}$", description="Least and largest value: `1-31`."),
     ] = None,
-    check: Annotated[str | None, Query(description="Check digit that numbers have: luhn.")] = None,
+    check: Annotated[
+        Literal["luhn"] | None, Query(description="Check digit that numbers have.")
+    ] = None,
 ) -> Expected:
-    """What the query says of the numbers. Raises Problem: no number can be so."""
-    try:
-        return Expected(format, pair_of(length), pair_of(range), check)
-    except LenetError as error:
-        raise unreadable(error) from None
+    """What the query says of the numbers."""
+    return Expected(format, limits_of(length), limits_of(range), check)
 
 
-def pair_of(text: str | None) -> tuple[int, int] | None:
-    """ "2-4" and "3" as numbers."""
-    if text is None:
-        return None
-    least, _, most = text.partition("-")
-    return int(least), int(most or least)
+def limits_of(text: str | None) -> tuple[int, int] | None:
+    """ "2-4", "4-2" or "3" as least and most."""
+    values = sorted(map(int, text.split("-"))) if text else None
+    return (values[0], values[-1]) if values else None
 
 
 Threshold = Annotated[
