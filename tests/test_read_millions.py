@@ -21,6 +21,7 @@ PICTURES, PART = 120, 6
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Pictures of numbers in two folders, one of them damaged."""
+    file = tmp_path
     for n in range(PICTURES):
         picture = np.full((100, 260), 235, np.uint8)
         cv2.putText(picture, f"{n:04}", (30, 70), cv2.FONT_HERSHEY_SIMPLEX, 2, 40, 5, cv2.LINE_AA)
@@ -37,18 +38,18 @@ def folder(tmp_path: Path) -> Path:
 def test_nothing_is_lost_or_doubled_when_a_worker_is_killed(folder: Path, tmp_path: Path) -> None:
     out, expected = tmp_path / "out", Expected("####")
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
         Client(cluster) as client,
     ):
         counts = read_all(client, folder, out, expected, PART)
         done = [next(counts)]
-        busy = client.processing()
-        victim = max(busy, key=lambda worker: len(busy[worker]))
-        assert busy[victim]
-        os.kill(client.run(os.getpid)[victim], signal.SIGKILL)
+        busy = [state for state in cluster.scheduler.workers.values() if state.processing]
+        nanny = cluster.workers[busy[0].name]
+        victim = nanny.pid
+        os.kill(victim, signal.SIGKILL)
         done += counts
         assert sum(done) == PICTURES
-        assert victim not in client.run(os.getpid)
+        assert nanny.pid != victim
         files = {file: file.stat().st_mtime_ns for file in out.glob("[0-9]*")}
         assert sum(read_all(client, folder, out, expected, PART)) == PICTURES  # from the files
     assert {file: file.stat().st_mtime_ns for file in files} == files

@@ -670,7 +670,7 @@ assert "matplotlib" not in sys.modules
 @pytest.fixture(scope="module")
 def code(digits: Digits) -> bytes:
     """Three digits side by side: 0, 1, 2."""
-    return picture(np.hstack(digits[0][:3]), side=(300, 100))
+    return picture(np.hstack(list(digits[0][:3])), side=(300, 100))
 
 
 def test_read_answers_as_the_reader_does(ask: Ask, code: bytes) -> None:

@@ -14,7 +14,7 @@ from lenet.reading.confidence import Evidence
 from lenet.reading.formats import SEPARATORS, Expected
 from lenet.reading.reader import Number, Reader, Reading
 from lenet.web.model import ServedModel, Workers
-from lenet.web.schemas import Box, Pixels, Unreadable
+from lenet.web.schemas import Pixels, Unreadable
 
 NAME = "numbers"  # of the network that classifies segments, among those that are served
 CLASSES = [*"0123456789", "part", "junk"]
@@ -38,7 +38,7 @@ class Segment(BaseModel):
     """What could be a digit: one to four neighbouring pieces of a line; an arc of its graph."""
 
     ends: tuple[int, int] = Field(description="The nodes that it lies between.")
-    box: Box = Field(description="In the picture.")
+    box: list[int] = Field(description="In the picture.")
     image: Pixels = Field(description="As the network sees it, 28x28, ink bright.")
     probabilities: dict[str, float] = Field(
         description='Of the digits, "part" (of a digit, or more than one) and "junk".'
@@ -164,7 +164,7 @@ def line_of(step: Evidence) -> ReadLine:
         segments=[
             Segment(
                 ends=(first, after),
-                box=tuple(step.line.box(*box)),
+                box=step.line.box(*box),
                 image=Pixels.of(image),
                 probabilities=dict(zip(CLASSES, np.exp(logs).round(4).tolist(), strict=True)),
                 read=read.get(arc),
