@@ -40,7 +40,7 @@ class ReadFlags:
     range: tuple[int, int] | None = None
     """Least and largest value of a number."""
     check: str | None = None
-    """Check digit that numbers have: luhn."""
+    """Check digit that numbers have: luhn, ean, isbn10, aba or mod97."""
     threshold: float = 0.6
     """Numbers of less confidence are rejected."""
     weights: Path | None = None

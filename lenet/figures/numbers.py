@@ -24,7 +24,9 @@ def reading_figure(picture: Source, reading: Reading, title: str = "") -> "Figur
     figure = canvas(8, 3 + 1.5 * rows, title or reading.text or reading.reason or "no number")
     grid = figure.add_gridspec(rows + 1, 1, height_ratios=[2.5] + [1] * rows)
     axes = figure.add_subplot(grid[0])
-    axes.imshow(load_picture(picture).gray, cmap="gray", vmin=0, vmax=255)
+    loaded = load_picture(picture)
+    extent = (-0.5, loaded.size[0] - 0.5, loaded.size[1] - 0.5, -0.5)
+    axes.imshow(loaded.gray, cmap="gray", vmin=0, vmax=255, extent=extent)
     axes.axis("off")
     for number in reading.numbers:
         colour = UNSURE if number.rejected else SURE

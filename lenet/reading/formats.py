@@ -1,7 +1,10 @@
 """What a number may look like: narrows what the reader reads."""
 
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import cycle
+from operator import mul
 
 from lenet.errors import LenetError
 
@@ -17,7 +20,7 @@ class Expected:
             ".,-/: ": "#####", "#,###.##", "19##".
         length: digits, or (fewest, most).
         range: (least, largest) value of the digits read as a whole number.
-        check: "luhn", the check digit of payment cards and many identity numbers.
+        check: the check digit that they have, one of `CHECKS`.
     """
 
     format: str | None = None
@@ -34,8 +37,8 @@ class Expected:
             raise LenetError(
                 f"the format {self.format!r} has no place for a digit; write # for one"
             )
-        if self.check not in (None, "luhn"):
-            raise LenetError(f"no check digit {self.check!r}; choose luhn")
+        if self.check is not None and self.check not in CHECKS:
+            raise LenetError(f"no check digit {self.check!r}; choose {', '.join(CHECKS)}")
         if self.fewest < 1 or self.fewest > self.most:
             raise LenetError(f"no number has the length {self.length}")
         if self.range is not None and not 0 <= self.range[0] <= self.range[1]:
@@ -81,7 +84,7 @@ class Expected:
             return False
         if self.range is not None and not self.range[0] <= int(text) <= self.range[1]:
             return False
-        return self.check is None or luhn(text)
+        return self.check is None or CHECKS[self.check](text)
 
     def written(self, text: str) -> str:
         """The digits with the format's separators."""
@@ -97,3 +100,22 @@ def luhn(text: str) -> bool:
     """
     doubled = (int(c) * (1 + n % 2) for n, c in enumerate(reversed(text)))
     return len(text) > 1 and sum(d - 9 * (d > 9) for d in doubled) % 10 == 0
+
+
+def weighted(weights: Sequence[int], modulus: int) -> Callable[[str], bool]:
+    """Whether the sum of the digits, with these weights in turn from the last on, is 0."""
+
+    def check(text: str) -> bool:
+        digits = map(int, reversed(text))
+        return sum(map(mul, digits, cycle(weights))) % modulus == 0
+
+    return check
+
+
+CHECKS: dict[str, Callable[[str], bool]] = {
+    "luhn": luhn,  # payment cards, IMEI, many identity numbers
+    "ean": weighted((1, 3), 10),  # EAN, UPC, ISBN-13
+    "isbn10": weighted(range(1, 11), 11),  # without those that end in X
+    "aba": weighted((1, 7, 3), 10),  # routing numbers of cheques
+    "mod97": lambda text: int(text) % 97 == 1,  # ISO 7064, MOD 97-10: payment references
+}

@@ -8,6 +8,7 @@ all paths that read it (forward algorithm), its digits' places are on the best (
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,14 +46,21 @@ class Lattice:
         digits = weights[:, None] * logs[:, :10] + DIGIT
         return cls(pieces + 1, ends, digits, weights * logs[:, JUNK] + SKIP)
 
+    @cached_property
+    def into(self) -> list[NDArray[np.int64]]:
+        """The arcs that lead to each node."""
+        order = np.argsort(self.ends[:, 1], kind="stable")
+        return np.split(order, np.searchsorted(self.ends[order, 1], np.arange(1, self.nodes)))
+
     def total(self) -> float:
         """Log of the sum over all paths."""
-        node = np.full(self.nodes, IMPOSSIBLE)
-        node[0] = 0.0
-        arcs = np.logaddexp(np.logaddexp.reduce(self.digits, 1), self.skips)
-        for (first, last), arc in zip(self.ends.tolist(), arcs, strict=True):
-            node[last] = np.logaddexp(node[last], node[first] + arc)
-        return float(node[-1])
+        score = np.full(self.nodes, IMPOSSIBLE)
+        score[0] = 0.0
+        weights = np.logaddexp(np.logaddexp.reduce(self.digits, 1), self.skips)
+        for node in range(1, self.nodes):
+            arcs = self.into[node]
+            score[node] = np.logaddexp.reduce(score[self.ends[arcs, 0]] + weights[arcs])
+        return float(score[-1])
 
     def strings(self, width: int, allowed: Prefix | None = None) -> dict[str, float]:
         """Likely strings and the log of the sum over their paths: a beam of `width` prefixes at
@@ -84,39 +92,42 @@ class Lattice:
 
     def score(self, texts: list[str]) -> NDArray[np.float64]:
         """Log of the sum over the paths that read each string."""
+        scores = self.follow(texts, np.logaddexp)
+        return scores[-1, np.arange(len(texts)), [len(text) for text in texts]]
+
+    def follow(self, texts: list[str], join: np.ufunc) -> NDArray[np.float64]:
+        """What `join` makes of the scores of all paths to each node that read each beginning of
+        each string: (nodes, texts, longest + 1)."""
         most = max(map(len, texts))
-        codes = np.zeros((len(texts), most), np.int64)
-        for n, text in enumerate(texts):
-            codes[n, : len(text)] = [int(c) for c in text]
-        node = np.full((self.nodes, len(texts), most + 1), IMPOSSIBLE)
-        node[0, :, 0] = 0.0
-        for arc, (first, last) in enumerate(self.ends.tolist()):
-            there = np.logaddexp(node[last], node[first] + self.skips[arc])
-            read = node[first, :, :-1] + self.digits[arc][codes]
-            there[:, 1:] = np.logaddexp(there[:, 1:], read)
-            node[last] = there
-        return node[-1, np.arange(len(texts)), [len(text) for text in texts]]
+        codes = np.array([[int(c) for c in text.ljust(most, "0")] for text in texts], np.int64)
+        score = np.full((self.nodes, len(texts), most + 1), IMPOSSIBLE)
+        score[0, :, 0] = 0.0
+        digits = self.digits[:, codes.reshape(len(texts), most)]
+        for node in range(1, self.nodes):
+            arcs = self.into[node]
+            before = score[self.ends[arcs, 0]]
+            ways = np.full((2, *before.shape), IMPOSSIBLE)
+            ways[0] = before + self.skips[arcs, None, None]
+            ways[1, ..., 1:] = before[..., :-1] + digits[arcs]
+            score[node] = join.reduce(ways, (0, 1))
+        return score
 
     def path(self, text: str) -> list[tuple[int, str]]:
         """Arcs of the best path that reads the string, with the digit of each, "" if left out."""
-        codes = np.array([int(c) for c in text], np.int64)
-        node = np.full((self.nodes, len(text) + 1), IMPOSSIBLE)
-        node[0, 0] = 0.0
-        back = np.full((self.nodes, len(text) + 1, 2), -1)
-        for arc, (first, last) in enumerate(self.ends.tolist()):
-            skipped = node[first] + self.skips[arc]
-            better = skipped > node[last]
-            node[last][better], back[last][better] = skipped[better], (arc, 0)
-            read = node[first, :-1] + self.digits[arc][codes]
-            better = np.concatenate([[False], read > node[last, 1:]])
-            node[last][better], back[last][better] = read[better[1:]], (arc, 1)
+        score = self.follow([text], np.maximum)[:, 0]
+        if score[-1, -1] < IMPOSSIBLE / 2:
+            return []
         steps: list[tuple[int, str]] = []
-        place, count = self.nodes - 1, len(text)
-        while place > 0:
-            arc, read = back[place, count]
-            if arc < 0:
-                return []
-            count -= read
-            steps.append((int(arc), text[count] if read else ""))
-            place = self.ends[arc, 0]
+        node, count = self.nodes - 1, len(text)
+        while node > 0:
+            ways = []
+            for arc in self.into[node].tolist():
+                before = score[self.ends[arc, 0]]
+                ways.append((before[count] + self.skips[arc], arc, ""))
+                if count:
+                    digit = text[count - 1]
+                    ways.append((before[count - 1] + self.digits[arc, int(digit)], arc, digit))
+            _, arc, digit = max(ways)
+            steps.append((arc, digit))
+            node, count = self.ends[arc, 0], count - len(digit)
         return steps[::-1]

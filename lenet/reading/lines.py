@@ -19,6 +19,7 @@ NEAR = 0.3  # of the picture's height: lower lines are looked at again
 REST = 0.15  # of the ink: less is left where frames and rules were all there was
 GAP = 2.2  # digit heights between two numbers
 FIELD = 200  # pixels; higher pictures have more than one line
+SEEDS = 12  # components of most ink, about which lines are looked for
 LEAST_INK, LEAST_BAND = 0.03, 0.5  # of the line with most ink: its ink and its height
 LEAST_HEIGHT = 7  # pixels of foreground: lower digits cannot be read
 SLANTS = np.arange(-0.3, 1.01, 0.1)
@@ -43,6 +44,13 @@ class Line:
     def scale(self) -> float:
         """Line pixels per pixel of the picture."""
         return float(1 / self.matrix[1, 1])
+
+    def in_size(self, height: int, width: int) -> "Line":
+        """The same line of the same picture in another size."""
+        factors = np.array([[width / self.picture_size[1]], [height / self.picture_size[0]]])
+        matrix = self.matrix * factors
+        matrix[:, 2:] += (factors - 1) / 2  # centres of pixels
+        return Line(self.ink, matrix, self.slant, (height, width))
 
     def box(self, left: float, top: float, right: float, bottom: float) -> list[int]:
         """The box in the picture, [left, top, right, bottom], about a box of the line's."""
@@ -115,7 +123,7 @@ def group(
     """Components that make up each line: (top, bottom, members), the line with most ink first."""
     height, width = shape
     x, y, w, h, area = stats.T
-    bottom = y + h
+    right, bottom = x + w, y + h
     touches = (y <= 0) | (bottom >= height)
     size = min(height, FIELD)  # of a picture with one line, as far as can be told
     small = (area < max(6, 0.0004 * size * min(width, 8 * size))) | (np.maximum(w, h) < 0.05 * size)
@@ -123,7 +131,7 @@ def group(
     outer &= area < 0.6 * area.sum()
     weight = area * np.where(touches, 0.3, 1.0) * ~small * ~outer * np.where(w > 4 * h, 0.1, 1)
     # Upright bars at the sides are what is left of a cell, or a 1: no measure of the line.
-    bar = (w <= 0.22 * h + 2) & (h > 0.3 * height) & ((x + w <= 0.15 * width) | (x >= 0.85 * width))
+    bar = (w <= 0.22 * h + 2) & (h > 0.3 * height) & ((right <= 0.15 * width) | (x >= 0.85 * width))
     digits = weight[~bar & (h > 0.3 * h[bar].max(initial=1))].sum()
     if digits > 0.12 * weight.sum():
         weight[bar] *= 0.1
@@ -132,23 +140,14 @@ def group(
     lines = []
     heaviest = first_band = 0.0
     while len(weight) and weight.max() > 0:
-        best = (0.0, 0.0, 0.0, np.zeros(len(x), bool))
-        for seed in np.argsort(-weight)[:12]:
-            if weight[seed] <= 0:
-                break
-            overlap = np.minimum(bottom, bottom[seed]) - np.maximum(y, y[seed])
-            row = (overlap > 0.5 * np.minimum(h, h[seed])) & (h < 1.9 * h[seed]) & (weight > 0)
-            row = chain(row, x, x + w, seed, GAP * h[seed])
-            total = weight[row].sum()
-            if total > best[0] * 1.02:
-                tall = row & (h >= 0.55 * h[seed])
-                limits = (middle(v[tall], weight[tall]) for v in (y, bottom))
-                best = (total, *limits, row)
-        total, low, high, row = best
+        row, seed = heaviest_row(x, y, right, bottom, weight)
+        total = weight[row].sum()
+        tall = row & (h >= 0.55 * h[seed])
+        low, high = middle(y[tall], weight[tall]), middle(bottom[tall], weight[tall])
         heaviest = heaviest or total
         band = high - low
         overlap = np.minimum(bottom, high) - np.maximum(y, low)
-        beside = (x < (x + w)[row].max() + 1.5 * band) & (x + w > x[row].min() - 1.5 * band)
+        beside = (x < right[row].max() + 1.5 * band) & (right > x[row].min() - 1.5 * band)
         members = (overlap >= 0.35 * h) & beside & ~outer & (area >= 4) & (h <= 2.6 * band)
         members &= ~(
             bar & ((h > 1.25 * band) | (y < low - 0.25 * band) | (bottom > high + 0.25 * band))
@@ -168,15 +167,27 @@ def group(
     return lines
 
 
-def chain(row, left, right, seed, gap):
-    """Those members of a row that no gap separates from the seed."""
-    order = np.flatnonzero(row)
-    order = order[np.argsort(left[order])]
-    reach = np.maximum.accumulate(right[order])
-    part = np.concatenate([[0], np.cumsum(left[order][1:] - reach[:-1] > gap)])
-    kept = np.zeros(len(row), bool)
-    kept[order[part == part[order == seed]]] = True
-    return kept
+def heaviest_row(left, top, right, bottom, weight) -> tuple[NDArray[np.bool_], int]:
+    """The row of components of most weight that a heavy one, the seed, stands in: those beside it
+    of about its height, up to the first gap on either side; and the seed."""
+    seeds = np.argsort(-weight)[:SEEDS]
+    seeds = seeds[weight[seeds] > 0]
+    order = np.argsort(left, kind="stable")
+    left, top, right, bottom = (side[order] for side in (left, top, right, bottom))
+    height = bottom - top
+    places = np.argsort(order)[seeds]
+    own = height[places, None]
+    overlap = np.minimum(bottom, bottom[places, None]) - np.maximum(top, top[places, None])
+    rows = (overlap > 0.5 * np.minimum(height, own)) & (height < 1.9 * own) & (weight[order] > 0)
+    reach = np.maximum.accumulate(np.where(rows, right, -1), 1)
+    ends = rows[:, 1:] & (reach[:, :-1] >= 0) & (left[1:] - reach[:, :-1] > GAP * own)
+    parts = np.cumsum(np.pad(ends, ((0, 0), (1, 0))), 1)
+    rows &= parts == parts[np.arange(len(seeds)), places, None]
+    best, most = 0, 0.0
+    for n, total in enumerate((rows @ weight[order]).tolist()):
+        if total > most * 1.02:
+            best, most = n, total
+    return rows[best][np.argsort(order)], int(seeds[best])
 
 
 def middle(values: NDArray, weights: NDArray) -> float:

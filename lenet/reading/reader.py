@@ -146,8 +146,10 @@ class Reader:
         Raises:
             LenetError: the picture cannot be read.
         """
-        gray = load_picture(picture).gray.astype(np.float32) / 255
-        lines, are_rests = locate_lines(gray)
+        loaded = load_picture(picture)
+        lines, are_rests = locate_lines(loaded.gray.astype(np.float32) / 255)
+        width, height = loaded.size
+        lines = [line.in_size(height, width) for line in lines]  # large pictures are shrunk
         steps = [evidence for line in lines if (evidence := self.evidence(line))]
         numbers = tuple(self.judge(evidence) for evidence in steps)
         if are_rests and all(number.rejected or set(number.text) == {"1"} for number in numbers):

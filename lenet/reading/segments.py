@@ -35,7 +35,7 @@ class Segments:
         images: uint8 (N, 28, 28).
         strokes: float64 (N,): length of a segment's strokes, in digit heights.
         thickness: of the line's strokes, in pixels.
-        regions: int (60, width): each pixel's piece; -1 outside ink.
+        regions: int16 (60, width): each pixel's piece; -1 outside ink.
         seams: int (cuts, 60): each cut's column in each row.
     """
 
@@ -46,32 +46,37 @@ class Segments:
     images: NDArray[np.uint8]
     strokes: NDArray[np.float64]
     thickness: float
-    regions: NDArray[np.int64]
+    regions: NDArray[np.int16]
     seams: NDArray[np.int64]
 
 
 def find_seams(ink: Picture) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """The seam through each column at half height: its ink (width,) and columns (width, height)."""
     height, width = ink.shape
-    cost = ink.astype(np.float64) + 0.004
     half = height // 2
-    seams = np.empty((width, height), np.int64)
-    start = np.arange(width)
-    seams[:, half] = start
-    for rows in (range(half), range(height - 1, half, -1)):
-        total = np.zeros(width)
-        back = {}
-        choices = np.full((3, width), np.inf)
-        for row in rows:  # from the edge towards the middle
-            total += cost[row]
-            choices[0, 1:], choices[1], choices[2, :-1] = total[:-1] + STEP, total, total[1:] + STEP
-            back[row] = choices.argmin(0) - 1
-            total = choices.min(0)
-        place = start
-        for row in reversed(rows):
-            place = place + back[row][place]
-            seams[:, row] = place
-    return ink[np.arange(height), seams].sum(1).astype(np.float64), seams
+    # Upper and lower half side by side, both from the edge to the middle; a wall between them.
+    cost = np.full((half, 2 * width + 1), np.inf)
+    cost[:, :width] = ink[:half]
+    cost[0, width + 1 :] = 0
+    cost[1:, width + 1 :] = ink[:half:-1]
+    cost += 0.004
+    total = np.zeros(2 * width + 1)
+    choices = np.full((3, 2 * width + 1), np.inf)
+    steps = np.empty(cost.shape, np.int64)
+    for row in range(half):
+        total += cost[row]
+        choices[0, 1:], choices[1], choices[2, :-1] = total[:-1] + STEP, total, total[1:] + STEP
+        steps[row] = choices.argmin(0) - 1
+        total = choices.min(0)
+    places = np.arange(2 * width + 1)
+    seams = np.empty((height, width), np.int64)
+    seams[half] = places[:width]
+    for row in reversed(range(half)):
+        places = places + steps[row][places]
+        seams[row] = places[:width]
+        seams[-row] = places[width + 1 :] - width - 1  # overwritten by row 0 in the end
+    seams[0] = places[:width]
+    return ink[np.arange(height)[:, None], seams].sum(0).astype(np.float64), seams.T
 
 
 def stroke_thickness(ink: Picture) -> float:
@@ -85,36 +90,45 @@ def choose_cuts(ink: Picture, thickness: float) -> NDArray[np.int64]:
     least ink."""
     height, width = ink.shape
     cost, seams = find_seams(ink)
-    left = np.concatenate([np.zeros((height, 1)), np.cumsum(ink, 1)], 1)
+    left = np.diff(cv2.integral(ink), axis=0)
     area = left[np.arange(height), seams].sum(1)  # ink to the left of each seam
     means = seams.mean(1)
-    bend = np.abs(seams - np.arange(width)[:, None]).mean(1)
     free = cost < FREE
-    chosen: list[int] = []
-    start = 0
-    for end in range(1, width + 1):
-        if end < width and free[end] and free[start] and area[end] - area[start] < 4:
-            continue
-        if free[start]:
-            middle = (start + end - 1) / 2
-            straight = bend[start:end] + 0.3 * np.abs(np.arange(start, end) - middle)
-            best = start + int(np.argmin(straight))
-            if not chosen or area[best] - area[chosen[-1]] >= 4:
-                chosen.append(best)
-        start = end
-    gaps = len(chosen)
+    gaps = choose_gaps(free, area, np.abs(seams - np.arange(width)[:, None]).mean(1))
     smooth = cv2.GaussianBlur(cost[None], (0, 0), 0.8)[0]
     valley = (smooth[1:-1] <= smooth[:-2]) & (smooth[1:-1] < smooth[2:])
     valley &= ~free[1:-1] & (cost[1:-1] < THICKEST * thickness)
     valleys = np.flatnonzero(valley) + 1
-    for cut in valleys[np.argsort(cost[valleys])]:
-        apart = np.abs(area[chosen] - area[cut])
-        apart[gaps:][np.abs(means[chosen[gaps:]] - means[cut]) < CLOSEST] = 0
-        apart[gaps:] /= 1.5  # more ink between two cuts than between a cut and a gap
-        if not len(apart) or apart.min() >= thickness**2:
-            chosen.append(int(cut))
-    order = sorted(chosen, key=lambda cut: means[cut])
-    return np.maximum.accumulate(seams[order].reshape(-1, height), 0)
+    valleys = valleys[np.argsort(cost[valleys])]
+    least = thickness**2  # ink between a cut and a gap; between two cuts half as much again
+    blocked = (np.abs(area[valleys, None] - area[gaps]) < least).any(1)
+    near = np.abs(area[valleys, None] - area[valleys]) < 1.5 * least
+    near |= np.abs(means[valleys, None] - means[valleys]) < CLOSEST
+    for n in range(len(valleys)):
+        if not blocked[n]:
+            blocked[n + 1 :] |= near[n, n + 1 :]
+    chosen = np.concatenate([gaps, valleys[~blocked]])
+    order = chosen[np.argsort(means[chosen], kind="stable")]
+    return np.maximum.accumulate(seams[order], 0)
+
+
+def choose_gaps(
+    free: NDArray[np.bool_], area: NDArray[np.float64], bend: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """Columns, one in each gap, of the straightest and most central seam."""
+    chosen: list[int] = []
+    opened, areas = [*free.tolist(), False], [*area.tolist(), 0.0]
+    start = 0
+    for end in range(1, len(opened)):
+        if opened[start] and opened[end] and areas[end] - areas[start] < 4:
+            continue
+        if opened[start]:
+            off = np.abs(np.arange(start, end) - (start + end - 1) / 2)
+            best = start + int(np.argmin(bend[start:end] + 0.3 * off))
+            if not chosen or areas[best] - areas[chosen[-1]] >= 4:
+                chosen.append(best)
+        start = end
+    return np.array(chosen, np.int64)
 
 
 def find_segments(line: Line) -> Segments | None:
@@ -126,31 +140,24 @@ def find_segments(line: Line) -> Segments | None:
         return None
     thickness = max(2.0, stroke_thickness(ink))
     seams = choose_cuts(ink, thickness)
-    regions = np.zeros((height, width + 1), np.int64)
-    np.add.at(regions, (np.arange(height), np.minimum(seams, width)), 1)
-    regions = np.cumsum(regions, 1)[:, :width]
-    give_back(regions, mask, len(seams) + 1)
+    count = len(seams) + 1
+    cuts = np.arange(height) * (width + 1) + seams
+    regions = np.bincount(cuts.ravel(), minlength=height * (width + 1)).reshape(height, width + 1)
+    regions = np.cumsum(regions[:, :width], 1, np.int16)
+    give_back(regions, mask, count)
     regions[ink <= 0.1] = -1
     y, x = np.nonzero(ink > 0.1)
     owner, values = regions[y, x], ink[y, x]
-    count = len(seams) + 1
     kept = np.flatnonzero(np.bincount(owner, mask[y, x], count) >= 5)
     if not len(kept):
         return None
-    sums = np.stack(
-        [
-            np.bincount(owner, v, count)[kept].astype(np.float64)
-            for v in (values, values * x, values * y)
-        ],
-        1,
-    )
-    order = np.argsort(owner, kind="stable")
-    starts = np.searchsorted(owner[order], kept)
-    stops = np.searchsorted(owner[order], kept, "right")
+    sums = np.stack([np.bincount(owner, v, count)[kept] for v in (values, values * x, values * y)], 1)
     limits = np.empty((len(kept), 4), np.int64)
-    for n, (start, stop) in enumerate(zip(starts, stops, strict=True)):
-        own = order[start:stop]
-        limits[n] = x[own].min(), y[own].min(), x[own].max() + 1, y[own].max() + 1
+    for side, (places, length) in enumerate(((x, width), (y, height))):
+        inked = np.bincount(owner * np.int64(length) + places, minlength=count * length)
+        inked = inked.reshape(count, length)[kept] > 0
+        limits[:, side] = inked.argmax(1)
+        limits[:, side + 2] = length - inked[:, ::-1].argmax(1)
     ends, boxes, totals = unions(limits, sums)
     bounds = np.stack([kept[ends[:, 0]], kept[ends[:, 1] - 1] + 1], 1)
     images = draw(ink, regions, bounds, boxes, totals)
@@ -181,17 +188,17 @@ def unions(
     return ends[order], boxes[order], totals[order]
 
 
-def give_back(regions: NDArray[np.int64], mask: NDArray[np.uint8], count: int) -> None:
+def give_back(regions: NDArray[np.int16], mask: NDArray[np.uint8], count: int) -> None:
     """Gives small parts of a component that a seam cut off back to the component's main side."""
     components, labels = cv2.connectedComponents(mask, connectivity=8)
     table = np.bincount((labels * count + regions).ravel(), minlength=components * count)
     table = table.reshape(components, count)
     for n in np.flatnonzero((table[1:] > 0).sum(1) > 1) + 1:
         parts = np.flatnonzero(table[n])
-        for part in parts:
+        for part in parts[table[n, parts] < max(6, 0.03 * table[n].sum())]:
             others = parts[parts != part]
             near = others[np.lexsort((-table[n, others], np.abs(others - part)))[0]]
-            if table[n, part] < max(6, 0.03 * table[n].sum()) and table[n, near] > table[n, part]:
+            if table[n, near] > table[n, part]:
                 regions[(labels == n) & (regions == part)] = near
 
 
@@ -203,22 +210,22 @@ def draw(ink, regions, bounds, boxes, totals) -> NDArray[np.uint8]:
         cv2.GaussianBlur(ink, (0, 0), 0.6), alpha=255
     )  # HEIGHT becomes FIT
     faint = cv2.convertScaleAbs(smooth, alpha=AROUND)
-    owner = regions.astype(np.int16)
+    left, top, right, bottom = boxes.T
+    scales = FIT / np.maximum(right - left, bottom - top)
     centres = totals[:, 1:] / totals[:, :1] + 0.5
-    for image, (first, after), centre, box in zip(
-        images, bounds.tolist(), centres.tolist(), boxes.tolist(), strict=True
+    # The centre of mass in the middle, as far as the box then fits.
+    low, high = -scales[:, None] * boxes[:, :2], SIDE - scales[:, None] * boxes[:, 2:]
+    shifts = np.minimum(np.maximum(SIDE / 2 - scales[:, None] * centres, low), high)
+    starts = np.maximum(0, (-shifts[:, 0] / scales).astype(np.int64) - 1)
+    stops = ((SIDE - shifts[:, 0]) / scales).astype(np.int64) + 2
+    matrices = np.zeros((len(bounds), 2, 3))
+    matrices[:, 0, 0] = matrices[:, 1, 1] = scales
+    matrices[:, :, 2] = shifts + 0.5 * scales[:, None] - 0.5
+    matrices[:, 0, 2] += scales * starts
+    for image, matrix, (first, after), start, stop in zip(
+        *(images, matrices, bounds.tolist(), starts.tolist(), stops.tolist()), strict=True
     ):
-        left, top, right, bottom = box
-        scale = FIT / max(right - left, bottom - top)
-        # The centre of mass in the middle, as far as the box then fits.
-        x = min(max(SIDE / 2 - scale * centre[0], -scale * left), SIDE - scale * right)
-        y = min(max(SIDE / 2 - scale * centre[1], -scale * top), SIDE - scale * bottom)
-        reach = int(SIDE / scale) + 1
-        start, stop = max(0, left - reach), min(ink.shape[1], right + reach)
-        shown = faint[:, start:stop].copy()
-        own = cv2.inRange(owner[:, start:stop], first, after - 1)
-        cv2.copyTo(smooth[:, start:stop], own, shown)
-        half = 0.5 * scale - 0.5
-        matrix = np.array([[scale, 0, x + scale * start + half], [0, scale, y + half]])
+        own = cv2.inRange(regions[:, start:stop], first, after - 1)
+        shown = cv2.max(faint[:, start:stop], cv2.bitwise_and(smooth[:, start:stop], own))
         cv2.warpAffine(shown, matrix, (SIDE, SIDE), dst=image)
     return images
