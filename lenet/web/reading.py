@@ -3,7 +3,7 @@
 import copy
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 from fastapi import Query
@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from lenet.networks.checkpoint import Checkpoint
 from lenet.reading.confidence import Evidence
-from lenet.reading.formats import SEPARATORS, Expected
+from lenet.reading.formats import CHECKS, SEPARATORS, Expected
 from lenet.reading.reader import Number, Reader, Reading
 from lenet.web.model import ServedModel, Workers
 from lenet.web.schemas import Pixels, Unreadable
@@ -89,7 +89,11 @@ def expected(
         Query(pattern=r"^[0-9]{1,18}-[0-9]{1,18}$", description="Least and largest value: `1-31`."),
     ] = None,
     check: Annotated[
-        Literal["luhn"] | None, Query(description="Check digit that numbers have.")
+        str | None,
+        Query(
+            pattern=rf"^({'|'.join(CHECKS)})$",
+            description=f"Check digit that numbers have: {', '.join(CHECKS)}.",
+        ),
     ] = None,
 ) -> Expected:
     """What the query says of the numbers."""
