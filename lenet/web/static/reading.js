@@ -2,7 +2,7 @@
 
 import { paintPicture } from "./colours.js";
 
-const SCALE = { least: 1.4, most: 2.2 }; // CSS pixels for each of a line's
+const SCALE = { least: 1.4, most: 2.2, alone: 3 }; // CSS pixels for each of a line's
 
 /** What the network says of a segment, in words. */
 export function words({ probabilities, read }) {
@@ -24,16 +24,16 @@ export class Graph {
   show(lines, chosen) {
     if (lines !== this.lines) {
       this.buttons = new Map();
-      this.place.replaceChildren(...lines.map((line) => this.draw(line)));
+      this.place.replaceChildren(...lines.map((line) => this.draw(line, lines.length > 1 ? SCALE.most : SCALE.alone)));
       this.lines = lines;
     }
     for (const [segment, button] of this.buttons) button.setAttribute("aria-pressed", String(segment === chosen));
   }
 
-  draw(line) {
+  draw(line, scale) {
     const figure = document.createElement("figure");
     figure.className = "written";
-    figure.style.width = `${SCALE.most * line.ink.width}px`;
+    figure.style.width = `${scale * line.ink.width}px`;
     figure.style.minWidth = `${SCALE.least * line.ink.width}px`;
     const canvas = document.createElement("canvas");
     canvas.setAttribute("aria-hidden", "true");
