@@ -15,7 +15,7 @@ from read_millions import read_all
 from lenet import Reader
 from lenet.reading.formats import Expected
 
-PICTURES, PART = 120, 6
+PICTURES, PART = 60, 4
 
 
 @pytest.fixture
