@@ -22,13 +22,13 @@ FEW = 32  # pictures that are read before other processes have started
 class ReadFlags:
     """Reads the numbers in pictures: postal codes, amounts, table cells, fields of forms.
 
-    lenet read cheque.jpg --format "#,###.##" reads an amount, with the cents after a point;
-    lenet read cells/ --length 1 3 --csv > cells.csv makes a table of a folder of pictures;
-    lenet read card.png --check luhn --show drawn/ draws how the number was read;
-    lenet read - --json < scan.png answers a program.
+    $ lenet read cheque.jpg --format "#,###.##"        # an amount
+    $ lenet read cells/ --length 1 3 --csv > cells.csv # a folder of table cells
+    $ lenet read card.png --check luhn --show drawn/   # and a drawing of how it was read
+    $ lenet read - --json < scan.png                   # an answer for a program
 
-    A number of less confidence than the threshold is printed, but marked as not sure. Exit status
-    1 says that at least one picture could not be read.
+    A number of less confidence than the threshold is printed, but marked as not sure. The exit
+    status 1 says that at least one picture could not be read.
     """
 
     images: Positional[Annotated[tuple[str, ...], tyro.conf.arg(metavar="IMAGE...")]]
