@@ -37,10 +37,8 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.filterwarnings("default")  # Dask's own
 def test_nothing_is_lost_or_doubled_when_a_worker_is_killed(folder: Path, tmp_path: Path) -> None:
     out, expected = tmp_path / "out", Expected("####")
-    with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
-        Client(cluster) as client,
-    ):
+    cluster = LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0")
+    with cluster, Client(cluster) as client:
         counts = read_all(client, folder, out, expected, PART)
         done = [next(counts)]
         busy = [state for state in cluster.scheduler.workers.values() if state.processing]
