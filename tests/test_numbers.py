@@ -30,12 +30,12 @@ from lenet.reading.candidates import (
 )
 from lenet.reading.confidence import FEATURES, Confidence, fit_confidence
 from lenet.reading.foreground import find_foreground, runs
-from lenet.reading.formats import Expected, luhn
+from lenet.reading.formats import Expected
 from lenet.reading.lattice import CLASSES, JUNK, PART, Lattice
 from lenet.reading.lines import HEIGHT, find_lines
 from lenet.reading.network import Network, architecture, log_softmax
-from lenet.reading.reader import EMPTY, REASONS, Reader, separator
-from lenet.reading.segments import find_segments
+from lenet.reading.reader import EMPTY, REASONS, Reader, separator, whole
+from lenet.reading.segments import STEP, find_seams, find_segments
 
 
 def drawn(texts: list[tuple[str, int, int]], shape=(120, 400), paper=230, ink=40):
@@ -129,6 +129,31 @@ def test_segments_are_unions_of_neighbouring_pieces():
     assert (heights > 0.9 * HEIGHT).sum() >= 4
 
 
+def test_seams_have_the_least_ink():
+    """Beside all paths from top to bottom through each column at half height."""
+    height, width = 6, 5
+    ink = np.random.default_rng(0).random((height, width), np.float32)
+    ink[:2] = 0
+
+    def best(row, column, step):
+        """Least cost of a path from a pixel on to the picture's edge."""
+        if not 0 <= row + step < height:
+            return ink[row, column] + 0.004
+        ways = (c for c in (column - 1, column, column + 1) if 0 <= c < width)
+        rest = min(best(row + step, c, step) + STEP * abs(c - column) for c in ways)
+        return ink[row, column] + 0.004 + rest
+
+    cost, seams = find_seams(ink)
+    assert (np.abs(np.diff(seams, axis=1)) <= 1).all()
+    for column in range(width):
+        assert seams[column, height // 2] == column
+        own = float(ink[np.arange(height), seams[column]].sum())
+        assert cost[column] == pytest.approx(own)
+        own += 0.004 * height + STEP * np.abs(np.diff(seams[column])).sum()
+        both = best(height // 2, column, -1) + best(height // 2, column, 1)
+        assert own == pytest.approx(both - ink[height // 2, column] - 0.004)
+
+
 def make_lattice(pieces=4, seed=0):
     ends = [(i, j) for i in range(pieces) for j in range(i + 1, min(i + 3, pieces) + 1)]
     scores = np.random.default_rng(seed).normal(0, 2, (len(ends), CLASSES)).astype(np.float32)
@@ -174,7 +199,6 @@ def test_lattice_agrees_with_enumeration():
         (Expected(length=3), ["000"], ["00"]),
         (Expected(length=(2, 4)), ["12", "1234"], ["1", "12345"]),
         (Expected(range=(10, 99)), ["10", "099"], ["9", "100"]),
-        (Expected(check="luhn"), ["4539148803436467"], ["4539148803436466"]),
     ],
 )
 def test_expected_numbers(expected, good, bad):
@@ -196,11 +220,22 @@ def test_what_cannot_be_expected_is_refused(wrong):
         Expected(**wrong)
 
 
-def test_luhn_finds_every_wrong_digit():
-    number = "4539148803436467"
-    for place, digit in itertools.product(range(16), "0123456789"):
+@pytest.mark.parametrize(
+    ("check", "number"),
+    [
+        ("luhn", "4539148803436467"),
+        ("ean", "9780306406157"),  # an ISBN-13
+        ("ean", "036000291452"),  # a UPC
+        ("isbn10", "0306406152"),
+        ("aba", "021000021"),
+        ("mod97", "79444"),  # the example of ISO 7064
+    ],
+)
+def test_check_digits_find_every_wrong_digit(check, number):
+    expected = Expected(check=check)
+    for place, digit in itertools.product(range(len(number)), "0123456789"):
         changed = number[:place] + digit + number[place + 1 :]
-        assert luhn(changed) == (changed == number)
+        assert expected.accepts(changed) == (changed == number)
 
 
 @pytest.mark.parametrize(
@@ -337,6 +372,24 @@ def test_reader_answers_in_order_and_one_bad_picture_fails_alone(weights, tmp_pa
         assert left <= digit.box[0] < digit.box[2] <= right
         assert top <= digit.box[1] < digit.box[3] <= bottom
         assert sum(digit.probabilities) == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize("file", [False, True])
+def test_boxes_of_large_pictures_are_in_their_own_pixels(weights, file):
+    small = drawn([("305", 60, 85)])
+    large = cv2.resize(small, None, fx=8, fy=8, interpolation=cv2.INTER_CUBIC)  # 3,200 wide
+    large = np.clip(255 * large, 0, 255).astype(np.uint8)
+    picture = cv2.imencode(".jpg", large)[1].tobytes() if file else large
+    boxes = []
+    for reading in map(Reader(weights).read, (small, picture)):
+        (steps,) = reading.steps
+        boxes.append(np.array(steps.line.box(*whole(steps.segments.boxes))))
+        for number in reading.numbers:
+            left, top, right, bottom = number.box
+            outer = boxes[-1]
+            assert outer[0] <= left < right <= outer[2] and outer[1] <= top < bottom <= outer[3]
+    assert np.abs(boxes[1] - 8 * boxes[0]).max() <= 12
+    assert boxes[1][2] > 1000
 
 
 def test_expected_length_is_read(weights):

@@ -17,6 +17,7 @@ from lenet.reading.replicated import (
     prefix_beam,
     softmax,
     windows,
+    without_gaps,
 )
 
 
@@ -92,3 +93,15 @@ def test_a_constraint_holds_from_the_first_digit_on() -> None:
     assert not free.startswith("2") or len(free) > 3, "the constraint would change nothing"
     answers = prefix_beam(given, allowed=lambda text: text[0] == "2" and len(text) <= 3)
     assert answers and all(not t or (t[0] == "2" and len(t) <= 3) for t, _ in answers)
+
+
+def test_windows_without_gaps_spell_the_same() -> None:
+    given = frames(10, 2)
+    gap = np.full((4, CLASSES), 1e-7, np.float32)
+    gap[:, BLANK] = 1 - 1e-6
+    padded = np.concatenate([gap, given[:5], gap, given[5:], gap])
+    shorter = without_gaps(padded)
+    assert len(shorter) == len(given) + 3
+    numbers = ["", "0", "11", "120"]
+    expected = log_probabilities(padded, numbers)
+    assert log_probabilities(shorter, numbers) == pytest.approx(expected, abs=1e-3)

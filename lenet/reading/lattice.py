@@ -9,6 +9,8 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from heapq import nlargest
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +19,17 @@ PART, JUNK = 10, 11  # classes after the digits: part of one or more than one, n
 CLASSES = 12
 PIECES = 0.5  # an arc over n pieces weighs n to this power, or few long arcs would win
 DIGIT, SKIP = 1.0, -2.0  # added for every digit read and every segment left out
-UNLIKELY = 6.0  # below the best class of its segment a digit is not tried
+NAMES = [*"0123456789", ""]
+NEGLIGIBLE = 10.0  # so far below all paths' sum, a digit of a segment is not tried ...
+UNLIKELY = 6.0  # ... or, where not all is allowed, so far below the best class of the segment
 IMPOSSIBLE = -1e9
 
 Prefix = Callable[[str], bool]
+
+
+def log_sum(a: float, b: float) -> float:
+    """Log of the sum of two numbers whose logs are given."""
+    return a + math.log1p(math.exp(b - a)) if a > b else b + math.log1p(math.exp(a - b))
 
 
 @dataclass(frozen=True)
@@ -52,43 +61,52 @@ class Lattice:
         order = np.argsort(self.ends[:, 1], kind="stable")
         return np.split(order, np.searchsorted(self.ends[order, 1], np.arange(1, self.nodes)))
 
+    @cached_property
+    def around(self) -> tuple[float, NDArray[np.float64]]:
+        """Log of the sum over all paths, and of the share of it that goes before and after each
+        arc (N,)."""
+        weights = np.logaddexp(np.logaddexp.reduce(self.digits, 1), self.skips).tolist()
+        ends = self.ends.tolist()
+        forward, backward = [IMPOSSIBLE] * self.nodes, [IMPOSSIBLE] * self.nodes
+        forward[0] = backward[-1] = 0.0
+        for (first, last), weight in zip(ends, weights, strict=True):
+            forward[last] = log_sum(forward[last], forward[first] + weight)
+        for (first, last), weight in zip(reversed(ends), reversed(weights), strict=True):
+            backward[first] = log_sum(backward[first], backward[last] + weight)
+        before, after = np.array(forward)[self.ends[:, 0]], np.array(backward)[self.ends[:, 1]]
+        return forward[-1], before + after - forward[-1]
+
     def total(self) -> float:
         """Log of the sum over all paths."""
-        score = np.full(self.nodes, IMPOSSIBLE)
-        score[0] = 0.0
-        weights = np.logaddexp(np.logaddexp.reduce(self.digits, 1), self.skips)
-        for node in range(1, self.nodes):
-            arcs = self.into[node]
-            score[node] = np.logaddexp.reduce(score[self.ends[arcs, 0]] + weights[arcs])
-        return float(score[-1])
+        return self.around[0]
 
     def strings(self, width: int, allowed: Prefix | None = None) -> dict[str, float]:
         """Likely strings and the log of the sum over their paths: a beam of `width` prefixes at
         each node, of those that are allowed; None allows all."""
         beams: list[dict[str, float]] = [{} for _ in range(self.nodes)]
         beams[0][""] = 0.0
-        likely = self.digits > np.maximum(self.digits.max(1), self.skips)[:, None] - UNLIKELY
-        choices: list[list[tuple[str, float]]] = [[("", skip)] for skip in self.skips.tolist()]
+        options = np.concatenate([self.digits, self.skips[:, None]], 1)
+        if allowed is None:
+            likely = options + self.around[1][:, None] > -NEGLIGIBLE
+        else:
+            likely = options > options.max(1, keepdims=True) - UNLIKELY
+            likely[:, 10] = True
+        choices: list[list[tuple[str, float]]] = [[] for _ in self.ends]
         for arc, digit in np.argwhere(likely).tolist():
-            choices[arc].append((str(digit), float(self.digits[arc, digit])))
+            choices[arc].append((NAMES[digit], float(options[arc, digit])))
         done = -1
         for arc, (first, last) in enumerate(self.ends.tolist()):
             if first != done:
                 done = first
-                kept = sorted(beams[first].items(), key=lambda item: -item[1])[:width]
-                beams[first] = dict(kept)
+                beams[first] = dict(nlargest(width, beams[first].items(), itemgetter(1)))
             there = beams[last]
-            for prefix, score in beams[first].items():
-                for digit, more in choices[arc]:
+            for digit, more in choices[arc]:
+                for prefix, score in beams[first].items():
                     text, new = prefix + digit, score + more
                     if allowed is not None and digit and not allowed(text):
                         continue
-                    old = there.get(text)
-                    if old is not None:
-                        new, low = (new, old) if new > old else (old, new)
-                        new += math.log1p(math.exp(low - new))
-                    there[text] = new
-        return dict(sorted(beams[-1].items(), key=lambda item: -item[1])[:width])
+                    there[text] = log_sum(there[text], new) if text in there else new
+        return dict(nlargest(width, beams[-1].items(), itemgetter(1)))
 
     def score(self, texts: list[str]) -> NDArray[np.float64]:
         """Log of the sum over the paths that read each string."""

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet.reading.foreground import Bits, Foreground, Picture, find_foreground
+from lenet.reading.foreground import Bits, Foreground, Picture, find_foreground, quantile
 
 HEIGHT = 40  # pixels of a digit in a normalised line
 MARGIN, SIDE_MARGIN = 10, 8  # above and below, left and right of it
@@ -19,7 +19,6 @@ NEAR = 0.3  # of the picture's height: lower lines are looked at again
 REST = 0.15  # of the ink: less is left where frames and rules were all there was
 GAP = 2.2  # digit heights between two numbers
 FIELD = 200  # pixels; higher pictures have more than one line
-SEEDS = 12  # components of most ink, about which lines are looked for
 LEAST_INK, LEAST_BAND = 0.03, 0.5  # of the line with most ink: its ink and its height
 LEAST_HEIGHT = 7  # pixels of foreground: lower digits cannot be read
 SLANTS = np.arange(-0.3, 1.01, 0.1)
@@ -123,7 +122,7 @@ def group(
     """Components that make up each line: (top, bottom, members), the line with most ink first."""
     height, width = shape
     x, y, w, h, area = stats.T
-    right, bottom = x + w, y + h
+    bottom = y + h
     touches = (y <= 0) | (bottom >= height)
     size = min(height, FIELD)  # of a picture with one line, as far as can be told
     small = (area < max(6, 0.0004 * size * min(width, 8 * size))) | (np.maximum(w, h) < 0.05 * size)
@@ -131,7 +130,7 @@ def group(
     outer &= area < 0.6 * area.sum()
     weight = area * np.where(touches, 0.3, 1.0) * ~small * ~outer * np.where(w > 4 * h, 0.1, 1)
     # Upright bars at the sides are what is left of a cell, or a 1: no measure of the line.
-    bar = (w <= 0.22 * h + 2) & (h > 0.3 * height) & ((right <= 0.15 * width) | (x >= 0.85 * width))
+    bar = (w <= 0.22 * h + 2) & (h > 0.3 * height) & ((x + w <= 0.15 * width) | (x >= 0.85 * width))
     digits = weight[~bar & (h > 0.3 * h[bar].max(initial=1))].sum()
     if digits > 0.12 * weight.sum():
         weight[bar] *= 0.1
@@ -139,15 +138,24 @@ def group(
         bar[:] = False
     lines = []
     heaviest = first_band = 0.0
-    while len(weight) and weight.max() > 0:
-        row, seed = heaviest_row(x, y, right, bottom, weight)
-        total = weight[row].sum()
-        tall = row & (h >= 0.55 * h[seed])
-        low, high = middle(y[tall], weight[tall]), middle(bottom[tall], weight[tall])
+    while weight.sum() > LEAST_INK * heaviest:
+        best = (0.0, 0.0, 0.0, np.zeros(len(x), bool))
+        for seed in np.argsort(-weight)[:12]:
+            if weight[seed] <= 0:
+                break
+            overlap = np.minimum(bottom, bottom[seed]) - np.maximum(y, y[seed])
+            row = (overlap > 0.5 * np.minimum(h, h[seed])) & (h < 1.9 * h[seed]) & (weight > 0)
+            row = chain(row, x, x + w, seed, GAP * h[seed])
+            total = weight[row].sum()
+            if total > best[0] * 1.02:
+                tall = row & (h >= 0.55 * h[seed])
+                limits = (middle(v[tall], weight[tall]) for v in (y, bottom))
+                best = (total, *limits, row)
+        total, low, high, row = best
         heaviest = heaviest or total
         band = high - low
         overlap = np.minimum(bottom, high) - np.maximum(y, low)
-        beside = (x < right[row].max() + 1.5 * band) & (right > x[row].min() - 1.5 * band)
+        beside = (x < (x + w)[row].max() + 1.5 * band) & (x + w > x[row].min() - 1.5 * band)
         members = (overlap >= 0.35 * h) & beside & ~outer & (area >= 4) & (h <= 2.6 * band)
         members &= ~(
             bar & ((h > 1.25 * band) | (y < low - 0.25 * band) | (bottom > high + 0.25 * band))
@@ -167,27 +175,15 @@ def group(
     return lines
 
 
-def heaviest_row(left, top, right, bottom, weight) -> tuple[NDArray[np.bool_], int]:
-    """The row of components of most weight that a heavy one, the seed, stands in: those beside it
-    of about its height, up to the first gap on either side; and the seed."""
-    seeds = np.argsort(-weight)[:SEEDS]
-    seeds = seeds[weight[seeds] > 0]
-    order = np.argsort(left, kind="stable")
-    left, top, right, bottom = (side[order] for side in (left, top, right, bottom))
-    height = bottom - top
-    places = np.argsort(order)[seeds]
-    own = height[places, None]
-    overlap = np.minimum(bottom, bottom[places, None]) - np.maximum(top, top[places, None])
-    rows = (overlap > 0.5 * np.minimum(height, own)) & (height < 1.9 * own) & (weight[order] > 0)
-    reach = np.maximum.accumulate(np.where(rows, right, -1), 1)
-    ends = rows[:, 1:] & (reach[:, :-1] >= 0) & (left[1:] - reach[:, :-1] > GAP * own)
-    parts = np.cumsum(np.pad(ends, ((0, 0), (1, 0))), 1)
-    rows &= parts == parts[np.arange(len(seeds)), places, None]
-    best, most = 0, 0.0
-    for n, total in enumerate((rows @ weight[order]).tolist()):
-        if total > most * 1.02:
-            best, most = n, total
-    return rows[best][np.argsort(order)], int(seeds[best])
+def chain(row, left, right, seed, gap):
+    """Those members of a row that no gap separates from the seed."""
+    order = np.flatnonzero(row)
+    order = order[np.argsort(left[order])]
+    reach = np.maximum.accumulate(right[order])
+    part = np.concatenate([[0], np.cumsum(left[order][1:] - reach[:-1] > gap)])
+    kept = np.zeros(len(row), bool)
+    kept[order[part == part[order == seed]]] = True
+    return kept
 
 
 def middle(values: NDArray, weights: NDArray) -> float:
@@ -203,7 +199,7 @@ def normalise(
     """The line of what `mask` holds: deslanted, digits that reach from `top` to `bottom` of the
     foreground HEIGHT high. None where nothing is left or the line is too long."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-    if mask.sum() < 10:
+    if cv2.countNonZero(mask) < 10:
         return None
     left, right = int(columns[0]), int(columns[-1]) + 1
     first, last = int(rows[0]), int(rows[-1]) + 1
@@ -214,7 +210,7 @@ def normalise(
     # Soft ink: 1 well inside, 0 outside the surroundings of the mask.
     window = (slice(max(0, first - 2), last + 2), slice(max(0, left - 2), right + 2))
     strength, inside = foreground.strength[window], mask[window]
-    level = float(np.median(strength[inside > 0]))
+    level = quantile(strength[inside > 0], 0.5)
     soft = np.clip((strength / level - 0.3) / 0.5, 0, 1) * cv2.dilate(inside, np.ones((3, 3)))
     soft = np.maximum(soft, inside * np.float32(0.6)).astype(np.float32)
     if scale < 1:
@@ -251,8 +247,8 @@ def find_slant(ink: Picture) -> float:
     best = (-1.0, 0.0)
     for slant in SLANTS:
         matrix = np.array([[1, slant, -slant * height / 2], [0, 1, 0]])
-        columns = cv2.warpAffine(ink, matrix, (width, height), flags=cv2.INTER_NEAREST).sum(0)
-        gathered = float((columns**2).sum())
+        turned = cv2.warpAffine(ink, matrix, (width, height), flags=cv2.INTER_NEAREST)
+        gathered = cv2.norm(cv2.reduce(turned, 0, cv2.REDUCE_SUM), cv2.NORM_L2SQR)
         gathered *= 1 - 0.08 * abs(slant) - 0.3 * max(0.0, abs(slant) - 0.6)
         best = max(best, (gathered, float(slant)))
     return best[1]

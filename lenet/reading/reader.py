@@ -24,7 +24,14 @@ from lenet.reading.formats import Expected
 from lenet.reading.lattice import Lattice
 from lenet.reading.lines import HEIGHT, MARGIN, Line, locate_lines, row_of
 from lenet.reading.network import Network
-from lenet.reading.replicated import Frames, log_probabilities, prefix_beam, softmax, windows
+from lenet.reading.replicated import (
+    Frames,
+    log_probabilities,
+    prefix_beam,
+    softmax,
+    windows,
+    without_gaps,
+)
 from lenet.reading.segments import find_segments
 
 EMPTY = "empty"
@@ -188,7 +195,7 @@ class Reader:
             return None
         logs = self.classifier.logs(segments.images).astype(np.float64)
         lattice = Lattice.of(segments.pieces, segments.ends, logs)
-        frames = softmax(self.replicated.scores(windows(row_of(line))))
+        frames = without_gaps(softmax(self.replicated.scores(windows(row_of(line)))))
         texts, scores, parts = self.candidates(lattice, frames)
         path = lattice.path(texts[0]) if texts else []
         return Evidence(line, segments, logs, lattice, texts, scores, parts, path)

@@ -9,6 +9,7 @@ classification (CTC; Graves et al. 2006).
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from heapq import nlargest
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +46,12 @@ def softmax(scores: NDArray[np.float32]) -> Frames:
     """Probabilities of the classes (last axis)."""
     exponentials = np.exp(scores - scores.max(axis=-1, keepdims=True))
     return exponentials / exponentials.sum(axis=-1, keepdims=True)
+
+
+def without_gaps(frames: Frames) -> Frames:
+    """The windows (T, 11) without those that are surely blank and follow another such."""
+    blank = frames[:, :BLANK].max(1) < LIKELY
+    return frames[~np.append(False, blank[1:] & blank[:-1])]
 
 
 @dataclass(frozen=True)
@@ -141,7 +148,7 @@ def prefix_beam(
                 if allowed is None or allowed(longer):
                     before = blank if c == last else blank + digit
                     following.setdefault(longer, [0.0, 0.0])[1] += before * row[c]
-        best = sorted(following.items(), key=lambda entry: -entry[1][0] - entry[1][1])[:beam]
+        best = nlargest(beam, following.items(), key=lambda entry: entry[1][0] + entry[1][1])
         beams = {text: (blank, digit) for text, (blank, digit) in best}
     return [
         (text, math.log(blank + digit))

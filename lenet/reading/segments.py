@@ -14,6 +14,7 @@ from lenet.reading.foreground import Picture
 from lenet.reading.lines import HEIGHT, Line
 
 STEP = 0.03  # cost of a seam's sidestep, in pixels of ink
+INK = 0.45  # of full ink: a stroke
 FREE = 0.3  # a seam of less ink goes through a gap
 THICKEST = 2.7  # strokes; through more ink nothing is cut
 CLOSEST = 4  # pixels between two cuts
@@ -59,11 +60,13 @@ def find_seams(ink: Picture) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     cost[:, :width] = ink[:half]
     cost[0, width + 1 :] = 0
     cost[1:, width + 1 :] = ink[:half:-1]
+    inked = ink.any(1)
+    first = min(int(inked.argmax()), int(inked[::-1].argmax()), half - 1)  # straight before it
     cost += 0.004
     total = np.zeros(2 * width + 1)
     choices = np.full((3, 2 * width + 1), np.inf)
     steps = np.empty(cost.shape, np.int64)
-    for row in range(half):
+    for row in range(first, half):
         total += cost[row]
         choices[0, 1:], choices[1], choices[2, :-1] = total[:-1] + STEP, total, total[1:] + STEP
         steps[row] = choices.argmin(0) - 1
@@ -72,7 +75,8 @@ def find_seams(ink: Picture) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     seams = np.empty((height, width), np.int64)
     seams[half] = places[:width]
     for row in reversed(range(half)):
-        places = places + steps[row][places]
+        if row >= first:
+            places = places + steps[row][places]
         seams[row] = places[:width]
         seams[-row] = places[width + 1 :] - width - 1  # overwritten by row 0 in the end
     seams[0] = places[:width]
@@ -135,8 +139,8 @@ def find_segments(line: Line) -> Segments | None:
     """Cuts a line and draws every segment; None for a line without ink."""
     ink = line.ink
     height, width = ink.shape
-    mask = (ink > 0.45).astype(np.uint8)
-    if mask.sum() < 10:
+    mask = (ink > INK).view(np.uint8)
+    if cv2.countNonZero(mask) < 10:
         return None
     thickness = max(2.0, stroke_thickness(ink))
     seams = choose_cuts(ink, thickness)
@@ -146,18 +150,20 @@ def find_segments(line: Line) -> Segments | None:
     regions = np.cumsum(regions[:, :width], 1, np.int16)
     give_back(regions, mask, count)
     regions[ink <= 0.1] = -1
-    y, x = np.nonzero(ink > 0.1)
-    owner, values = regions[y, x], ink[y, x]
-    kept = np.flatnonzero(np.bincount(owner, mask[y, x], count) >= 5)
+    inked = np.flatnonzero(regions >= 0)
+    y, x = np.divmod(inked, width)
+    owner, values = regions.ravel()[inked].astype(np.int64), ink.ravel()[inked]
+    kept = np.flatnonzero(np.bincount(owner, values > INK, count) >= 5)
     if not len(kept):
         return None
-    sums = np.stack([np.bincount(owner, v, count)[kept] for v in (values, values * x, values * y)], 1)
+    weights = (values, values * x, values * y)
+    sums = np.stack([np.bincount(owner, weight, count)[kept] for weight in weights], 1)
     limits = np.empty((len(kept), 4), np.int64)
     for side, (places, length) in enumerate(((x, width), (y, height))):
-        inked = np.bincount(owner * np.int64(length) + places, minlength=count * length)
-        inked = inked.reshape(count, length)[kept] > 0
-        limits[:, side] = inked.argmax(1)
-        limits[:, side + 2] = length - inked[:, ::-1].argmax(1)
+        seen = np.bincount(owner * length + places, minlength=count * length)
+        seen = seen.reshape(count, length)[kept] > 0
+        limits[:, side] = seen.argmax(1)
+        limits[:, side + 2] = length - seen[:, ::-1].argmax(1)
     ends, boxes, totals = unions(limits, sums)
     bounds = np.stack([kept[ends[:, 0]], kept[ends[:, 1] - 1] + 1], 1)
     images = draw(ink, regions, bounds, boxes, totals)
