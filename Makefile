@@ -5,7 +5,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-DEVELOPMENT := cmake httpx hypothesis nanobind==3.1.0 ninja playwright 'pyright[nodejs]' pytest ruff schemathesis scikit-learn scipy
+DEVELOPMENT := cmake distributed httpx hypothesis nanobind==3.1.0 ninja playwright 'pyright[nodejs]' pytest ruff schemathesis scikit-learn scipy
 
 .PHONY: train test check bench clean
 

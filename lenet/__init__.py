@@ -4,6 +4,7 @@
     run = lenet.train("mnist")
     print(run.report.error)
     print(lenet.Predictor(run.path).predict("photo.jpg").label)
+    print(lenet.Reader().read("cheque.jpg").text)
 
 Everything is imported when it is first used: `import lenet` alone costs next to nothing.
 """
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from lenet.networks.torch import save as save
     from lenet.networks.torch import trace as trace
     from lenet.reading.prediction import Predictor as Predictor
+    from lenet.reading.reader import Reader as Reader
     from lenet.training.recipe import Recipe as Recipe
     from lenet.training.recipes import RECIPES as RECIPES
     from lenet.training.train import resume as resume
@@ -40,6 +42,7 @@ HOMES = {
     "LenetError": "errors",
     "Predictor": "reading.prediction",
     "RECIPES": "training.recipes",
+    "Reader": "reading.reader",
     "Recipe": "training.recipe",
     "evaluate": "evaluation.evaluate",
     "load": "networks.torch",

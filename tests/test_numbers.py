@@ -1,18 +1,25 @@
 """Reading numbers: from a picture's ink to the paths through the graph of segments."""
 
+import doctest
 import itertools
 import json
 import random
+import re
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from conftest import needs_kernels
 
 from lenet.cli import main
+from lenet.commands.read import FEW
 from lenet.data import Split
 from lenet.data.lines import Lines
 from lenet.data.paper import OTHER, Paper
+from lenet.engine.processor import usable_cores
 from lenet.errors import LenetError
+from lenet.reading import formats, reader
 from lenet.reading.candidates import (
     label_segments,
     make_examples,
@@ -409,6 +416,42 @@ def test_command_prints_json_csv_hocr_and_drawings(weights, tmp_path, capsys):
     (tmp_path / "bad.png").write_bytes(b"no picture")
     assert main(["read", str(tmp_path / "bad.png"), "--weights", str(weights), "--json"]) == 1
     assert "error" in json.loads(capsys.readouterr().out)
+
+
+def test_many_pictures_are_read_by_all_cores(weights, tmp_path, monkeypatch, capsys):
+    given = []
+
+    def read_many(self, pictures, jobs):
+        given.append(jobs)
+        return map(self.attempt, pictures)
+
+    monkeypatch.setattr(Reader, "read_many", read_many)
+    for n in range(FEW + 1):
+        cv2.imwrite(str(tmp_path / f"{n}.png"), np.full((30, 60), 200, np.uint8))
+    flags = ["read", "--weights", str(weights)]
+    for more in ([str(tmp_path)], [str(tmp_path / "0.png")], [str(tmp_path), "--jobs", "3"]):
+        assert main([*flags, *more]) == 0
+    assert given == [usable_cores(), 1, 3]
+    assert main([*flags, str(tmp_path), "--jobs", "0"]) == 2
+
+
+@needs_kernels
+def test_numpy_reads_where_there_are_no_kernels(monkeypatch):
+    images = np.random.default_rng(0).integers(0, 255, (9, 28, 28), np.uint8)
+    by_kernels = Reader().classifier.scores(images)
+    monkeypatch.setattr("lenet.engine.fused._fused", None)
+    np.testing.assert_allclose(Reader().classifier.scores(images), by_kernels, atol=1e-3)
+
+
+def test_examples_are_true(capsys):
+    for module in (reader, formats):
+        assert doctest.testmod(module).failed == 0
+    page = (Path(__file__).parents[1] / "docs" / "reading.md").read_text(encoding="utf-8")
+    code, output = (
+        "".join(re.findall(rf"```{kind}\n(.*?)```", page, re.DOTALL)) for kind in ("python", "text")
+    )
+    exec(code, {})
+    assert capsys.readouterr().out == output != ""
 
 
 def test_random_walks_never_break_the_reader(weights):

@@ -34,7 +34,9 @@ from lenet.errors import LenetError
 from lenet.networks import checkpoint
 from lenet.networks import torch as networks
 from lenet.networks.architecture import LeNet, LeNet5, LeNet5s, Options
+from lenet.reading.formats import Expected
 from lenet.reading.prediction import Predictor
+from lenet.reading.reader import THRESHOLD, Reader
 from lenet.web import Limits, app
 from lenet.web.layers import Layer, input_of, layers_of
 from lenet.web.work import Batcher
@@ -81,10 +83,13 @@ def ask(service: FastAPI) -> Ask:
     return asking(service)
 
 
-def picture(digit: NDArray[np.uint8], form: str = "PNG", side: int = 140) -> bytes:
+def picture(
+    digit: NDArray[np.uint8], form: str = "PNG", side: int | tuple[int, int] = 140
+) -> bytes:
     """The digit as dark ink on white paper, as a file."""
     file = io.BytesIO()
-    Image.fromarray(255 - digit).resize((side, side), Image.Resampling.BICUBIC).save(file, form)
+    size = side if isinstance(side, tuple) else (side, side)
+    Image.fromarray(255 - digit).resize(size, Image.Resampling.BICUBIC).save(file, form)
     return file.getvalue()
 
 
@@ -295,8 +300,11 @@ def test_the_input_lies_where_the_description_says(options: Options) -> None:
 
 
 def test_models(ask: Ask, reader: Path) -> None:
-    [found] = ask("GET", "/v1/models").json()["models"]
+    found, segments = ask("GET", "/v1/models").json()["models"]
     assert found["name"] == reader.name
+    assert not found["segments"]
+    assert segments["name"] == "numbers"
+    assert segments["segments"]
     assert found["parameters"] == 61_706
     assert found["classes"] == list("0123456789")
     whole = ask("GET", f"/v1/models/{reader.name}").json()
@@ -315,7 +323,9 @@ def test_models(ask: Ask, reader: Path) -> None:
 def test_pretrained_networks_are_the_default() -> None:
     found = asking(app())("GET", "/v1/models").json()["models"]
     assert found[0]["name"] == "mnist"
-    assert sorted(model["name"] for model in found) == checkpoint.pretrained_names()
+    names = [model["name"] for model in found]
+    assert sorted(names[:-1]) == checkpoint.pretrained_names()
+    assert names[-1] == "numbers"
 
 
 def test_examples(ask: Ask, reader: Path, digits: Digits) -> None:
@@ -368,6 +378,19 @@ def test_two_models_of_one_name(reader: Path) -> None:
         ("POST", "/v1/predict", {"json": in_json(*[b"x"] * 65)}, 422, "1 to 64"),
         ("POST", "/v1/predict", {"files": []}, 415, "multipart"),
         ("POST", "/v1/trace", {"json": in_json(b"x", b"x")}, 422, "1 to 1"),
+        ("POST", "/v1/read", {"content": b"x"}, 415, "multipart"),
+        ("POST", "/v1/read", {"json": in_json(*[b"x"] * 65)}, 422, "1 to 64"),
+        ("POST", "/v1/read", {"files": parts(b"junk")}, 422, "not a picture"),
+        ("POST", "/v1/read?format=x", {"files": parts(b"x")}, 422, "query.format"),
+        ("POST", "/v1/read?format=,", {"files": parts(b"x")}, 422, "query.format"),
+        ("POST", "/v1/read?format=" + "%23" * 101, {"files": parts(b"x")}, 422, "100"),
+        ("POST", "/v1/read?length=0", {"files": parts(b"x")}, 422, "query.length"),
+        ("POST", "/v1/read?length=-1", {"files": parts(b"x")}, 422, "query.length"),
+        ("POST", "/v1/read?range=9", {"files": parts(b"x")}, 422, "query.range"),
+        ("POST", "/v1/read?check=isbn", {"files": parts(b"x")}, 422, "luhn"),
+        ("POST", "/v1/read?threshold=nan", {"files": parts(b"x")}, 422, "threshold"),
+        ("POST", "/v1/read/trace", {"files": parts(b"junk")}, 422, "not a picture"),
+        ("POST", "/v1/read/trace", {"json": in_json(b"x", b"x")}, 422, "1 to 1"),
         ("POST", "/v1/predict?model=nope", {"files": parts(b"x")}, 404, "no model 'nope'"),
         ("POST", "/v1/predict?preprocessing=x", {"files": parts(b"x")}, 422, "preprocessing"),
         ("GET", "/v1/models/nope", {}, 404, "no model 'nope'"),
@@ -415,9 +438,13 @@ def test_a_malformed_form(ask: Ask) -> None:
         problem(answer, 400 if content != b"--b\r\nno header\r\n\r\n" else answer.status_code)
 
 
-def test_the_picture_at_fault_is_named(ask: Ask, digits: Digits) -> None:
-    files = parts(picture(digits[0][0]), b"junk", picture(digits[0][1]))
-    assert problem(ask("POST", "/v1/predict", files=files), 422).startswith("picture 2 of 3: ")
+@pytest.mark.parametrize("path", ["/v1/predict", "/v1/read"])
+def test_a_bad_picture_fails_alone(path: str, ask: Ask, digits: Digits) -> None:
+    files = [picture(digits[0][0]), b"junk", picture(digits[0][1])]
+    answers = ask("POST", path, files=parts(*files)).json()["answers"]
+    alone = [ask("POST", path, files=parts(file)) for file in files]
+    assert answers[0::2] == [answer.json()["answers"][0] for answer in alone[0::2]]
+    assert answers[1] == {"error": alone[1].json()}
 
 
 def test_an_unforeseen_failure_says_nothing_of_its_inside(
@@ -637,6 +664,73 @@ assert "matplotlib" not in sys.modules
     assert done.returncode == 0, done.stderr.decode()
 
 
+# Numbers
+
+
+@pytest.fixture(scope="module")
+def code(digits: Digits) -> bytes:
+    """Three digits side by side: 0, 1, 2."""
+    return picture(np.hstack(list(digits[0][:3])), side=(300, 100))
+
+
+def test_read_answers_as_the_reader_does(ask: Ask, code: bytes) -> None:
+    expected = Reader().read(code)
+    [found] = ask("POST", "/v1/read", files=parts(code)).json()["answers"]
+    assert found == json.loads(json.dumps(expected.as_dict()))
+    assert [len(number["text"]) for number in found["numbers"]] == [3]
+
+
+@pytest.mark.parametrize(
+    ("query", "expected", "threshold"),
+    [
+        ("length=2", Expected(length=2), THRESHOLD),
+        ("length=5-4", Expected(length=(4, 5)), THRESHOLD),
+        ("format=%23.%23%23", Expected("#.##"), THRESHOLD),
+        ("range=50-99", Expected(range=(50, 99)), THRESHOLD),
+        ("check=luhn&length=3", Expected(length=3, check="luhn"), THRESHOLD),
+        ("threshold=1", Expected(), 1.0),
+    ],
+)
+def test_read_expects_what_it_is_told(
+    query: str, expected: Expected, threshold: float, ask: Ask, code: bytes
+) -> None:
+    reading = Reader(expected=expected, threshold=threshold).read(code)
+    [found] = ask("POST", f"/v1/read?{query}", files=parts(code)).json()["answers"]
+    assert found == json.loads(json.dumps(reading.as_dict()))
+    assert reading.as_dict() != Reader().read(code).as_dict()
+
+
+def test_a_picture_without_a_number_is_an_answer(ask: Ask) -> None:
+    blank = io.BytesIO()
+    Image.new("L", (200, 60), 255).save(blank, "PNG")
+    [found] = ask("POST", "/v1/read", files=parts(blank.getvalue())).json()["answers"]
+    assert found == {"numbers": [], "reason": "empty"}
+    trace = ask("POST", "/v1/read/trace", files=parts(blank.getvalue())).json()
+    assert trace == {"answer": found, "size": None, "lines": []}
+
+
+def test_the_trace_of_a_number_is_its_graph(ask: Ask, code: bytes) -> None:
+    trace = ask("POST", "/v1/read/trace", files=parts(code)).json()
+    [line], [number] = trace["lines"], trace["answer"]["numbers"]
+    assert trace["size"] == [300, 100]
+    nodes, segments = line["nodes"], line["segments"]
+    assert nodes == sorted(nodes)
+    assert nodes[-1] <= line["ink"]["width"]
+    path = [segment for segment in segments if segment["read"] is not None]
+    assert [segment["ends"][0] for segment in path] == [0, *(s["ends"][1] for s in path[:-1])]
+    assert path[-1]["ends"][1] == len(nodes) - 1
+    assert "".join(segment["read"] for segment in path) == number["text"]
+    for segment in segments:
+        assert sum(segment["probabilities"].values()) == pytest.approx(1, abs=2e-3)
+    # The network that the page shows says the same of the segment's picture.
+    image = base64.b64decode(path[0]["image"]["data"])
+    pgm = b"P5 28 28 255\n" + image
+    layers = ask("POST", "/v1/trace?model=numbers", files=parts(pgm)).json()["layers"]
+    scores = np.exp(numbers(layers[-1]))
+    shares = list(path[0]["probabilities"].values())
+    assert shares == pytest.approx((scores / scores.sum()).tolist(), abs=1e-3)
+
+
 # Hostile input
 
 
@@ -645,11 +739,14 @@ def pictures(digits: Digits) -> list[bytes]:
     return [picture(digits[0][0], form, 40) for form in ("PNG", "JPEG", "GIF", "BMP", "WEBP")]
 
 
+@pytest.mark.parametrize("path", ["/v1/predict", "/v1/read"])
 @given(data=st.data())
 @settings(
     max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-def test_damaged_files_are_answered(data: st.DataObject, ask: Ask, pictures: list[bytes]) -> None:
+def test_damaged_files_are_answered(
+    path: str, data: st.DataObject, ask: Ask, pictures: list[bytes]
+) -> None:
     file = bytearray(data.draw(st.sampled_from(pictures)))
     for _ in range(data.draw(st.integers(1, 8))):
         at = data.draw(st.integers(0, len(file) - 1))
@@ -664,7 +761,7 @@ def test_damaged_files_are_answered(data: st.DataObject, ask: Ask, pictures: lis
                 file[at:at] = file[at : at + data.draw(st.integers(1, 40))]
         if not file:
             break
-    answer = ask("POST", "/v1/predict", files=parts(bytes(file)))
+    answer = ask("POST", path, files=parts(bytes(file)))
     if answer.status_code == 200:
         assert len(answer.json()["answers"]) == 1
     else:
@@ -679,6 +776,9 @@ def test_damaged_files_are_answered(data: st.DataObject, ask: Ask, pictures: lis
         ("POST", "/v1/predict", "negative"),
         ("POST", "/v1/trace", "positive"),
         ("POST", "/v1/trace", "negative"),
+        ("POST", "/v1/read", "positive"),
+        ("POST", "/v1/read", "negative"),
+        ("POST", "/v1/read/trace", "positive"),
         ("GET", "/v1/models", "positive"),
         ("GET", "/v1/models/{name}", "positive"),
         ("GET", "/v1/examples/random", "positive"),
@@ -707,4 +807,6 @@ def test_the_interface_does_what_its_description_says(
 def test_the_description_names_no_other_server(ask: Ask) -> None:
     document = ask("GET", "/openapi.json").json()
     assert "http" not in json.dumps(document).replace("HTTPValidationError", "")
-    assert {"/v1/predict", "/v1/trace", "/v1/models", "/healthz"} <= document["paths"].keys()
+    assert {"/v1/predict", "/v1/trace", "/v1/read", "/v1/models", "/healthz"} <= document[
+        "paths"
+    ].keys()

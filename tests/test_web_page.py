@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
+import cv2
 import numpy as np
 import pytest
 from conftest import TRAIN
@@ -23,6 +24,7 @@ from lenet.networks import arithmetic, checkpoint
 from lenet.networks.architecture import LeNet5s
 from lenet.networks.codebook import c3_table
 from lenet.reading.prediction import Predictor
+from lenet.reading.reader import Reader
 
 CHROMIUM = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -35,6 +37,7 @@ ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 SEVEN = [[(0.28, 0.22), (0.72, 0.22), (0.45, 0.82)]]
 ONE = [[(0.5, 0.15), (0.5, 0.85)]]
 FOUR = [[(0.35, 0.15), (0.28, 0.55), (0.75, 0.55)], [(0.65, 0.2), (0.62, 0.88)]]
+SEVENTEEN = [[(0.36, 0.2), (0.36, 0.8)], [(0.5, 0.2), (0.64, 0.2), (0.56, 0.8)]]
 SIZES = {"desktop": (1280, 800), "phone": (390, 844)}
 
 
@@ -236,6 +239,58 @@ def test_upload_paste_and_drop(
     sync_api.expect(page.locator("#status")).to_contain_text("cannot show that file")
 
 
+def test_numbers_are_drawn_and_followed(opened: Callable[..., sync_api.Page]) -> None:
+    page = opened()
+    choose(page, "numbers")
+    answer_is(page, "1998")  # the example of a number
+    page.click("#clear")
+    answer_is(page, "–")
+    measured(page)
+    draw(page, SEVENTEEN)
+    measured(page)
+    answer_is(page, "17")
+    sync_api.expect(page.locator("#live")).to_contain_text("17. ")
+    sync_api.expect(page.locator("#bars .best span")).to_have_text("17")
+    lit = page.locator(".arcs .lit")
+    assert lit.all_inner_texts() == ["1", "7"]
+    one, seven = lit.all()
+    assert one.get_attribute("aria-pressed") == "true"
+    seven.focus()
+    page.keyboard.press("Enter")
+    sync_api.expect(seven).to_have_attribute("aria-pressed", "true")
+    sync_api.expect(page.locator("#graph-words")).to_contain_text("it is read as 7")
+    value, expected, best = page.evaluate(
+        """async () => {
+            const { compute } = await import("./explain.js");
+            const { network } = await import("./page.js");
+            network.choose({ number: network.views.length - 1, map: 0, y: 7, x: 0 });
+            const { values } = network.layers.get(network.views.at(-1).layer.answers);
+            return [compute(network).value, values[7], values.indexOf(Math.max(...values))];
+        }"""
+    )
+    assert value == pytest.approx(expected, abs=0.02)
+    assert best == 7
+    choose(page, "mnist")
+    answer_is(page, "2")
+    assert not page.locator(".graph").is_visible()
+
+
+def test_numbers_are_uploaded(opened: Callable[..., sync_api.Page]) -> None:
+    page = opened("phone", "dark")
+    choose(page, "numbers")
+    paper = np.full((200, 300), 225, np.uint8)
+    for y, text in ((80, "305"), (160, "48")):
+        cv2.putText(paper, text, (60, y), cv2.FONT_HERSHEY_SIMPLEX, 2, 40, 6, cv2.LINE_AA)
+    content = cv2.imencode(".png", paper)[1].tobytes()
+    page.set_input_files("#file", {"name": "x.png", "mimeType": "image/png", "buffer": content})
+    reading = Reader().read(content)
+    answer_is(page, "  ".join(number.written for number in reading.numbers))
+    assert page.locator(".written").count() == len(reading.steps) == 2
+    arcs = [len(step.segments.ends) for step in reading.steps]
+    assert page.locator(".arcs button").count() == sum(arcs)
+    assert page.evaluate("document.documentElement.scrollWidth") == SIZES["phone"][0]
+
+
 @pytest.mark.parametrize("model", ["mnist", "lenet5-1998-distorted", "LeNet5s", "Paired"])
 def test_layers_show_what_lenet_computes(model: str, opened: Callable[..., sync_api.Page]) -> None:
     """The arithmetic of a unit, by the page, is the value that the network's trace has there."""
@@ -376,19 +431,27 @@ def test_units_by_keyboard(opened: Callable[..., sync_api.Page]) -> None:
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("what", ["digit", "number"])
 def test_nothing_is_cut_off(
-    size: str, scheme: str, opened: Callable[..., sync_api.Page], tmp_path: Path
+    what: str, size: str, scheme: str, opened: Callable[..., sync_api.Page], tmp_path: Path
 ) -> None:
     page = opened(size, scheme)
+    parts = ["#drawing", "#label", "#bars", "#undo"]
+    if what == "number":
+        choose(page, "numbers")
+        answer_is(page, "1998")
+        parts += ["#clear"] if size == "phone" else [".written", ".arcs"]
+    else:
+        parts += ["#steps", "#mistakes"]
     assert page.evaluate("document.documentElement.scrollWidth") == SIZES[size][0]
-    for part in ("#drawing", "#label", "#bars", "#steps", "#undo", "#mistakes"):
+    for part in parts:
         box = page.locator(part).bounding_box()
         assert box is not None
         assert box["x"] >= 0
         assert box["x"] + box["width"] <= SIZES[size][0] + 0.5
         assert box["y"] + box["height"] <= SIZES[size][1], part
     # LENET_SHOTS names a folder to keep the pictures in.
-    file = Path(os.environ.get("LENET_SHOTS", tmp_path), f"page-{size}-{scheme}.png")
+    file = Path(os.environ.get("LENET_SHOTS", tmp_path), f"page-{what}-{size}-{scheme}.png")
     page.screenshot(path=file)
     brightness = np.asarray(Image.open(file).convert("L")).mean()
     assert (brightness > 128) == (scheme == "light")

@@ -15,12 +15,20 @@ from lenet.commands import parse
 from lenet.commands.predict import pictures, report_failure
 from lenet.errors import LenetError
 
+FEW = 32  # pictures that are read before other processes have started
+
 
 @dataclass(frozen=True)
 class ReadFlags:
     """Reads the numbers in pictures: postal codes, amounts, table cells, fields of forms.
 
-    Exit status 1 says that at least one picture could not be read.
+    $ lenet read cheque.jpg --format "#,###.##"        # an amount
+    $ lenet read cells/ --length 1 3 --csv > cells.csv # a folder of table cells
+    $ lenet read card.png --check luhn --show drawn/   # and a drawing of how it was read
+    $ lenet read - --json < scan.png                   # an answer for a program
+
+    A number of less confidence than the threshold is printed, but marked as not sure. The exit
+    status 1 says that at least one picture could not be read.
     """
 
     images: Positional[Annotated[tuple[str, ...], tyro.conf.arg(metavar="IMAGE...")]]
@@ -45,8 +53,9 @@ class ReadFlags:
     """Print a table: path, text, confidence, rejected, reason, left, top, right, bottom."""
     hocr: bool = False
     """Print an hOCR page, for programs that read what OCR writes."""
-    jobs: int = 1
-    """Processes that read pictures at the same time."""
+    jobs: int | None = None
+    """Processes that read pictures at the same time; by default as many as there are CPUs to use,
+    and one for a few pictures."""
 
 
 def run(flags: list[str]) -> int:
@@ -55,9 +64,10 @@ def run(flags: list[str]) -> int:
         raise LenetError("name at least one picture, or - for standard input")
     if arguments.json + arguments.csv + arguments.hocr > 1:
         raise LenetError("choose one of --json, --csv and --hocr")
-    if arguments.jobs < 1:
+    if arguments.jobs is not None and arguments.jobs < 1:
         raise LenetError(f"--jobs must be 1 or more, not {arguments.jobs}")
 
+    from lenet.engine.processor import usable_cores
     from lenet.reading.formats import Expected
     from lenet.reading.reader import Reader
 
@@ -65,6 +75,7 @@ def run(flags: list[str]) -> int:
     reader = Reader(arguments.weights, expected, arguments.threshold)
     paths = list(pictures(arguments.images))
     sources = (sys.stdin.buffer.read() if path == "-" else path for path in paths)
+    jobs = arguments.jobs or (usable_cores() if len(paths) > FEW else 1)
     table = csv.writer(sys.stdout)
     if arguments.csv:
         table.writerow(COLUMNS)
@@ -72,7 +83,7 @@ def run(flags: list[str]) -> int:
         print(HOCR_HEAD)
     failed = 0
     for count, (path, reading) in enumerate(
-        zip(paths, reader.read_many(sources, arguments.jobs), strict=True), 1
+        zip(paths, reader.read_many(sources, jobs), strict=True), 1
     ):
         if isinstance(reading, LenetError):
             failed += 1

@@ -14,8 +14,9 @@ from lenet.commands import parse
 class ServeFlags:
     """Serves a web page that shows every layer at work, and a REST interface for programs.
 
-    The page reads what you draw, upload or paste. Programs send pictures to /v1/predict; the
-    documentation is at /docs.html. Ctrl-C stops the server after requests in progress.
+    The page reads the digit or number that you draw, upload or paste. Programs send pictures of a
+    digit to /v1/predict, of numbers to /v1/read; the documentation is at /docs.html. Ctrl-C stops
+    the server after requests in progress.
     """
 
     models: Positional[Annotated[tuple[str, ...], tyro.conf.arg(metavar="[MODEL...]")]] = ()

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from lenet.engine.fused import Kernels, flatten
+from lenet.engine.fused import Kernels, flatten, unsupported
+from lenet.networks import arithmetic
 from lenet.networks.architecture import Architecture, LeNet
 
 NAMES = [
@@ -25,7 +26,7 @@ def architecture(classes: int) -> Architecture:
 
 
 class Network:
-    """LeNet with given weights, on one thread.
+    """LeNet with given weights, on one thread of the kernels, or by NumPy where there are none.
 
     Args:
         weights: float32 arrays, in the order of `NAMES`.
@@ -33,7 +34,10 @@ class Network:
 
     def __init__(self, weights: list[NDArray[np.float32]]) -> None:
         self.weights = [np.ascontiguousarray(array) for array in weights]
-        self.kernels = Kernels(architecture(len(weights[-1])), threads=1)
+        self.architecture = architecture(len(weights[-1]))
+        self.kernels = None
+        if not unsupported(self.architecture):
+            self.kernels = Kernels(self.architecture, threads=1)
         self.flat = flatten(self.weights)
 
     def __reduce__(self) -> tuple[type["Network"], tuple[list[NDArray[np.float32]]]]:
@@ -45,11 +49,18 @@ class Network:
             return cls([file.get_tensor(name) for name in NAMES])
 
     def save(self, path: str | Path) -> None:
-        save_file(dict(zip(NAMES, self.weights, strict=True)), str(path))
+        save_file(self.named, str(path))
 
     def scores(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Scores (N, classes) of uint8 images (N, 28, 28)."""
+        if self.kernels is None:
+            return arithmetic.scores(self.architecture, self.named, images)
         return self.kernels.scores(images, self.flat)
+
+    @property
+    def named(self) -> dict[str, NDArray[np.float32]]:
+        """The weights by name."""
+        return dict(zip(NAMES, self.weights, strict=True))
 
     def logs(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Log probabilities (N, classes) of uint8 images (N, 28, 28)."""

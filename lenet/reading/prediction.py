@@ -75,14 +75,16 @@ class Predictor:
     """Reads digits in pictures with a trained network. Safe to call from several threads.
 
     Args:
-        model: a run folder, a weights file, a pretrained name, or "latest" (under ./runs).
+        model: a run folder, a weights file, a pretrained name, "latest" (under ./runs), or a
+            checkpoint.
 
     Raises:
         LenetError: there is no such model.
     """
 
-    def __init__(self, model: str | Path = "mnist") -> None:
-        self.checkpoint = checkpoint.read(model)
+    def __init__(self, model: str | Path | checkpoint.Checkpoint = "mnist") -> None:
+        read = isinstance(model, checkpoint.Checkpoint)
+        self.checkpoint = model if read else checkpoint.read(model)
         self.scores = scorer(self.checkpoint, threads=1)  # one image: threads would wait
         card = self.checkpoint.card
         threshold = card.get("rejection_threshold")

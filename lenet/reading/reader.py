@@ -118,6 +118,13 @@ class Reading:
 class Reader:
     """Reads numbers.
 
+    >>> import lenet
+    >>> from PIL import Image, ImageDraw
+    >>> picture = Image.new("L", (300, 100), "white")
+    >>> ImageDraw.Draw(picture).text((40, 10), "305", font_size=70)
+    >>> [number.text for number in lenet.Reader().read(picture).numbers]
+    ['305']
+
     Args:
         weights: folder of segments.safetensors, replicated.safetensors and confidence.safetensors,
             by default those that come with the package.

@@ -16,21 +16,25 @@ from starlette.responses import Response
 from lenet import __version__
 from lenet.errors import LenetError
 from lenet.networks import checkpoint
+from lenet.reading.formats import Expected
+from lenet.reading.reader import THRESHOLD
 from lenet.web import problems, schemas
 from lenet.web.guard import Guard
 from lenet.web.limits import Limits
 from lenet.web.model import Model, ServedModel, Workers
 from lenet.web.problems import Problem
+from lenet.web.reading import Readings, ReadingTrace, ServedReader, Threshold, expected
 from lenet.web.schemas import Preprocessing
 
 STATIC = Path(__file__).parent / "static"
 FIRST = "mnist"  # the pretrained network that answers if none is named
 MOST_MARKS = 1000  # commas and opening brackets in JSON; more would fill memory when it is parsed
 DESCRIPTION = """\
-Reads handwritten digits and other small pictures with LeNet.
+Reads handwritten digits, other small pictures, and numbers with LeNet.
 
 Pictures are PNG, JPEG, GIF, WebP, TIFF, BMP or PPM files, sent as multipart parts named `images`
-or as base64 in JSON. Every error has the content type `application/problem+json`.
+or as base64 in JSON. Every error has the content type `application/problem+json`. One of several
+pictures that cannot be read has its error in its place; the others are answered.
 """
 MANNERS = """\
 What is done to a picture first. `digit`: find one digit, crop and centre it as MNIST's makers did.
@@ -68,6 +72,8 @@ def app(
             raise LenetError(f"two models are called {model.name}; rename the file or folder")
         served[model.name] = model
     first = next(iter(served))
+    reader = ServedReader(workers)
+    served.setdefault(reader.segments.name, reader.segments)
 
     service = FastAPI(
         title="lenet",
@@ -102,7 +108,7 @@ def app(
 
     @service.post(
         "/v1/predict",
-        summary="Read one or many pictures",
+        summary="Read one or many pictures of a digit",
         response_model=schemas.Predictions,
         responses=errors(400, 404, 408, 413, 415, 422, 503),
         openapi_extra=pictures_body(limits.images),
@@ -130,6 +136,36 @@ def app(
     ) -> Response:
         [file] = await files_of(request, 1)
         return json(await model.trace(file, preprocessing))
+
+    @service.post(
+        "/v1/read",
+        summary="Read the numbers in one or many pictures",
+        response_model=Readings,
+        responses=errors(400, 408, 413, 415, 422, 503),
+        openapi_extra=pictures_body(limits.images),
+    )
+    async def read(
+        request: Request,
+        expected: Annotated[Expected, Depends(expected)],
+        threshold: Threshold = THRESHOLD,
+    ) -> Response:
+        files = await files_of(request, limits.images)
+        return json(await reader.read(files, expected, threshold))
+
+    @service.post(
+        "/v1/read/trace",
+        summary="Follow one picture through the reader of numbers",
+        response_model=ReadingTrace,
+        responses=errors(400, 408, 413, 415, 422, 503),
+        openapi_extra=pictures_body(1),
+    )
+    async def read_trace(
+        request: Request,
+        expected: Annotated[Expected, Depends(expected)],
+        threshold: Threshold = THRESHOLD,
+    ) -> Response:
+        [file] = await files_of(request, 1)
+        return json(await reader.trace(file, expected, threshold))
 
     @service.get("/v1/models", summary="The networks that answer here")
     async def models_here() -> schemas.Models:

@@ -26,7 +26,7 @@ from lenet.web import schemas
 from lenet.web.examples import Examples
 from lenet.web.layers import Input, Layer, input_of, layers_of
 from lenet.web.limits import Limits
-from lenet.web.problems import Problem
+from lenet.web.problems import Problem, details
 from lenet.web.schemas import Preprocessing
 from lenet.web.work import Batcher, Pool
 
@@ -55,10 +55,8 @@ class Workers:
         self.small = Pool("pictures", limits.workers, limits.waiting)
         self.large = Pool("large pictures", 1, limits.large_waiting)
 
-    async def read(
-        self, file: bytes, manner: Preprocessing, then: Callable[[Preprocessed], Result]
-    ) -> Result:
-        """Preprocesses one file and goes on with `then`, in one thread.
+    async def read(self, file: bytes, work: Callable[[bytes], Result]) -> Result:
+        """Does the work on one file, in one thread.
 
         Raises:
             Problem: it is too large or no picture, or too much is waiting.
@@ -66,17 +64,43 @@ class Workers:
 
         def small() -> Result | None:
             return (
-                None if pixels_of(file, self.limits.pixels) > self.limits.large_pixels else work()
+                None
+                if pixels_of(file, self.limits.pixels) > self.limits.large_pixels
+                else attempt()
             )
 
-        def work() -> Result:
+        def attempt() -> Result:
             try:
-                prepared = MANNERS[manner](file)
+                return work(file)
             except LenetError as error:
                 raise unreadable(error) from None
-            return then(prepared)
 
-        return await self.small.run(small) or await self.large.run(work)
+        return await self.small.run(small) or await self.large.run(attempt)
+
+    async def read_all(
+        self, files: list[bytes], work: Callable[[bytes], Result]
+    ) -> list[Result | schemas.Unreadable]:
+        """The same for several files. One that cannot be read fails alone, in its place.
+
+        Raises:
+            Problem: too much is waiting, or the only file cannot be read.
+        """
+
+        async def answer(file: bytes) -> Result | schemas.Unreadable:
+            try:
+                return await self.read(file, work)
+            except Problem as problem:
+                status = problem.status_code
+                if len(files) == 1 or status == HTTPStatus.SERVICE_UNAVAILABLE:
+                    raise
+                return schemas.Unreadable(error=details(status, problem.detail))
+
+        tasks = [asyncio.create_task(answer(file)) for file in files]
+        try:
+            return await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
 
 
 def pixels_of(file: bytes, most: int) -> int:
@@ -101,17 +125,17 @@ class ServedModel:
     """One trained network, ready to answer.
 
     Args:
-        model: a run folder, a weights file, a pretrained name, or "latest".
+        model: a run folder, a weights file, a pretrained name, "latest", or a checkpoint.
         workers: where the work is done.
 
     Raises:
         LenetError: there is no such model, or it does not read pictures.
     """
 
-    def __init__(self, model: str | Path, workers: Workers) -> None:
-        self.name = name_of(model)
+    def __init__(self, model: str | Path | checkpoint.Checkpoint, workers: Workers) -> None:
         self.workers = workers
         self.predictor = Predictor(model)
+        self.name = self.predictor.checkpoint.name
         self.scores = Batcher(self.predictor.scores, workers.limits.batch)
         self.trace_layers = tracer(self.predictor.checkpoint)
         self.description = describe(self.name, self.predictor.checkpoint)
@@ -119,30 +143,24 @@ class ServedModel:
             self.description.data, self.predictor.scores, self.description.classes
         )
 
-    async def predict(self, files: list[bytes], manner: Preprocessing) -> list[schemas.Answer]:
-        """Reads pictures. Raises Problem for the first that cannot be read."""
-
-        async def answer(number: int, file: bytes) -> schemas.Answer:
-            try:
-                return await self.workers.read(file, self.own(manner), self.answer)
-            except Problem as problem:
-                if len(files) > 1:
-                    problem.detail = f"picture {number} of {len(files)}: {problem.detail}"
-                raise
-
-        tasks = [asyncio.create_task(answer(*item)) for item in enumerate(files, 1)]
-        try:
-            return await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
+    async def predict(
+        self, files: list[bytes], manner: Preprocessing
+    ) -> list[schemas.Answer | schemas.Unreadable]:
+        """Reads pictures. Raises Problem if the only one cannot be read."""
+        return await self.workers.read_all(files, self.work(manner, self.answer))
 
     async def trace(self, file: bytes, manner: Preprocessing) -> schemas.Trace:
         """Reads one picture and tells what every layer answers."""
-        return await self.workers.read(file, self.own(manner), self.trace_of)
+        return await self.workers.read(file, self.work(manner, self.trace_of))
 
-    def own(self, manner: Preprocessing) -> Preprocessing:
-        return self.description.preprocessing if manner is Preprocessing.AUTO else manner
+    def work(
+        self, manner: Preprocessing, then: Callable[[Preprocessed], Result]
+    ) -> Callable[[bytes], Result]:
+        """Preprocesses a file and goes on with `then`."""
+        if manner is Preprocessing.AUTO:
+            manner = self.description.preprocessing
+        prepare = MANNERS[manner]
+        return lambda file: then(prepare(file))
 
     def answer(self, prepared: Preprocessed) -> schemas.Answer:
         scores = None if prepared.image is None else self.scores(prepared.image)
@@ -174,13 +192,14 @@ def describe(name: str, model: checkpoint.Checkpoint) -> Model:
     """Describes a network under the name that it is served by."""
     card, recipe = model.card, model.card.get("recipe")
     trained_on = (card.get("data") or {}).get("name")
-    plain = card.get("preprocessing") == "plain"
+    manner = card.get("preprocessing")
     return Model(
         name=name,
         network=model.architecture.network,
         classes=model.classes,
         parameters=sum(parameter.size for parameter in model.architecture.parameters),
-        preprocessing=Preprocessing.PLAIN if plain else Preprocessing.DIGIT,
+        preprocessing=Preprocessing(manner if manner in ("plain", "none") else "digit"),
+        segments=manner == "none",
         data=trained_on,
         examples=trained_on is not None and data.is_here(trained_on),
         recipe=recipe["name"] if isinstance(recipe, dict) and "name" in recipe else None,
@@ -190,12 +209,6 @@ def describe(name: str, model: checkpoint.Checkpoint) -> Model:
         input=input_of(model.architecture.preparation),
         layers=layers_of(model.architecture, model.weights),
     )
-
-
-def name_of(model: str | Path) -> str:
-    """A run folder's name, a file's without its ending, or the pretrained name itself."""
-    file = checkpoint.locate(model)
-    return file.parent.name if file.name == checkpoint.WEIGHTS else file.stem
 
 
 def trusted_error(card: dict[str, Any]) -> float | None:

@@ -36,10 +36,13 @@ def busy(what: str) -> Problem:
     return Problem(HTTPStatus.SERVICE_UNAVAILABLE, f"{what}; try again in a moment")
 
 
+def details(status: int, detail: str) -> Details:
+    return Details(title=HTTPStatus(status).phrase, status=status, detail=detail)
+
+
 def body(status: int, detail: str) -> bytes:
     """The JSON of a problem."""
-    details = Details(title=HTTPStatus(status).phrase, status=status, detail=detail)
-    return json.dumps(details.model_dump()).encode()
+    return json.dumps(details(status, detail).model_dump()).encode()
 
 
 def response(problem: HTTPException) -> Response:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from lenet.data.pictures.preprocess import Preprocessed
+from lenet.web.problems import Details
 
 
 class Preprocessing(StrEnum):
@@ -65,11 +66,17 @@ class Answer(BaseModel):
     )
 
 
+class Unreadable(BaseModel):
+    """What stands in the place of an answer for one of several pictures that cannot be read."""
+
+    error: Details
+
+
 class Predictions(BaseModel):
     """The answers to a request, in the order of its pictures."""
 
     model: str
-    answers: list[Answer]
+    answers: list[Answer | Unreadable]
 
 
 class Step(Pixels):
@@ -132,6 +139,9 @@ class ModelCard(BaseModel):
         description="Share of wrong answers among the sure ones on the test set, 0..1."
     )
     examples: bool = Field(description="Whether its test set is on this machine.")
+    segments: bool = Field(
+        description="Whether its pictures are segments of numbers: `/v1/read` takes whole ones."
+    )
 
 
 class Models(BaseModel):

@@ -2,16 +2,34 @@
 
 import { inkPixel, sized } from "./colours.js";
 
-const SIDE = 280; // of the drawing, in its own units
-const PEN = 22; // width of a stroke, in the same units
-const SENT = 140; // pixels of a drawing as it is sent: five for each of the network's 28
+const SIDE = 280; // height of the drawing, in its own units
+const PEN = { digit: 22, number: 14 }; // width of a stroke, in the same units
+const ASPECT = { digit: 1, number: 2.4 }; // width of the drawing over its height
+const SENT = { digit: 140, number: 224 }; // height in pixels as it is sent: for a digit, five for each of the network's 28
 const SENT_PICTURE = 448; // the same for a picture that was uploaded
 const FIELD = 28;
 const THICKEST = 0.045; // of the side: what the slider adds to each side of a stroke
-const SAMPLE = [
-  [70, 96], [78, 72], [102, 52], [136, 46], [170, 56], [188, 82], [184, 116], [160, 148],
-  [128, 178], [98, 206], [76, 230], [112, 226], [152, 228], [206, 230],
-];
+const SAMPLE = {
+  digit: [[
+    [70, 96], [78, 72], [102, 52], [136, 46], [170, 56], [188, 82], [184, 116], [160, 148],
+    [128, 178], [98, 206], [76, 230], [112, 226], [152, 228], [206, 230],
+  ]],
+  number: [
+    [[178, 88], [194, 74], [196, 72], [192, 140], [188, 212]],
+    [
+      [310, 92], [294, 74], [268, 76], [254, 98], [258, 126], [278, 138], [300, 126], [312, 98],
+      [312, 126], [306, 168], [292, 212],
+    ],
+    [
+      [408, 92], [392, 74], [366, 76], [352, 98], [356, 126], [376, 138], [398, 126], [410, 98],
+      [410, 126], [404, 168], [390, 212],
+    ],
+    [
+      [488, 92], [470, 72], [444, 72], [432, 92], [442, 116], [466, 132], [484, 156], [480, 192],
+      [456, 212], [430, 200], [422, 176], [438, 150], [464, 128], [484, 106], [488, 88],
+    ],
+  ],
+};
 export const UNCHANGED = { across: 0, down: 0, turn: 0, size: 1, thick: 0, noise: 0 };
 
 export class Drawing {
@@ -23,17 +41,28 @@ export class Drawing {
     this.canvas = canvas;
     this.changed = changed;
     this.lifted = lifted;
-    this.strokes = [SAMPLE];
-    this.sample = true;
     this.picture = null; // { image, file } or { image, pixels, label }: what lies under the strokes
     this.change = { ...UNCHANGED };
-    this.pen = { x: SIDE / 2, y: SIDE / 2, down: false, shown: false };
+    this.startOver("digit");
     canvas.addEventListener("pointerdown", (event) => this.begin(event));
     canvas.addEventListener("pointermove", (event) => this.go(event));
     canvas.addEventListener("pointerup", (event) => this.end(event));
     canvas.addEventListener("pointercancel", (event) => this.end(event));
     canvas.addEventListener("keydown", (event) => this.key(event));
     canvas.addEventListener("blur", () => this.showPen(false));
+  }
+
+  /** Begins again with the sample of a "digit" or a "number", whose paper is wider. */
+  startOver(what) {
+    this.what = what;
+    this.strokes = SAMPLE[what];
+    this.sample = true;
+    this.picture = null;
+    this.pen = { x: this.width / 2, y: SIDE / 2, down: false, shown: false };
+  }
+
+  get width() {
+    return SIDE * ASPECT[this.what];
   }
 
   get empty() {
@@ -50,11 +79,15 @@ export class Drawing {
   get frame() {
     if (!(this.untouched && this.picture.file)) return { x: 0, y: 0, width: 1, height: 1 };
     const { width, height } = this.picture.image;
-    const longer = Math.max(width, height);
-    return {
-      x: (1 - width / longer) / 2, y: (1 - height / longer) / 2,
-      width: width / longer, height: height / longer,
-    };
+    const scale = this.fit / SIDE;
+    const [across, down] = [(width * scale * SIDE) / this.width, height * scale];
+    return { x: (1 - across) / 2, y: (1 - down) / 2, width: across, height: down };
+  }
+
+  /** The drawing's units for each pixel of the picture. */
+  get fit() {
+    const { width, height } = this.picture.image;
+    return Math.min(this.width / width, SIDE / height);
   }
 
   begin(event) {
@@ -91,7 +124,7 @@ export class Drawing {
     const step = steps[event.key];
     if (step) {
       const length = event.shiftKey ? 2 : 10;
-      this.pen.x = Math.max(0, Math.min(SIDE, this.pen.x + step[0] * length));
+      this.pen.x = Math.max(0, Math.min(this.width, this.pen.x + step[0] * length));
       this.pen.y = Math.max(0, Math.min(SIDE, this.pen.y + step[1] * length));
       if (this.pen.down) this.stroke.push([this.pen.x, this.pen.y]);
       this.showPen(true);
@@ -165,43 +198,43 @@ export class Drawing {
   place(event) {
     const box = this.canvas.getBoundingClientRect();
     const shown = [
-      ((event.clientX - box.left) / box.width) * SIDE,
+      ((event.clientX - box.left) / box.width) * this.width,
       ((event.clientY - box.top) / box.height) * SIDE,
     ];
     const { x, y } = this.matrix(SIDE).inverse().transformPoint(new DOMPoint(...shown));
     return [x, y];
   }
 
-  /** The geometric sliders, from the drawing's units to a square of `side` pixels. */
+  /** The geometric sliders, from the drawing's units to a picture `side` pixels high. */
   matrix(side) {
     const { across, down, turn, size } = this.change;
     return new DOMMatrix()
       .scale(side / SIDE)
-      .translate((0.5 + across) * SIDE, (0.5 + down) * SIDE)
+      .translate((0.5 + across) * this.width, (0.5 + down) * SIDE)
       .rotate(turn)
       .scale(size)
-      .translate(-SIDE / 2, -SIDE / 2);
+      .translate(-this.width / 2, -SIDE / 2);
   }
 
   /** Draws black on white, or as the picture is, with the geometric sliders. */
   render(context, side, ink = "#000", paper = "#fff") {
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.fillStyle = paper;
-    context.fillRect(0, 0, side, side);
+    context.fillRect(0, 0, context.canvas.width, side);
     const matrix = this.matrix(side);
     context.setTransform(matrix);
     if (this.picture) {
       const { width, height } = this.picture.image;
-      const scale = SIDE / Math.max(width, height);
+      const scale = this.fit;
       context.imageSmoothingEnabled = !this.picture.pixels || !this.untouched;
       context.imageSmoothingQuality = "high";
       context.drawImage(
-        this.picture.image, (SIDE - width * scale) / 2, (SIDE - height * scale) / 2,
+        this.picture.image, (this.width - width * scale) / 2, (SIDE - height * scale) / 2,
         width * scale, height * scale,
       );
     }
     context.strokeStyle = ink;
-    context.lineWidth = PEN;
+    context.lineWidth = PEN[this.what];
     context.lineCap = context.lineJoin = "round";
     for (const points of this.strokes) {
       context.beginPath();
@@ -216,66 +249,68 @@ export class Drawing {
     context.setTransform(1, 0, 0, 1, 0, 0);
   }
 
-  /** Grey levels of the changed drawing, (side, side), ink dark. */
+  /** Grey levels of the changed drawing, `side` pixels high, ink dark; and their width. */
   grey(side) {
     this.work ??= document.createElement("canvas").getContext("2d", { willReadFrequently: true });
     const { canvas } = this.work;
-    if (canvas.width !== side) canvas.width = canvas.height = side;
+    const width = Math.round(side * ASPECT[this.what]);
+    if (canvas.width !== width || canvas.height !== side) [canvas.width, canvas.height] = [width, side];
     this.render(this.work, side);
-    const { data } = this.work.getImageData(0, 0, side, side);
-    let grey = new Uint8Array(side * side);
+    const { data } = this.work.getImageData(0, 0, width, side);
+    let grey = new Uint8Array(width * side);
     for (let i = 0; i < grey.length; i++) {
       grey[i] = (77 * data[4 * i] + 150 * data[4 * i + 1] + 29 * data[4 * i + 2]) >> 8;
     }
     const radius = Math.round(this.change.thick * THICKEST * side);
-    if (radius) grey = spread(grey, side, radius);
-    if (this.change.noise) addNoise(grey, side, this.change.noise);
-    return grey;
+    if (radius) grey = spread(grey, width, radius);
+    if (this.change.noise) addNoise(grey, width, this.change.noise);
+    return { grey, width };
   }
 
   get side() {
-    return this.picture?.file ? SENT_PICTURE : SENT;
+    return this.picture?.file ? SENT_PICTURE : SENT[this.what];
   }
 
   /** What is sent: the file or test image itself if untouched, else the drawing's pixels. */
   sent(prepared) {
     if (prepared) {
       if (this.untouched && this.picture.file) return this.picture.file;
-      return greyFile(this.grey(this.side), this.side);
+      const { grey, width } = this.grey(this.side);
+      return greyFile(grey, width);
     }
     if (this.untouched && this.picture.pixels) return greyFile(this.picture.pixels, FIELD);
-    const small = average(this.grey(this.side), this.side);
+    const small = average(this.grey(this.side).grey, this.side);
     const paper = outlineMedian(small) > 127; // the network expects bright ink on black
     return greyFile(paper ? small.map((value) => 255 - value) : small, FIELD);
   }
 
   /** Shows the drawing in the theme's colours; photographs in their own. */
   show() {
-    const side = this.canvas.clientWidth;
-    if (!side) return;
-    const context = sized(this.canvas, side, side);
+    const { clientWidth, clientHeight } = this.canvas;
+    if (!clientWidth) return;
+    const context = sized(this.canvas, clientWidth, clientHeight);
     const style = getComputedStyle(this.canvas);
     const { thick, noise } = this.change;
-    const pixels = this.canvas.width;
+    const { width, height } = this.canvas;
     if (thick || noise || this.picture?.pixels) {
-      const grey = this.grey(this.side);
-      const image = new ImageData(this.side, this.side);
+      const { grey, width: across } = this.grey(this.side);
+      const image = new ImageData(across, this.side);
       const shown = new Uint32Array(image.data.buffer);
       for (let i = 0; i < shown.length; i++) shown[i] = this.shade(grey[i]);
       this.work.putImageData(image, 0, 0);
       context.setTransform(1, 0, 0, 1, 0, 0);
       context.imageSmoothingEnabled = !this.picture?.pixels || !this.untouched;
-      context.drawImage(this.work.canvas, 0, 0, pixels, pixels);
+      context.drawImage(this.work.canvas, 0, 0, width, height);
     } else if (this.picture) {
-      this.render(context, pixels);
+      this.render(context, height);
     } else {
       const ink = style.getPropertyValue(this.sample ? "--sample" : "--ink");
-      this.render(context, pixels, ink, style.getPropertyValue("--paper"));
+      this.render(context, height, ink, style.getPropertyValue("--paper"));
     }
     if (this.pen.shown) {
-      context.setTransform(this.matrix(pixels));
+      context.setTransform(this.matrix(height));
       context.beginPath();
-      context.arc(this.pen.x, this.pen.y, PEN / 2 + 2, 0, 7);
+      context.arc(this.pen.x, this.pen.y, PEN[this.what] / 2 + 2, 0, 7);
       context.lineWidth = 3;
       context.strokeStyle = style.getPropertyValue("--accent");
       context.setLineDash(this.pen.down ? [] : [5, 5]);
@@ -291,7 +326,8 @@ export class Drawing {
 }
 
 /** Makes ink (dark) thicker by a radius in pixels, or thinner if it is negative. */
-function spread(grey, side, radius) {
+function spread(grey, width, radius) {
+  const height = grey.length / width;
   const pick = radius > 0 ? Math.min : Math.max;
   const reach = Math.abs(radius);
   const rows = grey.slice();
@@ -300,20 +336,20 @@ function spread(grey, side, radius) {
   const runs = Array.from({ length: reach + 1 }, (_, dy) => Math.round(Math.sqrt(reach * reach - dy * dy)));
   for (let dy = 0; dy <= reach; dy++) {
     const half = runs[dy];
-    for (let y = 0; y < side; y++) {
-      for (let x = 0; x < side; x++) {
-        let value = grey[y * side + x];
-        for (let u = Math.max(0, x - half); u <= Math.min(side - 1, x + half); u++) {
-          value = pick(value, grey[y * side + u]);
+    for (let y = 0; y < height; y++) {
+      for (let x = 0; x < width; x++) {
+        let value = grey[y * width + x];
+        for (let u = Math.max(0, x - half); u <= Math.min(width - 1, x + half); u++) {
+          value = pick(value, grey[y * width + u]);
         }
-        rows[y * side + x] = value;
+        rows[y * width + x] = value;
       }
     }
     for (const shift of dy ? [-dy, dy] : [0]) {
-      for (let y = Math.max(0, -shift); y < Math.min(side, side - shift); y++) {
-        for (let x = 0; x < side; x++) {
-          const i = y * side + x;
-          out[i] = pick(out[i], rows[i + shift * side]);
+      for (let y = Math.max(0, -shift); y < Math.min(height, height - shift); y++) {
+        for (let x = 0; x < width; x++) {
+          const i = y * width + x;
+          out[i] = pick(out[i], rows[i + shift * width]);
         }
       }
     }
@@ -322,19 +358,17 @@ function spread(grey, side, radius) {
 }
 
 /** Adds the same noise at every call, in grains as large as the network's pixels. */
-function addNoise(grey, side, amount) {
+function addNoise(grey, width, amount) {
   let state = 1998;
-  const grain = side / FIELD;
-  const grains = Float32Array.from({ length: FIELD * FIELD }, () => {
+  const grain = grey.length / width / FIELD;
+  const across = Math.ceil(width / grain);
+  const grains = Float32Array.from({ length: FIELD * across }, () => {
     state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
     return state / 2 ** 32 - 0.5;
   });
-  for (let y = 0; y < side; y++) {
-    for (let x = 0; x < side; x++) {
-      const i = y * side + x;
-      const noise = grains[Math.floor(y / grain) * FIELD + Math.floor(x / grain)];
-      grey[i] = Math.max(0, Math.min(255, grey[i] + 2 * amount * 255 * noise));
-    }
+  for (let i = 0; i < grey.length; i++) {
+    const noise = grains[Math.floor(Math.floor(i / width) / grain) * across + Math.floor((i % width) / grain)];
+    grey[i] = Math.max(0, Math.min(255, grey[i] + 2 * amount * 255 * noise));
   }
 }
 
@@ -359,6 +393,6 @@ function outlineMedian(small) {
 }
 
 /** A picture file of grey pixels (PGM): the fastest there is to write and to read. */
-function greyFile(grey, side) {
-  return new Blob([`P5 ${side} ${side} 255\n`, grey], { type: "image/x-portable-graymap" });
+export function greyFile(grey, width) {
+  return new Blob([`P5 ${width} ${grey.length / width} 255\n`, grey], { type: "image/x-portable-graymap" });
 }

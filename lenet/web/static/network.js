@@ -32,7 +32,7 @@ export function columnsOf(count, share = 0.8) {
 function arrange(layer) {
   const [maps, height, width] = sides(layer);
   if (isRow(layer)) {
-    if (maps <= 10) return { maps: 1, width: 1, height: maps, columns: 1, unit: 17, count: maps };
+    if (maps <= 12) return { maps: 1, width: 1, height: maps, columns: 1, unit: 17, count: maps };
     const columns = columnsOf(maps);
     const unit = Math.max(3, Math.min(11, Math.floor(120 / columns)));
     return { maps: 1, width: columns, height: Math.ceil(maps / columns), columns: 1, unit, count: maps };

@@ -1,9 +1,10 @@
 // The page: what is drawn goes to the server, and its answer to every part of the page.
 
 import { paintPicture, pixel, readColours } from "./colours.js";
-import { Drawing, UNCHANGED } from "./drawing.js";
+import { Drawing, UNCHANGED, greyFile } from "./drawing.js";
 import { explain } from "./explain.js";
 import { Network } from "./network.js";
+import { Graph, words } from "./reading.js";
 import * as service from "./service.js";
 
 const $ = (id) => document.getElementById(id);
@@ -18,6 +19,7 @@ let pointerUp = null; // when the pen was lifted, until the page shows it
 
 const drawing = new Drawing($("drawing"), changed, lifted);
 export const network = new Network($("layers"), (chosen, said) => showUnit(said));
+const graph = new Graph($("lines"), look);
 
 // Asking
 
@@ -68,17 +70,43 @@ async function askNext() {
 
 /** Sends the drawing; returns its trace and where the sent picture lies on the canvas. */
 async function follow(name) {
-  const prepared = $("prepare").checked;
   const { frame } = drawing;
+  if (model.segments) {
+    const reading = await service.read(drawing.sent(true));
+    const segments = reading.lines.flatMap((line) => line.segments);
+    const segment = segments.find(({ read }) => read) ?? segments[0];
+    return { ...reading, frame, ...(await layersOf(segment)) };
+  }
+  const prepared = $("prepare").checked;
   const answer = await service.trace(name, drawing.sent(prepared), prepared ? "auto" : "none");
   return { ...answer, frame };
+}
+
+/** A segment of a number, and what every layer answers to it. */
+async function layersOf(segment) {
+  const picture = segment && greyFile(segment.image.data, segment.image.width);
+  return { segment, layers: picture ? (await service.trace(model.name, picture, "none")).layers : new Map() };
+}
+
+/** Shows another segment of the same number. */
+async function look(segment) {
+  const { answer } = trace;
+  try {
+    const layers = await layersOf(segment);
+    if (trace?.answer !== answer) return;
+    show({ ...trace, ...layers }, false);
+    $("graph-live").textContent = words(segment);
+  } catch (error) {
+    say(error.message);
+  }
 }
 
 // Showing
 
 function show(latestTrace, finished) {
   trace = latestTrace;
-  showAnswer(trace?.answer);
+  if (model.segments) showNumbers(trace);
+  else showAnswer(trace?.answer);
   showSteps(trace?.steps ?? []);
   network.show(trace?.layers.size ? trace.layers : null);
   if (network.layers && !network.chosen) network.choose(firstUnit());
@@ -128,6 +156,39 @@ function showAnswer(answer) {
   });
 }
 
+function showNumbers(trace) {
+  const { numbers, reason } = trace?.answer ?? { numbers: [], reason: null };
+  const sure = numbers.filter(({ rejected }) => !rejected).length;
+  const label = $("label");
+  label.textContent = numbers.map((number) => number.written || "–").join("  ") || "–";
+  label.classList.remove("word");
+  $("answer").classList.toggle("unsure", sure < numbers.length);
+  $("truth").textContent = "";
+  $("second").textContent = "";
+  if (!trace) $("trust").textContent = "Nothing drawn yet.";
+  else if (!numbers.length) $("trust").textContent = capital(reason);
+  else if (numbers.length > 1) $("trust").textContent = `${numbers.length} numbers, ${sure} of them sure.`;
+  else {
+    const strong = document.createElement("b");
+    strong.textContent = capital(numbers[0].reason ?? "sure");
+    $("trust").replaceChildren(strong);
+    if (numbers[0].text) $("trust").append(` The probability that all of it is right is ${percent(numbers[0].confidence)}.`);
+    const separators = numbers[0].separators.map(({ symbol }) => symbol).join(" ");
+    $("second").textContent = separators && `Separators: ${separators}`;
+  }
+  const rows = numbers.flatMap((number) =>
+    [[number.written || number.reason, number.confidence, true], ...number.alternatives.map((other) => [...other, false])]);
+  $("bars").replaceChildren(...rows.slice(0, 12).map(([text, share, best]) => {
+    const row = bar(text);
+    row.querySelector("meter").value = share;
+    row.querySelector("output").textContent = percent(share);
+    row.classList.toggle("best", best);
+    return row;
+  }));
+  $("graph-words").textContent = trace?.segment ? words(trace.segment) : "";
+  graph.show(trace?.lines ?? [], trace?.segment);
+}
+
 function trustWords(answer) {
   const scores = [...trace.layers.get(model.layers.at(-1).answers).values].sort((a, b) => b - a);
   const margin = (scores[0] - scores[1]).toFixed(1);
@@ -163,22 +224,36 @@ function showUnit(said) {
 /** The chosen unit's receptive field, on the drawing. */
 function showField() {
   const canvas = $("drawing-marks");
-  const side = $("drawing").clientWidth;
   const density = window.devicePixelRatio || 1;
-  canvas.width = canvas.height = Math.round(side * density);
-  if (!network.chosen || !trace?.placement) return;
+  canvas.width = Math.round(canvas.clientWidth * density);
+  canvas.height = Math.round(canvas.clientHeight * density);
+  if (!trace) return;
+  const { frame } = trace;
+  const x = (share) => (frame.x + share * frame.width) * canvas.width;
+  const y = (share) => (frame.y + share * frame.height) * canvas.height;
   const context = canvas.getContext("2d");
+  const outline = (left, top, right, bottom, colour, width) => {
+    context.strokeStyle = getComputedStyle(canvas).getPropertyValue(colour);
+    context.lineWidth = width * density;
+    context.strokeRect(x(left), y(top), x(right) - x(left), y(bottom) - y(top));
+  };
+  if (trace.size) {
+    const [across, down] = trace.size;
+    const box = ([left, top, right, bottom]) => [left / across, top / down, right / across, bottom / down];
+    for (const number of trace.answer.numbers) {
+      const colour = number.rejected ? "--doubt" : "--muted";
+      outline(...box(number.box), colour, 2);
+      for (const digit of number.digits) outline(...box(digit.box), colour, 0.75);
+    }
+    if (trace.segment) outline(...box(trace.segment.box), "--accent", 2);
+  }
+  if (!network.chosen || !trace.placement) return;
   const { top, left, bottom, right } = network.seen()[0];
   const { offset, scale } = model.input;
   const { box, field } = trace.placement;
   const across = (x) => box[0] + (((x - offset) / scale - field[0]) / (field[2] - field[0])) * (box[2] - box[0]);
   const down = (y) => box[1] + (((y - offset) / scale - field[1]) / (field[3] - field[1])) * (box[3] - box[1]);
-  const { frame } = trace;
-  const x = (share) => (frame.x + share * frame.width) * canvas.width;
-  const y = (share) => (frame.y + share * frame.height) * canvas.width;
-  context.strokeStyle = getComputedStyle(canvas).getPropertyValue("--accent");
-  context.lineWidth = 2 * density;
-  context.strokeRect(x(across(left)), y(down(top)), x(across(right)) - x(across(left)), y(down(bottom)) - y(down(top)));
+  outline(across(left), down(top), across(right), down(bottom), "--accent", 2);
 }
 
 /** Chooses a unit to show at first: the most active one of the first layer whose
@@ -195,6 +270,7 @@ function firstUnit() {
 
 function announce(answer) {
   if (!answer) $("live").textContent = "Nothing drawn.";
+  else if (model.segments) $("live").textContent = `${$("label").textContent}. ${$("trust").textContent}`;
   else if (answer.label === null) $("live").textContent = answer.reason;
   else $("live").textContent = `${answer.label}. ${answer.rejected ? "Not sure." : "Sure."} ${$("second").textContent}`;
 }
@@ -235,17 +311,14 @@ async function choose(name) {
   $("card").textContent = `${model.network} · ${model.parameters.toLocaleString("en")} parameters${error}` +
     (model.data ? ` · ${model.data}` : "");
   document.title = `${name}: watch a network read`;
-  const bars = model.classes.map((label) => {
-    const row = document.createElement("li");
-    const word = document.createElement("span");
-    word.textContent = label;
-    const meter = document.createElement("meter");
-    meter.max = 1;
-    meter.setAttribute("aria-label", `probability of ${label}`);
-    row.append(word, meter, document.createElement("output"));
-    return row;
-  });
-  $("bars").replaceChildren(...bars);
+  const what = model.segments ? "number" : "digit";
+  if (drawing.what !== what) {
+    drawing.startOver(what);
+    document.querySelector("main").classList.toggle("numbers", model.segments);
+    document.querySelector(".graph").hidden = !model.segments;
+    drawing.show();
+  }
+  $("bars").replaceChildren(...model.classes.map(bar));
   $("bars").classList.toggle("words", model.classes.some((label) => label.length > 2));
   $("prepare").nextElementSibling.textContent =
     model.preprocessing === "digit" ? "Find, crop and centre it first" : "Fit it into 28×28 first";
@@ -258,6 +331,18 @@ async function choose(name) {
   trace = null;
   showField();
   ask(false);
+}
+
+/** A row of the probabilities. */
+function bar(label) {
+  const row = document.createElement("li");
+  const word = document.createElement("span");
+  word.textContent = label;
+  const meter = document.createElement("meter");
+  meter.max = 1;
+  meter.setAttribute("aria-label", `probability of ${label}`);
+  row.append(word, meter, document.createElement("output"));
+  return row;
 }
 
 function takeExample(example) {

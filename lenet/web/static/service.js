@@ -27,6 +27,18 @@ export async function trace(name, picture, preprocessing) {
   return trace;
 }
 
+/** Follows one picture (a Blob) through the reader of numbers: lines with their segments. */
+export async function read(picture) {
+  const body = new FormData();
+  body.append("images", picture, "picture");
+  const trace = await ask("v1/read/trace", { method: "POST", body });
+  for (const line of trace.lines) {
+    line.ink = pixels(line.ink);
+    for (const segment of line.segments) segment.image = pixels(segment.image);
+  }
+  return trace;
+}
+
 export async function randomExample(name) {
   const example = await ask(`v1/examples/random?${new URLSearchParams({ model: name })}`);
   return { ...example, image: pixels(example.image) };
