@@ -16,7 +16,7 @@ class DataFlags:
     """Gets a data set if it is not there yet, verifies it, and shows what is in it."""
 
     name: Positional[Annotated[str, tyro.conf.arg(metavar="NAME")]] = "mnist"
-    """mnist, fashion-mnist, or a folder of your own (IDX files or one sub-folder per class)."""
+    """mnist, fashion-mnist, digits, or a folder of your own (IDX files or one sub-folder per class)."""
     data_dir: str | None = None
     """Folder of the public data sets; $LENET_DATA or the cache folder by default."""
     sheet: Path | None = None

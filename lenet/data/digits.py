@@ -50,6 +50,11 @@ def load_digits(data_dir: Path) -> Dataset:
     return Dataset("digits", made.train, made.test, CLASSES, made.checksums, MNIST_COPIES)
 
 
+def foreign(count: int) -> Split:
+    """Strokes that are not in the data set, for measuring; every call gives the same."""
+    return strokes.make(count, SEED + 1)
+
+
 def make(folder: Path, mnist: Dataset, font_files: list[Path]) -> None:
     """Writes the IDX files into the folder; what is there counts when all of it is."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -52,8 +52,10 @@ class Checkpoint:
 
     @property
     def data(self) -> str:
-        """The data set that it was trained on; mnist where the card does not say."""
-        return (self.card.get("data") or {}).get("name", "mnist")
+        """The data set whose test images it was trained for: what it was trained on; mnist where
+        the card does not say, and for digits, which has the same test images."""
+        name = (self.card.get("data") or {}).get("name", "mnist")
+        return "mnist" if name == "digits" else name
 
     @property
     def classes(self) -> list[str]:

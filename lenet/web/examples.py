@@ -18,7 +18,7 @@ class Examples:
     """The test set that a network was trained for, if it is on this machine; read when asked for.
 
     Args:
-        name: of the data set, None if the network does not say.
+        name: of the data set with these images, None if the network does not say.
         scores: gives its scores for uint8 images (N, 28, 28).
         classes: their names.
     """

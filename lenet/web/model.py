@@ -115,9 +115,8 @@ class ServedModel:
         self.scores = Batcher(self.predictor.scores, workers.limits.batch)
         self.trace_layers = tracer(self.predictor.checkpoint)
         self.description = describe(self.name, self.predictor.checkpoint)
-        self.examples = Examples(
-            self.description.data, self.predictor.scores, self.description.classes
-        )
+        known = self.description.data and self.predictor.checkpoint.data
+        self.examples = Examples(known, self.predictor.scores, self.description.classes)
 
     async def predict(self, files: list[bytes], manner: Preprocessing) -> list[schemas.Answer]:
         """Reads pictures. Raises Problem for the first that cannot be read."""
@@ -182,7 +181,7 @@ def describe(name: str, model: checkpoint.Checkpoint) -> Model:
         parameters=sum(parameter.size for parameter in model.architecture.parameters),
         preprocessing=Preprocessing.PLAIN if plain else Preprocessing.DIGIT,
         data=trained_on,
-        examples=trained_on is not None and data.is_here(trained_on),
+        examples=trained_on is not None and data.is_here(model.data),
         recipe=recipe["name"] if isinstance(recipe, dict) and "name" in recipe else None,
         test_error=card.get("error") if card.get("measured_on") == "test" else None,
         rejection_threshold=card.get("rejection_threshold"),

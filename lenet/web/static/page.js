@@ -119,13 +119,18 @@ function showAnswer(answer) {
   const { label: truth } = drawing.picture ?? {};
   $("truth").textContent = truth === undefined ? "" : `The test set says ${truth}.`;
   $("truth").classList.toggle("wrong", truth !== undefined && answer?.label !== truth);
-  model.classes.forEach((name, i) => {
+  barred().forEach((name, i) => {
     const row = $("bars").children[i];
     const share = answer?.probabilities[name] ?? 0;
     row.querySelector("meter").value = share;
     row.querySelector("output").textContent = answer?.label == null ? "" : percent(share);
     row.classList.toggle("best", name === answer?.label);
   });
+}
+
+/** The classes that have probabilities: all but that of what is no digit. */
+function barred() {
+  return model.classes.filter((name) => name !== "none");
 }
 
 function trustWords(answer) {
@@ -235,7 +240,7 @@ async function choose(name) {
   $("card").textContent = `${model.network} · ${model.parameters.toLocaleString("en")} parameters${error}` +
     (model.data ? ` · ${model.data}` : "");
   document.title = `${name}: watch a network read`;
-  const bars = model.classes.map((label) => {
+  const bars = barred().map((label) => {
     const row = document.createElement("li");
     const word = document.createElement("span");
     word.textContent = label;
@@ -246,7 +251,7 @@ async function choose(name) {
     return row;
   });
   $("bars").replaceChildren(...bars);
-  $("bars").classList.toggle("words", model.classes.some((label) => label.length > 2));
+  $("bars").classList.toggle("words", barred().some((label) => label.length > 2));
   $("prepare").nextElementSibling.textContent =
     model.preprocessing === "digit" ? "Find, crop and centre it first" : "Fit it into 28×28 first";
   const separate = model.layers.some((layer) => layer.answers !== layer.name);
@@ -277,7 +282,8 @@ async function upload(file) {
 /** Whether the model's test set is at hand; says so if not. */
 function testSet() {
   if (!model.examples) {
-    say(`The test set is not on this machine. Get it with: lenet data ${model.data ?? "NAME"}; then start the server again.`);
+    const name = model.data === "digits" ? "mnist" : model.data ?? "NAME";
+    say(`The test set is not on this machine. Get it with: lenet data ${name}; then start the server again.`);
   }
   return model.examples;
 }
