@@ -119,10 +119,11 @@ def test_fonts_draw_every_text_in_every_copy():
     assert images.max((1, 2)).min() > 100
 
 
-def test_mnists_last_images_are_the_last_and_nowhere_else(
+def test_mnists_last_images_and_their_copies_come_last(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    for name, value in {"HELD_OUT": 10, "STROKES": 40, "NONES": 30, "FONT_COPIES": 1}.items():
+    sizes = {"HELD_OUT": 10, "STROKES": 40, "NONES": 30, "FONT_COPIES": 1, "MNIST_COPIES": 3}
+    for name, value in sizes.items():
         monkeypatch.setattr(digits, name, value)
     drawn = strokes.make(60, 9)
     mnist = Dataset("mnist", drawn[:40], drawn[40:], tuple("0123456789"), {})
@@ -133,10 +134,14 @@ def test_mnists_last_images_are_the_last_and_nowhere_else(
     assert made[0] == made[1]
     images = np.frombuffer(made[0], np.uint8, offset=16).reshape(-1, FIELD, FIELD)
     labels = np.fromfile(tmp_path / "one" / "train-labels-idx1-ubyte", np.uint8, offset=8)
-    assert np.array_equal(images[-10:], mnist.train.images[-10:])
-    assert not set(map(bytes, images[-10:])) & set(map(bytes, images[:-10]))
-    assert (
-        sum(bytes(image) == bytes(mnist.train.images[0]) for image in images) == digits.MNIST_COPIES
-    )
+    for number in (0, 39):
+        copies = sum(bytes(image) == bytes(mnist.train.images[number]) for image in images)
+        assert copies == 3
+    train = Split(images, labels.astype(np.int64))
+    held = Dataset("digits", train, mnist.test, digits.CLASSES, {}, 3).hold_out(10)
+    assert np.array_equal(held.test.images, mnist.train.images[-10:])
+    assert np.array_equal(held.test.labels, mnist.train.labels[-10:])
+    assert len(held.train) == len(train) - 30
+    assert not set(map(bytes, held.test.images)) & set(map(bytes, held.train.images))
     assert set(labels) == set(range(11))
     assert isinstance(mnist.train, Split)

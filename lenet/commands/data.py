@@ -16,7 +16,7 @@ class DataFlags:
     """Downloads a data set if necessary, verifies it, and shows its contents."""
 
     name: Positional[Annotated[str, tyro.conf.arg(metavar="NAME")]] = "mnist"
-    """mnist, fashion-mnist, or your own folder (IDX files or one sub-folder per class)."""
+    """mnist, fashion-mnist, digits, or your own folder (IDX files or one sub-folder per class)."""
     data_dir: str | None = None
     """Folder of the public data sets; by default $LENET_DATA or the cache folder."""
     sheet: Path | None = None

@@ -20,9 +20,9 @@ from lenet.progress import Progress
 SEED = 0
 NONE = 10
 CLASSES = (*"0123456789", "none")
-# MNIST's last images, which `validation` holds out, must not be anywhere else.
+# MNIST's last images come last, so that `validation` can hold them out.
 HELD_OUT = 10_000
-MNIST_COPIES = 4
+MNIST_COPIES = 5
 STROKES = 150_000
 FONT_COPIES = 16
 NONES = 12_000
@@ -35,8 +35,7 @@ WORDS = 12
 def load_digits(data_dir: Path) -> Dataset:
     """Reads the files of the data set; makes them first where they are not there yet.
 
-    Its training images end with MNIST's last 10,000, which occur nowhere else; its test images are
-    MNIST's.
+    Its training images end with the copies of MNIST's last 10,000; its test images are MNIST's.
 
     Args:
         data_dir: the folder of all public data sets.
@@ -48,7 +47,12 @@ def load_digits(data_dir: Path) -> Dataset:
     if not has_idx_files(folder):
         make(folder, load_public("mnist", data_dir / "mnist"), fonts.fetch(data_dir / "fonts"))
     made = load_idx_folder(folder)
-    return Dataset("digits", made.train, made.test, CLASSES, made.checksums)
+    return Dataset("digits", made.train, made.test, CLASSES, made.checksums, MNIST_COPIES)
+
+
+def foreign(count: int) -> Split:
+    """Strokes that are not in the data set, for measuring; every call gives the same."""
+    return strokes.make(count, SEED + 1)
 
 
 def make(folder: Path, mnist: Dataset, font_files: list[Path]) -> None:
@@ -73,7 +77,8 @@ def make(folder: Path, mnist: Dataset, font_files: list[Path]) -> None:
     labels = np.concatenate([part.labels for part in parts])
     order = generator.permutation(len(labels))
     train = Split(
-        np.concatenate([images[order], last.images]), np.concatenate([labels[order], last.labels])
+        np.concatenate([images[order], np.repeat(last.images, MNIST_COPIES, 0)]),
+        np.concatenate([labels[order], np.repeat(last.labels, MNIST_COPIES)]),
     )
     arrays = (train.images, train.labels, mnist.test.images, mnist.test.labels)
     incoming = folder / ".incoming"

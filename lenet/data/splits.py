@@ -39,6 +39,8 @@ class Dataset:
     Attributes:
         checksums: SHA-256 by file name, of the uncompressed bytes; of the arrays' bytes if the
             data came from pictures.
+        copies: how often each of the last training images, those that may be held out, stands
+            there, one copy after the other.
     """
 
     name: str
@@ -46,14 +48,17 @@ class Dataset:
     test: Split
     classes: tuple[str, ...]
     checksums: dict[str, str]
+    copies: int = 1
 
     def hold_out(self, count: int) -> "Dataset":
-        """The same data with the last `count` training images as the test split.
+        """The same data with the last `count` training images, without copies, as the test split.
 
         Raises:
             LenetError: there are too few training images.
         """
-        if not 0 < count < len(self.train):
+        cut = len(self.train) - count * self.copies
+        if not 0 < cut < len(self.train):
             raise LenetError(f"cannot hold out {count} of {len(self.train)} training images")
-        cut = len(self.train) - count
-        return Dataset(self.name, self.train[:cut], self.train[cut:], self.classes, self.checksums)
+        held = self.train[cut :: self.copies]
+        held = Split(np.ascontiguousarray(held.images), np.ascontiguousarray(held.labels))
+        return Dataset(self.name, self.train[:cut], held, self.classes, self.checksums)

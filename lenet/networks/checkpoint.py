@@ -45,8 +45,10 @@ class Checkpoint:
 
     @property
     def data(self) -> str:
-        """The data set that it was trained on; mnist if the card does not say."""
-        return (self.card.get("data") or {}).get("name", "mnist")
+        """The data set with its test images: the one that it was trained on, mnist for digits and
+        if the card does not say."""
+        name = (self.card.get("data") or {}).get("name", "mnist")
+        return "mnist" if name == "digits" else name
 
     @property
     def classes(self) -> list[str]:

@@ -139,9 +139,8 @@ class ServedModel:
         self.scores = Batcher(self.predictor.scores, workers.limits.batch)
         self.trace_layers = tracer(self.predictor.checkpoint)
         self.description = describe(self.name, self.predictor.checkpoint)
-        self.examples = Examples(
-            self.description.data, self.predictor.scores, self.description.classes
-        )
+        known = self.description.data and self.predictor.checkpoint.data
+        self.examples = Examples(known, self.predictor.scores, self.description.classes)
 
     async def predict(
         self, files: list[bytes], manner: Preprocessing
@@ -201,7 +200,7 @@ def describe(name: str, model: checkpoint.Checkpoint) -> Model:
         preprocessing=Preprocessing(manner if manner in ("plain", "none") else "digit"),
         segments=manner == "none",
         data=trained_on,
-        examples=trained_on is not None and data.is_here(trained_on),
+        examples=trained_on is not None and data.is_here(model.data),
         recipe=recipe["name"] if isinstance(recipe, dict) and "name" in recipe else None,
         test_error=card.get("error") if card.get("measured_on") == "test" else None,
         rejection_threshold=card.get("rejection_threshold"),

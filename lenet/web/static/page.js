@@ -147,7 +147,7 @@ function showAnswer(answer) {
   const { label: truth } = drawing.picture ?? {};
   $("truth").textContent = truth === undefined ? "" : `The test set says ${truth}.`;
   $("truth").classList.toggle("wrong", truth !== undefined && answer?.label !== truth);
-  model.classes.forEach((name, i) => {
+  barred().forEach((name, i) => {
     const row = $("bars").children[i];
     const share = answer?.probabilities[name] ?? 0;
     row.querySelector("meter").value = share;
@@ -187,6 +187,11 @@ function showNumbers(trace) {
   }));
   $("graph-words").textContent = trace?.segment ? words(trace.segment) : "";
   graph.show(trace?.lines ?? [], trace?.segment);
+}
+
+/** The classes that have probabilities: all but that of what is no digit. */
+function barred() {
+  return model.classes.filter((name) => name !== "none");
 }
 
 function trustWords(answer) {
@@ -318,8 +323,8 @@ async function choose(name) {
     document.querySelector(".graph").hidden = !model.segments;
     drawing.show();
   }
-  $("bars").replaceChildren(...model.classes.map(bar));
-  $("bars").classList.toggle("words", model.classes.some((label) => label.length > 2));
+  $("bars").replaceChildren(...barred().map(bar));
+  $("bars").classList.toggle("words", barred().some((label) => label.length > 2));
   $("prepare").nextElementSibling.textContent =
     model.preprocessing === "digit" ? "Find, crop and centre it first" : "Fit it into 28×28 first";
   const separate = model.layers.some((layer) => layer.answers !== layer.name);
@@ -362,7 +367,8 @@ async function upload(file) {
 /** Whether the model's test set is at hand; says so if not. */
 function testSet() {
   if (!model.examples) {
-    say(`The test set is not on this machine. Get it with: lenet data ${model.data ?? "NAME"}; then start the server again.`);
+    const name = model.data === "digits" ? "mnist" : model.data ?? "NAME";
+    say(`The test set is not on this machine. Get it with: lenet data ${name}; then start the server again.`);
   }
   return model.examples;
 }
