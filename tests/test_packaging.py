@@ -7,13 +7,14 @@ import numpy as np
 import torch
 
 import lenet
+from lenet.networks.torch import Network
 
 ROOT = Path(__file__).parents[1]
 
 
 def test_torch_hub_gives_the_trained_network() -> None:
     model = torch.hub.load(str(ROOT), "lenet5_1998", source="local")
-    assert isinstance(model, torch.nn.Module)
+    assert isinstance(model, Network)
     x = model.prepare(np.zeros((1, 28, 28), np.uint8))
     assert torch.equal(model(x), lenet.load("lenet5-1998")(x))
 
