@@ -38,6 +38,7 @@ def folder(tmp_path: Path) -> Path:
 def test_nothing_is_lost_or_doubled_when_a_worker_is_killed(folder: Path, tmp_path: Path) -> None:
     out, expected = tmp_path / "out", Expected("####")
     cluster = LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0")
+    assert cluster.scheduler is not None
     with cluster, Client(cluster) as client:
         counts = read_all(client, folder, out, expected, PART)
         done = [next(counts)]

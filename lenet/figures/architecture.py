@@ -116,7 +116,8 @@ def connections(network: Architecture) -> Figure:
         if (isinstance(layer, Convolution) and layer.groups is not None)
         or (isinstance(layer, Pooling) and layer.sources is not None)
     ]
-    layers = layers or [layer for layer in network.layers if isinstance(layer, Convolution)][1:2]
+    convolutions = [layer for layer in network.layers if isinstance(layer, Convolution)]
+    layers = layers or [*convolutions[1:2]]
     if not layers:
         raise LenetError("the network has no second convolution whose connections could be drawn")
     tables = [connected(layer) for layer in layers]
@@ -153,11 +154,11 @@ def draw_table(axes: Axes, layer: Layer, table: NDArray[np.bool_], cell: float) 
         total += f" by {len({kernel for wires in layer.wiring for _, kernel in wires})} kernels"
         groups = layer.groups or ()
         if any(len(group) > 1 for group in groups):
-            words = [
-                f"{len(group)} map{'s share' if len(group) > 1 else ' has'} {len(group[0])} kernels"
-                for group in groups
-            ]
-            kinds = np.repeat(words, [len(group) for group in groups]).tolist()
+            sizes = [len(group) for group in groups]
+            verbs = ["maps share" if size > 1 else "map has" for size in sizes]
+            each = zip(sizes, verbs, groups, strict=True)
+            words = [f"{size} {verb} {len(group[0])} kernels" for size, verb, group in each]
+            kinds = np.repeat(words, sizes).tolist()
     for kind, color in zip(dict.fromkeys(kinds), CLASSES * len(kinds), strict=False):
         own = table & (np.array(kinds) == kind)[:, None]
         axes.scatter(*own.nonzero(), s=(45 * cell) ** 2, marker="s", color=color, label=kind)
