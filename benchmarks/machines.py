@@ -18,7 +18,7 @@ import numpy as np
 import tyro
 
 from lenet import data
-from lenet.commands import print_rows
+from lenet.tables import table
 from lenet.training.recipes import RECIPES
 from lenet.training.run import Settings, processor_name
 from lenet.training.train import assemble
@@ -95,10 +95,12 @@ def report(processes: int, size: int, rounds: list[dict[str, float]]) -> None:
         step = time_ * batch / IMAGES
         share = f"{reduction / step:.1%}" if "processes" in name else ""
         rows.append([name, f"{IMAGES / time_:,.0f}", f"{ratio:.2f}x", f"{1e3 * step:.2f}", share])
-    print_rows(
-        f"sharing the d2l network among {processes} processes, medians of {len(rounds)} rounds",
-        ["batch", "examples/s", "ratio", "ms a step", "all-reduce alone"],
-        rows,
+    print(
+        table(
+            f"sharing the d2l network among {processes} processes, medians of {len(rounds)} rounds",
+            ["batch", "examples/s", "ratio", "ms a step", "all-reduce alone"],
+            rows,
+        )
     )
     print(f"all-reduce of {4 * size:,} bytes: {1e6 * reduction:.0f} us; {processor_name()}")
 

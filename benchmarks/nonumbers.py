@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from lenet.commands import print_rows
 from lenet.data import nondigits
 from lenet.reading.reader import EMPTY, NOT_A_NUMBER, NOT_SURE, Reader
+from lenet.tables import table
 
 Picture = NDArray[np.uint8]
 FONTS = sorted(Path(matplotlib.get_data_path()).glob("fonts/ttf/STIXGeneral*.ttf"))
@@ -214,7 +214,7 @@ def main() -> None:
             sums[i] += value
         rows.append([name, str(count), str(rejected), str(right)])
     rows.append(["all", *map(str, sums)])
-    print_rows("No numbers", ["kind", "pictures", "rejected", "right reason"], rows, totals=True)
+    print(table("No numbers", ["kind", "pictures", "rejected", "right reason"], rows, totals=True))
 
 
 if __name__ == "__main__":

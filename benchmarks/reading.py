@@ -15,10 +15,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from lenet.commands import print_rows
 from lenet.reading import lines
 from lenet.reading import reader as module
 from lenet.reading.reader import Reader
+from lenet.tables import table
 
 STAGES = {
     "decoding": (module, "load_picture"),
@@ -137,7 +137,7 @@ def main() -> None:
     folders = [f for f in folders if "number" in (f / "labels.csv").open().readline()]
     results = [measure(folder, reader, arguments.limit, watch) for folder in folders]
     for title, rows in zip(("Reading", "Time"), zip(*results, strict=True), strict=True):
-        print_rows(title, list(rows[0]), [list(row.values()) for row in rows])
+        print(table(title, list(rows[0]), [list(row.values()) for row in rows]))
 
 
 if __name__ == "__main__":

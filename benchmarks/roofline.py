@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tyro
 
-from lenet.commands import print_rows
 from lenet.engine.fused import instruction_sets
 from lenet.errors import LenetError
 from lenet.figures import style
+from lenet.tables import table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -143,13 +143,15 @@ def main(out: Path | None = None) -> None:
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     roofs, seconds = measure(isa)
     whole, products = sum(seconds.values()), {part.name: part.products for part in PARTS}
-    print_rows(
-        f"a training step, {isa}, batch {BATCH}, one thread: {whole * 1e6:.2f} us an example",
-        ["", "share", "GFLOP/s"],
-        [
-            [name, f"{each / whole:.1%}", f"{2e-9 * products.get(name, 0) / each:.0f}"]
-            for name, each in seconds.items()
-        ],
+    print(
+        table(
+            f"a training step, {isa}, batch {BATCH}, one thread: {whole * 1e6:.2f} us an example",
+            ["", "share", "GFLOP/s"],
+            [
+                [name, f"{each / whole:.1%}", f"{2e-9 * products.get(name, 0) / each:.0f}"]
+                for name, each in seconds.items()
+            ],
+        )
     )
     print(", ".join(f"{name} {rate:.0f}" for name, rate in roofs.items()))
     if out:

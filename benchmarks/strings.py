@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet import data
-from lenet.commands import print_rows
 from lenet.reading.reader import Reader
+from lenet.tables import table
 
 LENGTHS = (2, 4, 6, 8, 10)
 
@@ -60,7 +60,7 @@ def main() -> None:
                 right += text == "".join(map(str, test.labels[chosen]))
             row.append(f"{100 * right / arguments.count:.1f}")
         rows.append(row)
-    print_rows("Whole strings right, %", ["digits", *map(str, LENGTHS)], rows)
+    print(table("Whole strings right, %", ["digits", *map(str, LENGTHS)], rows))
 
 
 if __name__ == "__main__":

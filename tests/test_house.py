@@ -24,7 +24,7 @@ PACKAGE = ROOT / "lenet"
 # From the ground up; a room imports those before it. What stands in one line are neighbours.
 FLOORS = (
     ("errors",),
-    ("fields", "files", "progress"),
+    ("fields", "files", "progress", "tables"),
     ("data",),
     ("networks",),
     ("engine",),

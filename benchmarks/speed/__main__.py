@@ -21,13 +21,13 @@ import tyro
 
 from benchmarks.speed.worker import D2L, Task, Worker
 from lenet import data
-from lenet.commands import print_rows
 from lenet.engine.processor import usable_cores
 from lenet.errors import LenetError
 from lenet.figures import style
 from lenet.networks.architecture import Architecture
 from lenet.networks.inspection import summary
 from lenet.progress import Progress
+from lenet.tables import table
 from lenet.training.recipes import RECIPES
 from lenet.training.run import processor_name
 from lenet.training.train import train as train_recipe
@@ -146,13 +146,15 @@ def compare(
                 bar.advance(1, f"round {number + 1} of {rounds}: {name}")
             products.append(max(product.rate() for _ in range(3)) * 2 * MATRIX**3)
     flops = statistics.median(products)
-    print_rows(
-        f"{title}, medians of {rounds} rounds",
-        [
-            *("", "batch", "images/s", "lowest", "highest", "us a batch"),
-            *("ratio to first", "ours is", "of matrix product"),
-        ],
-        speed_rows(rates, task.batch_size, 2 * work / flops),
+    print(
+        table(
+            f"{title}, medians of {rounds} rounds",
+            [
+                *("", "batch", "images/s", "lowest", "highest", "us a batch"),
+                *("ratio to first", "ours is", "of matrix product"),
+            ],
+            speed_rows(rates, task.batch_size, 2 * work / flops),
+        )
     )
     for name, reason in left_out.items():
         print(f"left out: {name}: {reason}")
@@ -268,10 +270,12 @@ def race(title: str, lines: Mapping[str, Sequence[str]], rounds: int) -> None:
         numbers = [f"{x:.2f}" for x in (statistics.median(times), min(times), max(times))]
         each = " ".join(f"{ratio:.2f}" for ratio in ratios)
         rows.append([name, *numbers, f"{statistics.median(ratios):.2f}x", each])
-    print_rows(
-        f"{title}, medians of {rounds} rounds; {machine(usable_cores())}",
-        ["", "seconds", "lowest", "highest", "ratio to first", "in each round"],
-        rows,
+    print(
+        table(
+            f"{title}, medians of {rounds} rounds; {machine(usable_cores())}",
+            ["", "seconds", "lowest", "highest", "ratio to first", "in each round"],
+            rows,
+        )
     )
 
 
@@ -338,7 +342,7 @@ def scaling(rounds: int = 3, out: Path | None = None) -> None:
         style.save(draw(points), out)
     for axis, of_axis in points.items():
         rows = [[f"{v:,}", *(f"{rate:,.0f}" for rate in rates)] for v, rates in of_axis.items()]
-        print_rows(f"images a second against {axis}", [axis, *SCALED], rows)
+        print(table(f"images a second against {axis}", [axis, *SCALED], rows))
     print(machine(cores))
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
-from unicodedata import east_asian_width
+
+from lenet.tables import table
 
 if TYPE_CHECKING:
     from lenet.evaluation.metrics import Report
@@ -119,31 +120,4 @@ def print_report(report: "Report", title: str) -> None:
         rows.append(
             [f"error of the rest when {share:.0%} are rejected", f"{report.curve.at(share):.2%}"]
         )
-    print_rows(title, ["", ""], rows)
-
-
-def print_rows(title: str, columns: list[str], rows: list[list[str]], totals: bool = False) -> None:
-    """Prints a table; its columns after the first are right-aligned.
-
-    Args:
-        columns: headings; empty strings for none.
-        totals: whether the last row has the totals.
-    """
-    table = [columns, *rows] if any(columns) else rows
-    widths = [max(map(display_width, column)) for column in zip(columns, *rows, strict=True)]
-    lines = []
-    for row in table:
-        spaces = [" " * (w - display_width(cell)) for w, cell in zip(widths, row, strict=True)]
-        cells = [row[0] + spaces[0], *map("".join, zip(spaces[1:], row[1:], strict=True))]
-        lines.append("  " + "  ".join(cells).rstrip())
-    rule = " " + "─" * (sum(widths) + 2 * len(widths))
-    if totals:
-        lines.insert(-1, rule)
-    if any(columns):
-        lines.insert(1, rule)
-    print(title, "", *lines, "", sep="\n")
-
-
-def display_width(text: str) -> int:
-    """Columns that a text takes on a terminal."""
-    return sum(1 + (east_asian_width(character) in "WF") for character in text)
+    print(table(title, ["", ""], rows))

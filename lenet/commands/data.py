@@ -8,7 +8,8 @@ from typing import Annotated
 import tyro
 from tyro.conf import Positional
 
-from lenet.commands import parse, print_rows
+from lenet.commands import parse
+from lenet.tables import table
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def run(flags: list[str]) -> int:
         return 0
     rows = [[name, *(f"{counts[part][name]:,}" for part in parts)] for name in dataset.classes]
     rows.append(["total", *(f"{len(split):,}" for split in parts.values())])
-    print_rows(f"{dataset.name}, in {folder}", ["class", *parts], rows, totals=True)
+    print(table(f"{dataset.name}, in {folder}", ["class", *parts], rows, totals=True))
     size = sum(split.images.nbytes for split in parts.values())
     height, width = dataset.train.images.shape[1:]
     print(f"images {height}x{width}, uint8, {size / 1e6:.1f} MB in all")

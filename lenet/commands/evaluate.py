@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 import tyro
 from tyro.conf import Positional
 
-from lenet.commands import parse, print_report, print_rows
+from lenet.commands import parse, print_report
+from lenet.tables import table
 
 
 @dataclass(frozen=True)
@@ -69,26 +70,30 @@ def run(flags: list[str]) -> int:
         print(json.dumps(answer | ({"corruptions": errors} if errors else {})))
         return 0
     print_report(report, f"{model.path} on the test set of {name}")
-    print_rows(
-        "per class",
-        ["class", "precision", "recall", "F1", "images"],
-        [
-            [c.name, f"{c.precision:.4f}", f"{c.recall:.4f}", f"{c.f1:.4f}", str(c.support)]
-            for c in report.per_class
-        ],
+    print(
+        table(
+            "per class",
+            ["class", "precision", "recall", "F1", "images"],
+            [
+                [c.name, f"{c.precision:.4f}", f"{c.recall:.4f}", f"{c.f1:.4f}", str(c.support)]
+                for c in report.per_class
+            ],
+        )
     )
-    print_rows(
-        "confusions: a row is what the image is, a column what the answer was",
-        ["", *map(str, range(len(report.classes)))],
-        [
-            [name if name == str(i) else f"{i} {name}", *map(str, row)]
-            for i, (name, row) in enumerate(zip(report.classes, report.confusion, strict=True))
-        ],
+    print(
+        table(
+            "confusions: a row is what the image is, a column what the answer was",
+            ["", *map(str, range(len(report.classes)))],
+            [
+                [name if name == str(i) else f"{i} {name}", *map(str, row)]
+                for i, (name, row) in enumerate(zip(report.classes, report.confusion, strict=True))
+            ],
+        )
     )
     if errors:
         rows = [[name.replace("_", " "), f"{error:.2%}"] for name, error in errors.items()]
         rows.append(["mean", f"{sum(errors.values()) / len(errors):.2%}"])
-        print_rows("error under corruptions", ["", ""], rows, totals=True)
+        print(table("error under corruptions", ["", ""], rows, totals=True))
     for file in written:
         print(f"wrote {file}")
     return 0

@@ -3,7 +3,8 @@
 import json
 from dataclasses import dataclass
 
-from lenet.commands import parse, print_rows
+from lenet.commands import parse
+from lenet.tables import table
 
 
 @dataclass(frozen=True)
@@ -46,5 +47,5 @@ def run(flags: list[str]) -> int:
         )
     if not arguments.json:
         columns = ["name", "what", "parameters", "size", "test error", "recipe", "date"]
-        print_rows("networks that come with the package", columns, rows)
+        print(table("networks that come with the package", columns, rows))
     return 0

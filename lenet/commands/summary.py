@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 from tyro.conf import Positional
 
-from lenet.commands import parse_model, print_rows
+from lenet.commands import parse_model
 
 
 @dataclass(frozen=True)
@@ -30,27 +30,5 @@ def run(flags: list[str]) -> int:
     from lenet.networks import inspection
 
     summary = inspection.summary(model)
-    if arguments.json:
-        print(json.dumps(summary.as_dict()))
-        return 0
-    rows = [
-        [
-            row.name,
-            row.kind,
-            "x".join(map(str, row.output_shape)),
-            f"{row.parameters:,}",
-            f"{row.connections:,}",
-            f"{row.multiply_adds:,}",
-            f"{row.receptive_field}x{row.receptive_field}",
-        ]
-        for row in summary
-    ]
-    numbers = (summary.parameters, summary.connections, summary.multiply_adds)
-    rows.append(["total", "", "", *(f"{number:,}" for number in numbers), ""])
-    print_rows(
-        f"{summary.network}, input {'x'.join(map(str, summary.input_shape))}",
-        ["layer", "kind", "output", "parameters", "connections", "multiply-adds", "sees"],
-        rows,
-        totals=True,
-    )
+    print(json.dumps(summary.as_dict()) if arguments.json else summary)
     return 0

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from tyro.conf import UseAppendAction
 
-from lenet.commands import Machine, leading_recipe, parse, print_rows
+from lenet.commands import Machine, leading_recipe, parse
 from lenet.errors import LenetError
+from lenet.tables import table
 from lenet.training.recipe import Recipe
 
 SHOWN = 10  # trials in the printed table
@@ -96,10 +97,12 @@ def run(flags: list[str]) -> int:
         values = [sweep.shown(each.values.get(field, "")) for field in fields]
         numbers = [error, str(each.epochs), f"{each.seconds:.1f}", *values]
         rows.append([str(each.number), each.state, *numbers])
-    print_rows(
-        f"{outcome.name}: the best of {len(outcome.results)} trials, by validation error",
-        ["trial", "state", "error", "epochs", "seconds", *fields],
-        rows,
+    print(
+        table(
+            f"{outcome.name}: the best of {len(outcome.results)} trials, by validation error",
+            ["trial", "state", "error", "epochs", "seconds", *fields],
+            rows,
+        )
     )
     for field, share in outcome.importances.items():
         print(f"{share:6.0%} of the differences are explained by {field}")

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from lenet.errors import LenetError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Split:
     """Images and their labels.
 
@@ -20,6 +20,9 @@ class Split:
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
+
+    def __repr__(self) -> str:
+        return f"Split({len(self):,} images of {'x'.join(map(str, self.images.shape[1:]))})"
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -32,7 +35,7 @@ class Split:
         return {name: int((self.labels == label).sum()) for label, name in enumerate(classes)}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dataset:
     """A training and a test split with the names of their classes.
 
@@ -49,6 +52,10 @@ class Dataset:
     classes: tuple[str, ...]
     checksums: dict[str, str]
     copies: int = 1
+
+    def __repr__(self) -> str:
+        classes = ", ".join(self.classes)
+        return f"Dataset({self.name!r}, train={self.train}, test={self.test}, classes: {classes})"
 
     def hold_out(self, count: int) -> "Dataset":
         """The same data with the last `count` training images, without copies, as the test split.

@@ -79,7 +79,7 @@ class Reliability:
     bin, 0..1 (Guo et al. 2017, "On calibration of modern neural networks", equation 3)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """What `report` measures on a split."""
 
@@ -95,6 +95,12 @@ class Report:
     """The rejection curve, thinned to about `CURVE_POINTS` points, denser where few examples are
     rejected; with the points of `rejections` and the first without error."""
     rejections: tuple[Rejection, ...]  # the points of the whole curve that reach each of `TARGETS`
+
+    def __repr__(self) -> str:
+        ece = self.reliability.ece
+        return (
+            f"Report({self.error:.2%} of {self.count:,} wrong, loss {self.loss:.4f}, ECE {ece:.2%})"
+        )
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from lenet.errors import LenetError
 from lenet.networks import arithmetic, checkpoint
 from lenet.networks.architecture import NETWORKS, Architecture, Floats, Weights
+from lenet.tables import table
 
 
 class HasArchitecture(Protocol):
@@ -33,9 +34,9 @@ class Row:
     receptive_field: int  # side of the square of input pixels that one unit sees
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Summary:
-    """The rows of a network and their totals."""
+    """The rows of a network and their totals; prints as a table."""
 
     network: str
     input_shape: tuple[int, int, int]
@@ -58,6 +59,28 @@ class Summary:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def __repr__(self) -> str:
+        rows = [
+            [
+                row.name,
+                row.kind,
+                "x".join(map(str, row.output_shape)),
+                f"{row.parameters:,}",
+                f"{row.connections:,}",
+                f"{row.multiply_adds:,}",
+                f"{row.receptive_field}x{row.receptive_field}",
+            ]
+            for row in self.rows
+        ]
+        numbers = (self.parameters, self.connections, self.multiply_adds)
+        rows.append(["total", "", "", *(f"{number:,}" for number in numbers), ""])
+        return table(
+            f"{self.network}, input {'x'.join(map(str, self.input_shape))}",
+            ["layer", "kind", "output", "parameters", "connections", "multiply-adds", "sees"],
+            rows,
+            totals=True,
+        )
 
     def as_dict(self) -> dict[str, Any]:
         names = ("parameters", "connections", "multiply_adds")

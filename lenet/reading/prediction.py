@@ -26,7 +26,7 @@ JUNK = "none"  # the class, in a network that has one, of what is no digit
 AHEAD = 4  # pictures that are read ahead, for each thread
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Prediction:
     """The answer for one picture.
 
@@ -54,6 +54,13 @@ class Prediction:
     box: Box | None
     image: NDArray[np.uint8] | None
     steps: dict[str, NDArray[np.uint8]]
+
+    def __repr__(self) -> str:
+        if self.label is None:
+            return f"Prediction(no label: {self.reason})"
+        trust = self.reason or "sure"
+        share = self.probabilities[self.label]
+        return f"Prediction({self.label!r}, {share:.1%}, {trust}, box {self.box})"
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able: label, probabilities, rejected, reason and box."""

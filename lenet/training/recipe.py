@@ -70,7 +70,7 @@ class Optimisation:
                 raise LenetError(f"{name} goes with the optimizer {owner}, not {self.optimizer}")
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(frozen=True, init=False, repr=False)
 class Recipe:
     """One training run.
 
@@ -172,6 +172,11 @@ class Recipe:
     def architecture(self, in_channels: int = 1, classes: int = 10) -> Architecture:
         """The network for such data."""
         return self.network.architecture(in_channels, classes)
+
+    def __repr__(self) -> str:
+        usual = Recipe(model=self.model).as_dict()
+        fields = {k: v for k, v in self.as_dict().items() if k == "model" or v != usual[k]}
+        return f"Recipe({', '.join(f'{name}={value!r}' for name, value in fields.items())})"
 
     def as_dict(self) -> dict[str, Any]:
         """Flat and JSON-able: field -> value."""

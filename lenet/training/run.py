@@ -41,7 +41,7 @@ STATE = "state.safetensors"
 MOST_THREADS = 256
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """A finished training run.
 
@@ -62,6 +62,9 @@ class Run:
     words: str
     examples_per_second: float
     device: str
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r}, recipe {self.recipe.name}: {self.words})"
 
     @cached_property
     def model(self) -> "Network":
