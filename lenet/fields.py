@@ -55,8 +55,9 @@ def typed(kind: Any, value: Any, name: str) -> Any:
         if isinstance(value, str) and value in arguments:
             return value
         raise LenetError(f"{name} must be one of {', '.join(arguments)}, not {value!r:.100}")
-    elif kind is float and type(value) in (int, float) and abs(value) < LARGEST_NUMBER:
-        return float(value)
+    elif kind is float:
+        if type(value) in (int, float) and abs(value) < LARGEST_NUMBER:
+            return float(value)
     elif type(value) is (origin or kind) or (
         dataclasses.is_dataclass(kind) and isinstance(value, typing.cast(type, kind))
     ):
