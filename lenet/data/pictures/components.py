@@ -160,6 +160,8 @@ def rules_across(marks: Mask) -> Mask:
         if usual - 4 > RULE_WIDTH * max(height, width):
             continue
         x = np.flatnonzero((thickness > 0) & (thickness <= usual + 2))
+        if len(x) < 3:  # too few for a curve
+            continue
         centre = (own * np.arange(top - 2, bottom - 2)[:, None]).sum(0)[x] / thickness[x]
         course = np.polyval(np.polyfit(x + left, centre, 2), np.arange(width))
         if np.abs(course[x + left] - centre).mean() > 2:
