@@ -307,7 +307,7 @@ def test_training_split_has_its_shares(digits):
 
 
 def test_training_learns(digits):
-    report: list[float] = []
+    report: list[str] = []
     weights = train_network(
         digits, 400 * len(digits.labels), 0, batch=32, report=lambda n, words: report.append(words)
     )
