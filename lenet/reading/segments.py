@@ -60,8 +60,8 @@ def find_seams(ink: Picture) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     cost[:, :width] = ink[:half]
     cost[0, width + 1 :] = 0
     cost[1:, width + 1 :] = ink[:half:-1]
-    inked = ink.any(1)
-    first = min(int(inked.argmax()), int(inked[::-1].argmax()), half - 1)  # straight before it
+    inked = np.flatnonzero(ink.any(1)).tolist() or [half]
+    first = min(inked[0], height - 1 - inked[-1], half - 1)  # straight before it
     cost += 0.004
     total = np.zeros(2 * width + 1)
     choices = np.full((3, 2 * width + 1), np.inf)
@@ -157,7 +157,7 @@ def find_segments(line: Line) -> Segments | None:
     if not len(kept):
         return None
     weights = (values, values * x, values * y)
-    sums = np.stack([np.bincount(owner, weight, count)[kept] for weight in weights], 1)
+    sums = np.stack([np.bincount(owner, w, count)[kept].astype(float) for w in weights], 1)
     limits = np.empty((len(kept), 4), np.int64)
     for side, (places, length) in enumerate(((x, width), (y, height))):
         seen = np.bincount(owner * length + places, minlength=count * length)
