@@ -81,7 +81,7 @@ class Predictor:
         LenetError: there is no such model.
     """
 
-    def __init__(self, model: str | Path = "mnist") -> None:
+    def __init__(self, model: str | Path = "digits") -> None:
         self.checkpoint = checkpoint.read(model)
         self.scores = scorer(self.checkpoint, threads=1)  # one image: threads would wait
         card = self.checkpoint.card
