@@ -243,7 +243,7 @@ def test_probabilities_are_those_at_the_card_s_temperature(
 
 def test_the_digits_of_the_package_are_read_without_naming_a_model(digits: Digits) -> None:
     found = Predictor()
-    assert found.checkpoint.path == checkpoint.PRETRAINED / "mnist.safetensors"
+    assert found.checkpoint.path == checkpoint.PRETRAINED / "digits.safetensors"
     right = [found.predict(drawing(digits[0][i])).label == str(digits[1][i]) for i in range(40)]
     assert np.mean(right) > 0.8  # of 8x8 pixels, enlarged
 

@@ -322,7 +322,7 @@ def test_models(ask: Ask, reader: Path) -> None:
 
 def test_pretrained_networks_are_the_default() -> None:
     found = asking(app())("GET", "/v1/models").json()["models"]
-    assert found[0]["name"] == "mnist"
+    assert found[0]["name"] == "digits"
     names = [model["name"] for model in found]
     assert sorted(names[:-1]) == checkpoint.pretrained_names()
     assert names[-1] == "numbers"

@@ -51,7 +51,7 @@ def url(reader: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
         network = options.architecture()
         untrained.append(folder / f"{network.network}.safetensors")
         checkpoint.write(untrained[-1], network, network.initial_weights(0), {})
-    models = ["mnist", "lenet5-1998-distorted", "fashion-mnist", reader, *untrained]
+    models = ["digits", "mnist", "lenet5-1998-distorted", "fashion-mnist", reader, *untrained]
     tests = str(Path(__file__).parent)
     server = Server(models, "", f"import sys; sys.path.append({tests!r}); import paired")
     yield server.url
@@ -128,7 +128,7 @@ def measured(page: sync_api.Page) -> list[float]:
     raise AssertionError("nothing was measured")
 
 
-@pytest.mark.parametrize("model", ["mnist", "lenet5-1998-distorted"])
+@pytest.mark.parametrize("model", ["digits", "mnist", "lenet5-1998-distorted"])
 def test_strokes_are_read(model: str, opened: Callable[..., sync_api.Page]) -> None:
     page = opened()
     choose(page, model)
@@ -207,7 +207,7 @@ def test_upload_paste_and_drop(
 ) -> None:
     page = opened()
     images, _ = digits
-    predictor = Predictor("mnist")
+    predictor = Predictor()
     for i, way in enumerate(["upload", "paste", "drop"]):
         content = picture(images[TRAIN + i], side=200)
         answer = predictor.predict(content)
@@ -291,7 +291,7 @@ def test_numbers_are_uploaded(opened: Callable[..., sync_api.Page]) -> None:
     assert page.evaluate("document.documentElement.scrollWidth") == SIZES["phone"][0]
 
 
-@pytest.mark.parametrize("model", ["mnist", "lenet5-1998-distorted", "LeNet5s", "Paired"])
+@pytest.mark.parametrize("model", ["digits", "mnist", "lenet5-1998-distorted", "LeNet5s", "Paired"])
 def test_layers_show_what_lenet_computes(model: str, opened: Callable[..., sync_api.Page]) -> None:
     """The arithmetic of a unit, by the page, is the value that the network's trace has there."""
     page = opened()

@@ -27,7 +27,7 @@ class PredictFlags:
 
     images: Positional[Annotated[tuple[str, ...], tyro.conf.arg(metavar="IMAGE...")]]
     """Files, folders of pictures, or - for standard input."""
-    model: str = "mnist"
+    model: str = "digits"
     """A run folder, a weights file, latest (the newest run), or one of `lenet models`."""
     show: Path | None = None
     """Draw the steps of preprocessing: a .png or .svg file for one picture, a folder for several,

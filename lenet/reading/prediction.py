@@ -89,7 +89,7 @@ class Predictor:
         LenetError: there is no such model.
     """
 
-    def __init__(self, model: str | Path | checkpoint.Checkpoint = "mnist") -> None:
+    def __init__(self, model: str | Path | checkpoint.Checkpoint = "digits") -> None:
         read = isinstance(model, checkpoint.Checkpoint)
         self.checkpoint = model if read else checkpoint.read(model)
         self.scores = scorer(self.checkpoint, threads=1)  # one image: threads would wait

@@ -27,7 +27,7 @@ from lenet.web.reading import Readings, ReadingTrace, ServedReader, Threshold, e
 from lenet.web.schemas import Preprocessing
 
 STATIC = Path(__file__).parent / "static"
-FIRST = "mnist"  # the pretrained network that answers if none is named
+FIRST = "digits"  # the pretrained network that answers if none is named
 MOST_MARKS = 1000  # commas and opening brackets in JSON; more would fill memory when it is parsed
 DESCRIPTION = """\
 Reads handwritten digits, other small pictures, and numbers with LeNet.
