@@ -333,7 +333,7 @@ def test_files_without_a_checksum_are_read(weights: Path, tmp_path: Path) -> Non
     save_file(arrays, file, metadata)
     assert checkpoint.read(file).architecture == LENET
     save_file(arrays, file, metadata | {"sha256": "0" * 64})
-    with pytest.raises(LenetError, match="is damaged: its contents do not have the checksum"):
+    with pytest.raises(LenetError, match="is damaged: its contents do not match its checksum"):
         checkpoint.read(file)
 
 

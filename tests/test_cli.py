@@ -178,7 +178,7 @@ def test_predict_and_data_need_no_pytorch(trained: Run, photos: Path, digit_fold
         ("summary {broken}", "is not a complete safetensors file"),
         ("data nowhere", "no data set 'nowhere'"),
         ("data .", "holds neither IDX files"),
-        ("data {digits} --sheet x.doc", ".png or .svg, not .doc"),
+        ("data {digits} --sheet x.doc", "name a file that ends in .png or .svg"),
         ("data " + "x" * 5000, "File name too long"),
     ],
 )
@@ -227,7 +227,7 @@ def test_interrupt_of_training(quick_recipe: Recipe, tmp_path: Path) -> None:
             process.send_signal(signal.SIGINT)
             break
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 130, err
     assert out == b""
     assert b"Traceback" not in err
     assert b"are kept; resume with: lenet train --resume run" in err
@@ -390,7 +390,7 @@ def test_models(answer: Answer) -> None:
         assert checkpoint.read(line["name"]).card.items() <= line.items()
         file = checkpoint.PRETRAINED / f"{line['name']}.safetensors"
         assert line["bytes"] == file.stat().st_size
-        assert line["parameters"] in (60_000, 61_706)
+        assert line["parameters"] in (60_000, 61_706, 88_251)
         (row,) = [row for row in out.splitlines() if f"  {line['name']}  " in row]
         recipe = f"{line['recipe']['name']}, seed {line['recipe']['seed']}"
         for word in (line["about"], f"{line['error']:.2%}", recipe, line["date"]):

@@ -149,7 +149,7 @@ def test_folder_is_named_absolutely(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     ("file", "array", "words"),
     [
         (data.FILES[1], np.zeros(3, np.uint8), "has 2 images, but labels of shape"),
-        (data.FILES[1], np.zeros((2, 1), np.uint8), "labels have shape"),
+        (data.FILES[1], np.zeros((2, 1), np.uint8), r"labels of shape \(2, 1\)"),
         (data.FILES[2], np.zeros((2, 28, 27), np.uint8), "expected"),
         (data.FILES[2], np.zeros((2, 784), np.uint8), "expected"),
     ],
