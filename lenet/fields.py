@@ -62,7 +62,7 @@ def typed(kind: Any, value: Any, name: str) -> Any:
         dataclasses.is_dataclass(kind) and isinstance(value, typing.cast(type, kind))
     ):
         return value
-    words = str(kind) if origin else kind.__name__
+    words = str(kind) if origin else typing.cast(type, kind).__name__
     raise LenetError(f"{name} cannot be {value!r:.100}; it must be {WORDS.get(words, words)}")
 
 
