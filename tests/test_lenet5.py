@@ -136,7 +136,7 @@ def test_gradients_agree_with_finite_differences(name):
 
 
 def test_a_table_with_an_empty_row_is_refused():
-    with pytest.raises(LenetError, match="do not connect"):
+    with pytest.raises(LenetError, match="groups must connect each map to some of"):
         table_convolution(np.array([[1, 1], [0, 0]], bool), 3)
 
 

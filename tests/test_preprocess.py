@@ -209,7 +209,7 @@ def test_messages_name_the_file_and_the_remedy(tmp_path: Path) -> None:
             load_picture(tmp_path / name)
     with pytest.raises(LenetError, match=r"missing\.png: no such file; check"):
         load_picture(tmp_path / "missing.png")
-    with pytest.raises(LenetError, match="is a folder; name"):
+    with pytest.raises(LenetError, match="is a folder; give a picture file"):
         load_picture(tmp_path)
     with pytest.raises(LenetError, match="check the path"):
         load_picture("nul\0byte")
