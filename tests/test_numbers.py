@@ -5,6 +5,7 @@ import itertools
 import json
 import random
 import re
+from dataclasses import asdict
 from pathlib import Path
 
 import cv2
@@ -14,18 +15,17 @@ from conftest import needs_kernels
 
 from lenet.cli import main
 from lenet.commands.read import FEW
-from lenet.data import Split
+from lenet.data import Dataset, Split
 from lenet.data.lines import Lines
 from lenet.data.paper import OTHER, Paper
 from lenet.engine.processor import usable_cores
 from lenet.errors import LenetError
-from lenet.reading import formats, reader
+from lenet.reading import formats, reader, training
 from lenet.reading.candidates import (
     label_segments,
     make_examples,
     number_in_line,
     owners_in_line,
-    train_network,
     training_split,
 )
 from lenet.reading.confidence import FEATURES, Confidence, fit_confidence
@@ -314,12 +314,39 @@ def test_training_split_has_its_shares(digits):
 
 
 def test_training_learns(digits):
-    report: list[str] = []
-    weights = train_network(
-        digits, 400 * len(digits.labels), 0, batch=32, report=lambda n, words: report.append(words)
+    learned: list[int] = []
+    weights = training.train_network(
+        digits, 400 * len(digits.labels), 0, batch=32, report=lambda n, words: learned.append(n)
     )
+    assert 0 <= 400 * len(digits.labels) - sum(learned) < 100 * 32
     logs = Network(weights).logs(digits.images)
     assert (logs.argmax(1) == digits.labels).mean() > 0.95
+
+
+@pytest.mark.slow
+def test_a_whole_training(digits, tmp_path, monkeypatch):
+    """The recipe with few digits, in place of MNIST and of the fonts, and few pictures."""
+    order = np.random.default_rng(0).permutation(len(digits.labels))
+    half = Split(digits.images[order], digits.labels[order])
+    both = Split(np.concatenate([half.images] * 2), np.concatenate([half.labels] * 2))
+    few = Dataset("mnist", both, half, tuple("0123456789"), {})
+    monkeypatch.setattr(training, "load_public", lambda name, folder: few)
+    monkeypatch.setattr(training.fonts, "fetch", lambda folder: [])
+    monkeypatch.setattr(training.fonts, "make", lambda *arguments: (half.images, half.labels))
+    monkeypatch.setattr(training, "HELD_OUT", len(half))
+    monkeypatch.setattr(training, "STROKES", 500)
+    monkeypatch.setattr(training, "SEVERAL", 50)
+    monkeypatch.setattr(training, "NONE", {"letters": 64, "scribbles": 32})
+    recipe = training.NumbersRecipe(pictures=250, segments=80_000, lines=640, calibration=250)
+    assert 0 <= training.train_reader(recipe, tmp_path, jobs=1) <= 1
+    assert json.loads((tmp_path / "recipe.json").read_text()) == asdict(recipe)
+    reader = Reader(tmp_path)
+    assert reader.read(np.full((60, 90), 255, np.uint8)).reason == EMPTY
+    answers = reader.classifier.logs(half.images)[:, :10].argmax(1)
+    assert (answers == half.labels).mean() > 0.5
+    for name, value in (("pictures", 100), ("calibration", 0), ("seed", -1), ("lines", 1)):
+        with pytest.raises(LenetError, match=name):
+            training.NumbersRecipe(**{name: value})
 
 
 def test_confidence_is_a_logistic_regression():

@@ -6,7 +6,7 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 from tyro.conf import Positional
@@ -14,6 +14,9 @@ from tyro.conf import Positional
 from lenet.commands import parse
 from lenet.commands.predict import pictures, report_failure
 from lenet.errors import LenetError
+
+if TYPE_CHECKING:
+    from lenet.reading.reader import Reading
 
 FEW = 32  # pictures that are read before other processes have started
 
@@ -99,11 +102,12 @@ def run(flags: list[str]) -> int:
                 table.writerow(row)
         elif arguments.hocr:
             print(hocr(path, reading, count))
-        elif not reading.numbers:
-            print(f"{path}: {reading.reason}")
-        for n in () if arguments.json or arguments.csv or arguments.hocr else reading.numbers:
-            trust = f"not sure: {n.reason}" if n.rejected else "sure"
-            print(f"{path}: {n.text or '-'}  ({trust}, {n.confidence:.1%})")
+        else:
+            if not reading.numbers:
+                print(f"{path}: {reading.reason}")
+            for n in reading.numbers:
+                trust = f"not sure: {n.reason}" if n.rejected else "sure"
+                print(f"{path}: {n.text or '-'}  ({trust}, {n.confidence:.1%})")
     if arguments.hocr:
         print("</body></html>")
     return 1 if failed else 0
@@ -116,7 +120,7 @@ HOCR_HEAD = """\
 <meta name="ocr-capabilities" content="ocr_page ocr_line ocrx_word ocrx_cinfo"></head><body>"""
 
 
-def hocr(path: str, reading, page: int) -> str:
+def hocr(path: str, reading: "Reading", page: int) -> str:
     """A page of hOCR 1.2: a line and a word for each number that is not rejected."""
     lines = [f"<div class='ocr_page' id='page_{page}' title='image \"{html.escape(path)}\"'>"]
     for count, number in enumerate(reading.numbers, 1):
@@ -132,7 +136,7 @@ def hocr(path: str, reading, page: int) -> str:
     return "\n".join([*lines, "</div>"])
 
 
-def draw(path: str, reading, file: Path) -> None:
+def draw(path: str, reading: "Reading", file: Path) -> None:
     from lenet.figures.numbers import reading_figure
     from lenet.figures.style import save
 

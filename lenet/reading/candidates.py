@@ -4,7 +4,7 @@ Classes 0 to 9 are digits, PART is a part of a digit or more than one, JUNK is w
 separators, rests of lines, letters.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -12,15 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lenet.data import Split
-from lenet.data.distortion import Warps
 from lenet.data.paper import OTHER, Sample
-from lenet.engine.fused import Kernels, flatten, views
-from lenet.engine.objective import Objective
-from lenet.engine.optimizers import AdamW, update_average
 from lenet.reading.confidence import features
-from lenet.reading.lattice import CLASSES, JUNK, PART
+from lenet.reading.lattice import JUNK, PART
 from lenet.reading.lines import Line, locate_lines, row_of
-from lenet.reading.network import architecture
 from lenet.reading.reader import Reader
 from lenet.reading.segments import Segments, find_segments
 
@@ -162,54 +157,3 @@ def label_segments(
     right = (whole > WHOLE) & (pure > PURE) & (visible > SEEN) & (others < FOREIGN)
     labels[right] = np.array([int(c) for c in number])[main[right]]
     return labels
-
-
-def train_network(
-    split: Split,
-    images: int,
-    seed: int,
-    batch: int = 128,
-    rate: float = 3e-3,
-    smoothing: float = 0.02,
-    report: Callable[[int, str], None] = lambda images, words: None,
-) -> list[NDArray[np.float32]]:
-    """Trains LeNet on so many images: AdamW, rate rising and falling linearly, images distorted.
-
-    Returns the weights, in the order of `network.NAMES`: their running mean over the last steps.
-    `report` is told now and then of how many more images it has learnt, and of the loss.
-    """
-    generator = np.random.default_rng(seed)
-    objective = Objective(label_smoothing=smoothing)
-    kernels = Kernels(architecture(CLASSES), objective, threads=1)
-    flat = flatten(architecture(CLASSES).initial_weights(seed).values())
-    gradient, average = np.zeros_like(flat), np.zeros_like(flat)
-    optimizer = AdamW(1e-2, (0.9, 0.99))
-    moments = np.zeros((2, len(flat)), np.float32)
-    parameters = kernels.parameters(flat, gradient, optimizer, moments)
-    labels = split.labels.astype(np.int64)
-    steps = images // batch
-    order = np.empty(0, np.int64)
-    mean = 0.0
-    for step in range(1, steps + 1):
-        if len(order) < batch:
-            order = generator.permutation(len(labels))
-        index, order = order[:batch], order[batch:]
-        share = step / steps
-        update = optimizer.coefficients(rate * min(share / 0.05, (1 - share) / 0.95), step)
-        warps = Warps(distort(batch, generator))
-        loss, _ = kernels.step(split.images, labels, index, parameters, warps, update=update)
-        update_average(average, flat, 1 - max(1 / step, 1e-3))
-        mean += max(1 / step, 0.005) * (loss - mean)
-        if step % 100 == 0:
-            report(100 * batch, f"loss of a segment {mean:.3f}")
-    return views(average, kernels.shapes)
-
-
-def distort(count: int, generator: np.random.Generator) -> NDArray[np.float32]:
-    """Small random affine maps (count, 2, 3) for the kernels: turn, shear, stretch, shift."""
-    maps = np.zeros((count, 2, 3), np.float32)
-    turn, shear, wide, high = generator.normal(0, (0.07, 0.1, 0.06, 0.06), (count, 4)).T
-    maps[:, 0, 0], maps[:, 1, 1] = np.exp(wide), np.exp(high)
-    maps[:, 0, 1], maps[:, 1, 0] = shear - turn, turn
-    maps[:, :, 2] = generator.normal(0, 0.5, (count, 2))
-    return maps

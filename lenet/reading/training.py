@@ -9,7 +9,7 @@ import itertools
 import json
 import multiprocessing
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 
 from lenet import fields
 from lenet.data import Split, data_folder, fonts, nondigits, strokes
+from lenet.data.digits import HELD_OUT
+from lenet.data.distortion import Warps
 from lenet.data.lines import Line, Lines
 from lenet.data.paper import Paper
 from lenet.data.sources import load_public
@@ -34,15 +36,14 @@ from lenet.reading.candidates import (
     Example,
     judged,
     make_examples,
-    train_network,
     training_split,
 )
 from lenet.reading.confidence import fit_confidence
 from lenet.reading.ctc import changed, train_lines
+from lenet.reading.lattice import CLASSES
 from lenet.reading.network import Network, architecture
 from lenet.reading.reader import Reader
 
-HELD_OUT = 10_000  # MNIST's last images: for the confidence alone
 STROKES, FONT_COPIES = 80_000, 16
 SHARES = (0.5, 0.44, 0.06)  # of lines in the hand of MNIST, of strokes, of fonts
 LETTERS = 6_000
@@ -53,7 +54,6 @@ CHUNK = 250  # pictures that a process makes at a time
 BATCH = 64  # lines in a step
 DRAWN = 0.25  # of the lines are drawn as lines; the others are the reader's, of pictures
 LONGEST = 500  # columns of a line that is learnt from
-LINE = 25  # segments that take as long to learn as a line
 PLACED = 300  # first steps, that follow the digits' boxes
 RATE = 3e-3
 WITHOUT = 3  # one picture in so many that confidence is fitted on shows no number
@@ -75,9 +75,15 @@ class NumbersRecipe:
     """Pictures of held-out digits that the confidence is fitted on."""
 
     def __post_init__(self) -> None:
-        least = {"pictures": 100, "segments": 1_000, "lines": BATCH, "calibration": 100}
-        fields.require(self, **{name: getattr(self, name) >= n for name, n in least.items()})
-        fields.require(self, seed=0 <= self.seed < 2**31)
+        fields.check(self)
+        fields.require(
+            self,
+            seed=0 <= self.seed < 2**31,
+            pictures=self.pictures >= CHUNK,
+            segments=self.segments >= 100 * BATCH,
+            lines=self.lines >= BATCH,
+            calibration=self.calibration >= CHUNK,
+        )
 
 
 def train_reader(recipe: NumbersRecipe, out: Path, jobs: int, data_dir: str | None = None) -> float:
@@ -87,7 +93,7 @@ def train_reader(recipe: NumbersRecipe, out: Path, jobs: int, data_dir: str | No
     Args:
         recipe: what fixes the training.
         out: the folder; files of these names in it are replaced, each when it is ready.
-        jobs: processes that make and read pictures; the networks train on a thread each.
+        jobs: processes that make and read pictures; the networks train on one thread.
         data_dir: where public data sets are kept.
 
     Returns:
@@ -105,15 +111,8 @@ def train_reader(recipe: NumbersRecipe, out: Path, jobs: int, data_dir: str | No
             over_chunks("making pictures", examples_of, recipe.pictures, hands, recipe.seed, jobs)
         )
     )
-    trainings = {"segments": train_segments, "replicated": train_replicated}
-    total = recipe.segments + recipe.lines * LINE
-    with ThreadPoolExecutor(2) as pool, Progress("training", total) as bar:
-        started = {
-            name: pool.submit(training, recipe, hands, examples, bar)
-            for name, training in trainings.items()
-        }
-        networks = {name: training.result() for name, training in started.items()}
-    for name, network in networks.items():
+    for name, train in (("segments", train_segments), ("replicated", train_replicated)):
+        network = train(recipe, hands, examples)
         with replacing(out / f"{name}.safetensors") as file:
             network.save(file)
     others = draw_hands(mnist.train[-HELD_OUT:], files, recipe.seed + 1)
@@ -181,9 +180,7 @@ def judged_of(reader: Reader, paper: Paper) -> tuple[NDArray[Any], ...]:
 # The two networks
 
 
-def train_segments(
-    recipe: NumbersRecipe, hands: Hands, examples: list[Example], bar: Progress
-) -> Network:
+def train_segments(recipe: NumbersRecipe, hands: Hands, examples: list[Example]) -> Network:
     generator = np.random.default_rng(recipe.seed)
     images = np.concatenate([split.images for split, _ in hands])
     labels = np.concatenate([split.labels for split, _ in hands])
@@ -193,12 +190,62 @@ def train_segments(
     junk = junk[junk.max((1, 2)) > FAINT]
     several = nondigits.several(SEVERAL, generator, images)
     split = training_split(examples, Split(images, labels), junk, several, recipe.seed)
-    return Network(train_network(split, recipe.segments, recipe.seed, report=bar.advance))
+    with Progress("learning segments", recipe.segments) as bar:
+        return Network(train_network(split, recipe.segments, recipe.seed, report=bar.advance))
 
 
-def train_replicated(
-    recipe: NumbersRecipe, hands: Hands, examples: list[Example], bar: Progress
-) -> Network:
+def train_network(
+    split: Split,
+    images: int,
+    seed: int,
+    batch: int = 128,
+    rate: float = 3e-3,
+    smoothing: float = 0.02,
+    report: Callable[[int, str], None] = lambda images, words: None,
+) -> list[NDArray[np.float32]]:
+    """Trains LeNet on so many images: AdamW, rate rising and falling linearly, images distorted.
+
+    Returns the weights, in the order of `network.NAMES`: their running mean over the last steps.
+    `report` is told now and then of how many more images it has learnt, and of the loss.
+    """
+    generator = np.random.default_rng(seed)
+    objective = Objective(label_smoothing=smoothing)
+    kernels = Kernels(architecture(CLASSES), objective, threads=1)
+    flat = flatten(architecture(CLASSES).initial_weights(seed).values())
+    gradient, average = np.zeros_like(flat), np.zeros_like(flat)
+    optimizer = AdamW(1e-2, (0.9, 0.99))
+    moments = np.zeros((2, len(flat)), np.float32)
+    parameters = kernels.parameters(flat, gradient, optimizer, moments)
+    labels = split.labels.astype(np.int64)
+    steps = images // batch
+    order = np.empty(0, np.int64)
+    mean = 0.0
+    for step in range(1, steps + 1):
+        if len(order) < batch:
+            order = generator.permutation(len(labels))
+        index, order = order[:batch], order[batch:]
+        share = step / steps
+        update = optimizer.coefficients(rate * min(share / 0.05, (1 - share) / 0.95), step)
+        warps = Warps(distort(batch, generator))
+        loss, _ = kernels.step(split.images, labels, index, parameters, warps, update=update)
+        update_average(average, flat, 1 - max(1 / step, 1e-3))
+        mean += max(1 / step, 0.005) * (loss - mean)
+        if step % 100 == 0:
+            report(100 * batch, f"loss of a segment {mean:.3f}")
+    return views(average, kernels.shapes)
+
+
+def distort(count: int, generator: np.random.Generator) -> NDArray[np.float32]:
+    """Small random affine maps (count, 2, 3) for the kernels: turn, shear, stretch, shift."""
+    maps = np.zeros((count, 2, 3), np.float32)
+    turn, shear, wide, high = generator.normal(0, (0.07, 0.1, 0.06, 0.06), (count, 4)).T
+    maps[:, 0, 0], maps[:, 1, 1] = np.exp(wide), np.exp(high)
+    maps[:, 0, 1], maps[:, 1, 0] = shear - turn, turn
+    maps[:, :, 2] = generator.normal(0, 0.5, (count, 2))
+    return maps
+
+
+def train_replicated(recipe: NumbersRecipe, hands: Hands, examples: list[Example]) -> Network:
     """First steps follow the boxes of drawn lines; then come the reader's own lines as well."""
     network = architecture(replicated.CLASSES)
     kernels = Kernels(network, Objective(distillation=1.0), threads=1)
@@ -232,6 +279,7 @@ def train_replicated(
     training = train_lines(
         kernels, weights, gradients, lines(), update, steps, BATCH, placed_steps=PLACED
     )
-    for loss in training:
-        bar.advance(BATCH * LINE, f"loss of a line {loss:.2f}")
+    with Progress("learning lines", recipe.lines) as bar:
+        for loss in training:
+            bar.advance(BATCH, f"loss of a line {loss:.2f}")
     return Network(views(average, kernels.shapes))
