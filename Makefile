@@ -5,7 +5,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-DEVELOPMENT := cmake distributed httpx hypothesis nanobind==3.1.0 ninja playwright 'pyright[nodejs]' pytest ruff schemathesis scikit-learn scipy
+DEVELOPMENT := cmake distributed httpx hypothesis nanobind==3.1.0 ninja playwright 'pyright[nodejs]' pytest pytest-xdist ruff schemathesis scikit-learn scipy
 
 .PHONY: train test check bench clean
 
@@ -13,7 +13,7 @@ train: .venv/installed
 	$(BIN)/lenet train mnist --figures
 
 test: check
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 check: .venv/developer
 	$(BIN)/ruff check .
