@@ -1,5 +1,6 @@
-"""The error for what a user can correct."""
+"""The error for what a user can correct, and how names that strangers chose are printed."""
 
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,6 +10,21 @@ class LenetError(ValueError):
 
     The command line prints only the message and exits with status 2.
     """
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__("\n".join(map(printable, message.split("\n"))))
+
+
+def is_printable(text: str) -> bool:
+    """Whether a text has no control characters, line breaks or bytes that are no UTF-8."""
+    return not any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in text)
+
+
+def printable(text: str) -> str:
+    """The text with what is not printable written as in Python, so that it steers no terminal."""
+    if is_printable(text):
+        return text
+    return "".join(c if is_printable(c) else ascii(c)[1:-1] for c in text)
 
 
 @contextmanager

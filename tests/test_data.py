@@ -28,6 +28,7 @@ from PIL import Image
 from lenet import data
 from lenet.data import sources
 from lenet.errors import LenetError
+from lenet.files import PARTIAL
 
 SMALL = {
     file: hashlib.sha256(file.encode()).digest() * 49 if "images" in file else bytes([3, 7])
@@ -611,7 +612,7 @@ def test_killed_while_obtaining(
     assert hanging.wait(60)  # two of four files are there
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=60)
-    assert not [name for name in os.listdir(folder) if not name.startswith(".incoming-")]
+    assert not [name for name in os.listdir(folder) if not name.startswith(PARTIAL)]
     asked.clear()
     assert_small(load())
     assert len(asked) == 4
