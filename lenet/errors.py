@@ -4,15 +4,22 @@ import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+LONGEST = 1000  # characters of a line in a message
+
 
 class LenetError(ValueError):
     """Input cannot be used; the message names it and says what to do.
 
-    The command line prints only the message and exits with status 2.
+    The command line prints only the message and exits with status 2. What a file says in a message
+    is printable and not longer than a paragraph.
     """
 
     def __init__(self, message: str = "") -> None:
-        super().__init__("\n".join(map(printable, message.split("\n"))))
+        lines = [
+            line if len(line) <= LONGEST else f"{line[:LONGEST]} ..."
+            for line in message.split("\n")
+        ]
+        super().__init__("\n".join(map(printable, lines)))
 
 
 def is_printable(text: str) -> bool:

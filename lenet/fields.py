@@ -47,7 +47,9 @@ def annotations(kind: type) -> dict[str, Any]:
 
 
 def from_json(kind: type[Instance], values: Any, source: str) -> Instance:
-    """An instance of a dataclass from a JSON object of its fields; those with defaults are optional.
+    """An instance of a dataclass from a JSON object of its fields.
+
+    Fields with defaults are optional.
 
     Raises:
         LenetError: it has not, or a value cannot be used; the message names source and field.
@@ -95,8 +97,10 @@ def typed(kind: Any, value: Any, name: str) -> Any:
             return float(value)
     elif kind is str and isinstance(value, str) and not is_printable(value):
         pass
-    elif kind is Any or type(value) is (origin or kind) or (
-        dataclasses.is_dataclass(kind) and isinstance(value, typing.cast(type, kind))
+    elif (
+        kind is Any
+        or type(value) is (origin or kind)
+        or (dataclasses.is_dataclass(kind) and isinstance(value, typing.cast(type, kind)))
     ):
         return value
     words = str(kind) if origin else typing.cast(type, kind).__name__

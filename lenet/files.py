@@ -1,4 +1,4 @@
-"""Files and paths: written whole or not at all, and read without waiting or running out of memory."""
+"""Files that are either whole or not there, and what may be read of those of strangers."""
 
 import json
 import os

@@ -612,7 +612,7 @@ def test_pipes_in_run_folders_are_not_waited_for(file: str, trained: Run, tmp_pa
     folder = shutil.copytree(trained.path, tmp_path / "run")
     (folder / file).unlink()
     os.mkfifo(folder / file)
-    with pytest.raises(LenetError, match="is not a regular file|holds no run"):
+    with pytest.raises(LenetError, match=r"is not a regular file|holds no run"):
         lenet.resume(folder)
 
 

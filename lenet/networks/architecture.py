@@ -580,7 +580,9 @@ def within(name: str, values: Sequence[int], least: int) -> None:
         raise LenetError(f"{name} has {len(values)} values; at most {MOST_LAYERS} are possible")
     for value in values:
         if not least <= value <= MOST_UNITS:
-            raise LenetError(f"{name} must be from {least} to {MOST_UNITS:,}, not {fields.shown(value)}")
+            raise LenetError(
+                f"{name} must be from {least} to {MOST_UNITS:,}, not {fields.shown(value)}"
+            )
 
 
 def start(init: Initial, fan_in: int, fan_out: int) -> tuple[float, float]:
@@ -708,7 +710,9 @@ def build(network: str, options: Mapping[str, Any]) -> Architecture:
         LenetError: there is no such network, or it does not have those options.
     """
     if network not in NETWORKS:
-        raise LenetError(f"there is no network {fields.shown(network)}; choose {', '.join(NETWORKS)}")
+        raise LenetError(
+            f"there is no network {fields.shown(network)}; choose {', '.join(NETWORKS)}"
+        )
     entry, sizes = NETWORKS[network], {"in_channels": int, "classes": int}
     fields.require_known(options, {**fields.annotations(entry), **sizes}, network)
     given = {name: fields.typed(int, options[name], name) for name in sizes if name in options}

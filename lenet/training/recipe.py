@@ -108,7 +108,9 @@ class Recipe:
     def __init__(self, **values: Any) -> None:
         model = values.pop("model", type(values.get("network", self.network)).__name__)
         if not isinstance(model, str) or model not in NETWORKS:
-            raise LenetError(f"there is no model {fields.shown(model)}: choose {', '.join(NETWORKS)}")
+            raise LenetError(
+                f"there is no model {fields.shown(model)}: choose {', '.join(NETWORKS)}"
+            )
         kinds = {**PARTS, "network": NETWORKS[model]}
         names = {field for kind in kinds.values() for field in fields.annotations(kind)}
         for field in set(values) - names - set(OWN):

@@ -148,7 +148,7 @@ class Progress:
             last=needed <= last.keys() and last["epoch"] == self.epoch
             if self.epoch
             else self.last is None,
-            metrics_bytes=0 < self.metrics_bytes if self.epoch else self.metrics_bytes == 0,
+            metrics_bytes=self.metrics_bytes > 0 if self.epoch else self.metrics_bytes == 0,
         )
 
 
