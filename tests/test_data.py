@@ -62,6 +62,7 @@ def test_idx_round_trip(array: NDArray[np.uint8], packed: bool, tmp_path: Path) 
     np.testing.assert_array_equal(found, array, strict=True)
 
 
+@pytest.mark.fuzz
 @given(content=st.binary(max_size=40), start=st.sampled_from([b"", b"\0\0\x08\x01", b"\0\0\x08"]))
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_idx_of_any_bytes_is_read_or_refused(content: bytes, start: bytes, tmp_path: Path) -> None:

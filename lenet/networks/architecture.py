@@ -24,8 +24,8 @@ Weights = Mapping[str, Floats]  # parameter name -> array
 Maps = tuple[int, int, int]  # maps, height, width
 # Of one network, so that a file of a few kB cannot make one that takes hours or all memory.
 MOST_PARAMETERS = 2**28  # 1 GiB of float32
-MOST_VALUES = 2**26  # of all layers for one image, or what convolutions copy of their inputs
-MOST_MULTIPLY_ADDS = 2**32  # for one image; 10,000 times those of LeNet
+MOST_VALUES = 2**25  # of all layers for one image, or what convolutions copy of their inputs
+MOST_MULTIPLY_ADDS = 2**30  # for one image; 2,500 times those of LeNet
 MOST_LAYERS, MOST_UNITS = 100, 2**20
 LARGEST_NORMALISATION = 1e6  # of mean, std and 1 / std
 
