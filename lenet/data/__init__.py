@@ -6,6 +6,7 @@ strokes, pen, fonts and nondigits draw; folders: folders of pictures; pictures: 
 progress from lenet.
 """
 
+from contextlib import suppress
 from pathlib import Path
 
 from lenet.data.folders import PICTURES, load_picture_folder, visible
@@ -13,6 +14,7 @@ from lenet.data.idx import FILES, has_idx_files, load_idx_folder, read_idx
 from lenet.data.sources import SOURCES, data_folder, is_verified, load_public
 from lenet.data.splits import Dataset, Split
 from lenet.errors import LenetError
+from lenet.files import checked_path
 
 __all__ = [
     "FILES",
@@ -52,7 +54,7 @@ def load(name: str, data_dir: str | Path | None = None) -> Dataset:
         from lenet.data.digits import load_digits  # draws: minutes, the first time
 
         return load_digits(data_folder(data_dir))
-    folder = Path(name).expanduser()
+    folder = checked_path(name)
     if not folder.is_dir():
         raise LenetError(
             f"no data set {name!r}: give {', '.join(SOURCES)}, digits, or the path of a folder"
@@ -68,5 +70,7 @@ def is_here(name: str, data_dir: str | Path | None = None) -> bool:
     if name == "digits":
         return has_idx_files(data_folder(data_dir) / name)
     if name not in SOURCES:
-        return Path(name).expanduser().is_dir()
+        with suppress(LenetError):
+            return checked_path(name).is_dir()
+        return False
     return is_verified(data_folder(data_dir) / name, SOURCES[name].checksums)

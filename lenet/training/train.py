@@ -16,6 +16,7 @@ from lenet.engine.fused import flatten
 from lenet.errors import LenetError, extra
 from lenet.evaluation import metrics
 from lenet.evaluation.evaluate import write_report
+from lenet.files import checked_path
 from lenet.networks import checkpoint
 from lenet.networks.checkpoint import Checkpoint
 from lenet.progress import Progress as Bar
@@ -63,12 +64,12 @@ def train(
     if isinstance(recipe, str):
         recipe = find(recipe)
     recipe = with_full_path(recipe.changed(**changes))
-    folder = Path(out) if out else None
+    folder = checked_path(out) if out else None
     with connected() as world:
-        if folder and world.first and folders.is_begun(folder):
-            raise LenetError(f"{folder} already holds a run; resume it with --resume {folder}")
+        if folder and world.first:
+            folders.require_new(folder)  # before anything takes long; `begin` looks again
         settings = settings_for(recipe, device, engine, threads, data_dir, world, tensorboard)
-        return proceed(world, folder, recipe, settings)
+        return proceed(world, folder, recipe, settings, new=True)
 
 
 def settings_for(
@@ -87,7 +88,7 @@ def settings_for(
         choose_device(device, world),
         engine,
         world.threads if threads is None else threads,
-        str(Path(data_dir).expanduser().resolve()) if data_dir else None,
+        str(checked_path(data_dir).resolve()) if data_dir else None,
         tensorboard,
         str(Path.cwd()),
         world.size,
@@ -96,7 +97,7 @@ def settings_for(
 
 def with_full_path(recipe: Recipe) -> Recipe:
     """The recipe with an absolute path if its data are a folder."""
-    own = Path(recipe.data).expanduser()
+    own = checked_path(recipe.data)
     if recipe.data not in data.SOURCES and own.is_dir():
         recipe = recipe.changed(data=str(own.resolve()))
     return recipe
@@ -111,7 +112,7 @@ def resume(folder: str | Path) -> Run:
     Raises:
         LenetError: the folder holds no run, or it cannot be resumed here.
     """
-    folder = Path(folder)
+    folder = checked_path(folder)
 
     def begun() -> tuple[Recipe, Settings]:
         if not (folder / folders.RECIPE).is_file():
@@ -126,7 +127,7 @@ def resume(folder: str | Path) -> Run:
             settings = dataclasses.replace(
                 settings, processes=world.size, threads=world.threads, engine=engine
             )
-        return proceed(world, folder, recipe, settings)
+        return proceed(world, folder, recipe, settings, new=False)
 
 
 def assemble(
@@ -179,7 +180,9 @@ class Session:
     board: Any
 
 
-def proceed(world: World, folder: Path | None, recipe: Recipe, settings: Settings) -> Run:
+def proceed(
+    world: World, folder: Path | None, recipe: Recipe, settings: Settings, new: bool
+) -> Run:
     """Trains from the folder's state, or from the start in a new folder, to the end."""
     board = tensorboard_writer() if settings.tensorboard else None
     with world.in_turn():
@@ -193,7 +196,7 @@ def proceed(world: World, folder: Path | None, recipe: Recipe, settings: Setting
     folder = world.from_first(lambda: folder or folders.new_folder(recipe.name))
     with folders.held(folder) if world.first else nullcontext():
         state, progress = world.from_first(
-            lambda: folders.begin(folder, recipe, record, epochs.state())
+            lambda: folders.begin(folder, recipe, record, epochs.state(), new)
         )
         try:
             epochs.restore(state)
@@ -211,7 +214,7 @@ def proceed(world: World, folder: Path | None, recipe: Recipe, settings: Setting
             folder=folder,
             recipe=recipe,
             dataset=dataset,
-            part="validation" if recipe.validation else "test",
+            part=folders.measured_part(recipe),
             epochs=epochs,
             progress=progress,
             board=board(str(folder / "tensorboard")) if board and world.first else None,
@@ -323,9 +326,8 @@ def finish(session: Session, scores: NDArray[np.float32], device: str) -> Run:
     weights = by_name(architecture, state.get("average", state["weights"]).copy())
     network = Checkpoint(file, architecture, card, weights)
     if session.world.first:
+        checkpoint.write(file, architecture, weights, card)  # first: it is what took the time
         write_report(session.folder, report)
-        # Last: weights mark a run as finished.
-        checkpoint.write(file, architecture, weights, card)
         warn_of_chance(recipe, report)
     rate = progress.examples / max(progress.seconds, 1e-9)
     return Run(session.folder, recipe, network, report, result_words(session), rate, device)
