@@ -24,15 +24,16 @@ def checked_path(path: str | Path) -> Path:
         LenetError: there can be no such path: its name is too long or has a null, there is no such
             user, or a folder above it may not be entered.
     """
+    checked = Path(path)
     try:
-        path = Path(path).expanduser()
-        path.stat()
+        checked = checked.expanduser()
+        checked.stat()
     except (FileNotFoundError, NotADirectoryError):
         pass
     except (OSError, ValueError, RuntimeError) as error:
         words = getattr(error, "strerror", None) or error
         raise LenetError(f"{str(path)[:100]!r} cannot be used as a path: {words}") from None
-    return path
+    return checked
 
 
 def require_regular(file: Path) -> None:

@@ -5,7 +5,7 @@ import gzip
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -75,7 +75,7 @@ def used_or_refused() -> Iterator[None]:
     assert all(map(is_printable, refusal.split("\n")))
 
 
-def changed(draw: st.DrawFn, right: dict[str, Any]) -> dict[str, Any]:
+def changed(draw: Callable[..., Any], right: dict[str, Any]) -> dict[str, Any]:
     """The object with up to three of its values, at any depth, replaced, removed or added."""
     wrong = copy.deepcopy(right)
     for _ in range(draw(st.integers(0, 3))):
@@ -93,7 +93,7 @@ def changed(draw: st.DrawFn, right: dict[str, Any]) -> dict[str, Any]:
     return wrong
 
 
-def as_json(draw: st.DrawFn, right: Any) -> bytes:
+def as_json(draw: Callable[..., Any], right: Any) -> bytes:
     """The JSON of an object that was changed, sometimes with bytes that were changed, too."""
     text = json.dumps(changed(draw, right)).encode()
     damage = draw(st.integers(0, 9))
