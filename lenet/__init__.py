@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lenet.networks.torch import LeNet as LeNet
     from lenet.networks.torch import LeNet5 as LeNet5
     from lenet.networks.torch import LeNet5s as LeNet5s
+    from lenet.networks.torch import copy_weights as copy_weights
     from lenet.networks.torch import load as load
     from lenet.networks.torch import save as save
     from lenet.networks.torch import trace as trace
@@ -44,6 +45,7 @@ HOMES = {
     "RECIPES": "training.recipes",
     "Reader": "reading.reader",
     "Recipe": "training.recipe",
+    "copy_weights": "networks.torch",
     "evaluate": "evaluation.evaluate",
     "load": "networks.torch",
     "resume": "training.train",

@@ -8,6 +8,7 @@ import inspect
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import cache
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -283,6 +284,33 @@ def set_weights(model: nn.Module, weights: arithmetic.Weights) -> None:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             parameter.copy_(torch.from_numpy(np.asarray(weights[name])))
+
+
+def copy_weights(source: nn.Module, target: nn.Module) -> None:
+    """Copies all weights of one module into another with the same parameters in the same order.
+
+    Names may differ, and so may the shape of a full connection that is written as a convolution
+    over its whole input. So weights go both ways between these networks and their usual forms in
+    PyTorch, an ``nn.Sequential`` or a class with ``conv1 ... fc3``::
+
+        copy_weights(article_net, lenet.LeNet())
+
+    Args:
+        source: where the weights come from, on any device.
+        target: what is changed, in its own dtype and on its own device.
+
+    Raises:
+        LenetError: parameters differ in number or shape; nothing is changed then.
+    """
+    pairs = list(zip_longest(source.named_parameters(), target.named_parameters()))
+    for mine, other in pairs:
+        shapes = [(len(p[1]), p[1].numel()) if p else None for p in (mine, other)]
+        if shapes[0] != shapes[1]:
+            here, there = (f"{p[0]} {tuple(p[1].shape)}" if p else "nothing" for p in (mine, other))
+            raise LenetError(f"the weights do not correspond: {here} beside {there}")
+    with torch.no_grad():
+        for (_, weights), (_, changed) in pairs:
+            changed.copy_(weights.reshape(changed.shape))
 
 
 def weights_of(model: nn.Module) -> dict[str, NDArray[Any]]:
