@@ -33,7 +33,7 @@ def draw_run(folder: Path, data_dir: str | Path | None = None) -> list[Path]:
         LenetError: the run is not finished, its data are missing, or a file cannot be written.
     """
     model = checkpoint.read(folder)
-    dataset = data.load(model.data, data_dir)
+    dataset = data.load(model.data, data_dir, *model.pictures)
     if held_out := (model.card.get("recipe") or {}).get("validation"):
         dataset = dataset.hold_out(held_out)
     try:
@@ -65,7 +65,7 @@ def draw_evaluation(
         "confusion": evaluation.confusion_matrix(report),
         "rejection": evaluation.rejection_curve(report),
         "reliability": evaluation.reliability_diagram({"": report.reliability}, title),
-        "mistakes": evaluation.worst_mistakes(split.images, split.labels, scaled, report.classes),
+        "mistakes": evaluation.worst_mistakes(split.gray, split.labels, scaled, report.classes),
     }
     for name, figure in figures.items():
         save(figure, folder / f"{name}.png")

@@ -67,14 +67,14 @@ def draw(
     if picture.isdecimal() and not Path(picture).exists():
         words, image = f"test image {picture} of {dataset}", None
     else:
-        prepared = preprocessor(model.card)(picture)
+        prepared = preprocessor(model)(picture)
         words, image = Path(picture).name, prepared.image
         if image is None:
             raise LenetError(f"{picture}: {prepared.reason}")
 
     @cache  # only some figures need them
     def test() -> data.Split:
-        return data.load(dataset, data_dir).test
+        return data.load(dataset, data_dir, *model.pictures).test
 
     @cache
     def activations() -> dict[str, NDArray[np.float32]]:

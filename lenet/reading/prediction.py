@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ class Prediction:
             "none").
         box: [left, top, right, bottom] of what was read, in the picture's pixels, right and bottom
             excluded; None where nothing was found.
-        image: uint8 (28, 28) as the network saw it, None if nothing was found.
+        image: uint8 (28, 28) as the network saw it, None if nothing was found; in colour (3, H, W).
         steps: name -> picture, what the preprocessor did, in order.
     """
 
@@ -73,9 +74,12 @@ class Prediction:
         }
 
 
-def preprocessor(card: dict[str, Any]) -> Callable[[Source], Preprocessed]:
-    """What makes 28x28 pixels of a picture for the network with this card."""
-    return preprocess_plain if card.get("preprocessing") == "plain" else preprocess
+def preprocessor(model: checkpoint.Checkpoint) -> Callable[[Source], Preprocessed]:
+    """What makes an image of a picture for this network."""
+    how, side = model.pictures
+    if how == "digit":
+        return preprocess
+    return partial(preprocess_plain, side=side, color=how == "color")
 
 
 class Predictor:
@@ -93,11 +97,10 @@ class Predictor:
         read = isinstance(model, checkpoint.Checkpoint)
         self.checkpoint = model if read else checkpoint.read(model)
         self.scores = scorer(self.checkpoint, threads=1)  # one image: threads would wait
-        card = self.checkpoint.card
-        threshold = card.get("rejection_threshold")
+        threshold = self.checkpoint.card.get("rejection_threshold")
         # Unknown, or none makes the network good enough: then no answer is to be trusted.
         self.threshold = math.inf if threshold is None else float(threshold)
-        self.preprocess = preprocessor(card)
+        self.preprocess = preprocessor(self.checkpoint)
 
     def predict(self, picture: Source) -> Prediction:
         """Reads one picture.

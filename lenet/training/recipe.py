@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 
 from lenet import fields
 from lenet.data.distortion import Distortion
+from lenet.data.folders import Pictures
 from lenet.engine.objective import Objective
 from lenet.errors import LenetError
 from lenet.networks.architecture import NETWORKS, Architecture, LeNet, Options
@@ -91,6 +92,9 @@ class Recipe:
     """Name of the recipe; the run folder is named after it."""
     data: str = "mnist"
     """mnist, fashion-mnist, digits, or your own folder (IDX files or one sub-folder per class)."""
+    pictures: Pictures = "digit"
+    """How pictures of a folder are read: find the digit in each, or take it whole, in grey (plain)
+    or in colour (color), with a side of input_size pixels."""
     validation: int = 0
     """Hold out this many of the last training images; measure on them, not on the test set."""
     network: Options = LeNet()
@@ -168,6 +172,11 @@ class Recipe:
     def model(self) -> str:
         """Name of the network."""
         return type(self.network).__name__
+
+    @property
+    def side(self) -> int:
+        """Of the pictures of a folder that are taken whole, in pixels."""
+        return getattr(self.network, "input_size", 28)
 
     def architecture(self, in_channels: int = 1, classes: int = 10) -> Architecture:
         """The network for such data."""
