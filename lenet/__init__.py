@@ -16,6 +16,7 @@ from lenet.errors import extra
 
 if TYPE_CHECKING:
     from lenet import data as data
+    from lenet import figures as figures
     from lenet.errors import LenetError as LenetError
     from lenet.evaluation.evaluate import evaluate as evaluate
     from lenet.networks import primitives as primitives
@@ -54,7 +55,11 @@ HOMES = {
     "trace": "networks.torch",
     "train": "training.train",
 }
-MODULES = {"data": "lenet.data", "primitives": "lenet.networks.primitives"}
+MODULES = {
+    "data": "lenet.data",
+    "figures": "lenet.figures",
+    "primitives": "lenet.networks.primitives",
+}
 __all__ = sorted(HOMES | MODULES)  # pyright: ignore[reportUnsupportedDunderAll]
 
 

@@ -30,9 +30,9 @@ def load_picture_folder(folder: Path, pictures: Pictures = "digit", side: int = 
             "of pictures, one per class"
         )
     labelled = [list(labelled_pictures(root, classes)) for root in roots]
-    for root, items in zip(roots, labelled, strict=True):
+    for part, items in zip(("training", "test"), labelled, strict=False):
         if not items:
-            raise LenetError(f"{root} has no pictures")
+            raise LenetError(f"{folder} has no {part} pictures")
     with Progress("reading pictures", sum(map(len, labelled))) as progress:
         splits = [read_pictures(items, pictures, side, progress) for items in labelled]
     if len(splits) == 1:

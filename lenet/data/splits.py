@@ -3,12 +3,17 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lenet import notebook
 from lenet.errors import LenetError
+
+
+SHOWN = 10  # images of a class in a notebook
 
 
 @dataclass(frozen=True, repr=False)
@@ -40,6 +45,9 @@ class Split:
 
     def __repr__(self) -> str:
         return f"Split({len(self):,} images of {'x'.join(map(str, self.images.shape[1:]))})"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(repr(self))}</p>{notebook.sheet(self.images[:20], 10)}"
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -91,6 +99,18 @@ class Dataset:
     def __repr__(self) -> str:
         classes = ", ".join(self.classes)
         return f"Dataset({self.name!r}, train={self.train}, test={self.test}, classes: {classes})"
+
+    def _repr_html_(self) -> str:
+        """The name, and the first images of each class beside their numbers."""
+        rows = []
+        for label, name in enumerate(self.classes):
+            own = np.flatnonzero(self.train.labels == label)
+            counts = f"{len(own):,}", f"{int((self.test.labels == label).sum()):,}"
+            pictures = notebook.sheet(self.train.images[own[:SHOWN]], SHOWN) if len(own) else ""
+            row = notebook.cells((name, *counts))
+            rows.append(f"<tr>{row}<td>{pictures}</td></tr>")
+        head = "<tr><th>class</th><th>train</th><th>test</th><th></th></tr>"
+        return f"<p>{escape(self.name)}</p><table>{head}{''.join(rows)}</table>"
 
     def __post_init__(self) -> None:
         for split in (self.train, self.test):

@@ -18,7 +18,7 @@ from lenet.networks.checkpoint import Checkpoint
 from lenet.progress import Progress
 
 if TYPE_CHECKING:
-    from torch import nn
+    from lenet.networks.torch import nn
 
 REPORT = "report.json"
 

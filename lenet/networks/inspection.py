@@ -14,7 +14,7 @@ from lenet.networks.architecture import NETWORKS, Architecture, Floats, Weights
 from lenet.tables import table
 
 if TYPE_CHECKING:
-    from torch import nn
+    from lenet.networks.torch import nn
 
 
 class HasArchitecture(Protocol):

@@ -64,11 +64,19 @@ ACTIVATIONS: dict[str | None, Callable[[], nn.Module]] = {
 }
 
 
+def words(layer: Layer) -> str:
+    """A layer's sizes."""
+    shapes = ("x".join(map(str, shape)) for shape in (layer.input_shape, layer.output_shape))
+    count = sum(parameter.size for parameter in layer.parameters)
+    return " -> ".join(shapes) + (f", {count:,} parameters" if count else "")
+
+
 class Units(nn.Module):
     """A layer that PyTorch lacks: f(weighted sum of the inputs + bias)."""
 
     def __init__(self, layer: Layer, squash: str | None) -> None:
         super().__init__()
+        self.words = words(layer)
         self.squash = ACTIVATIONS[squash]()
         for parameter in layer.parameters:
             *parts, name = parameter.name.removeprefix(layer.name + ".").split(".")
@@ -78,6 +86,9 @@ class Units(nn.Module):
                     owner.add_module(part, nn.Module())
                 owner = owner.get_submodule(part)
             owner.register_parameter(name, nn.Parameter(torch.zeros(parameter.shape)))
+
+    def extra_repr(self) -> str:
+        return self.words
 
     def gather(self, x: Tensor) -> Tensor:
         """What the trainable weights multiply."""
@@ -153,7 +164,10 @@ class Pool2x2(nn.Module):
 
     def __init__(self, layer: Pooling) -> None:
         super().__init__()
-        self.method, self.sources = layer.method, layer.sources
+        self.method, self.sources, self.words = layer.method, layer.sources, words(layer)
+
+    def extra_repr(self) -> str:
+        return f"{self.method}, {self.words}"
 
     def forward(self, x: Tensor) -> Tensor:
         if self.sources is not None:
@@ -174,7 +188,11 @@ class EuclideanRBF(nn.Module):
 
     def __init__(self, layer: Distances) -> None:
         super().__init__()
+        self.words = words(layer)
         self.register_buffer("codes", torch.from_numpy(layer.codes.copy()), persistent=False)
+
+    def extra_repr(self) -> str:
+        return self.words
 
     def forward(self, x: Tensor) -> Tensor:
         # Differences first: x^2 - 2 x code + code^2 would cancel for the right class.

@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from html import escape
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lenet import notebook
 from lenet.data.pictures.decoding import Box, Source
 from lenet.data.pictures.preprocess import Preprocessed, preprocess, preprocess_plain
 from lenet.engine.processor import usable_cores
@@ -62,6 +64,15 @@ class Prediction:
         trust = self.reason or "sure"
         share = self.probabilities[self.label]
         return f"Prediction({self.label!r}, {share:.1%}, {trust}, box {self.box})"
+
+    def _repr_html_(self) -> str:
+        """The image that the network saw, and the probabilities."""
+        words = f"<p>{escape(repr(self))}</p>"
+        if self.image is None:
+            return words
+        return words + notebook.beside(
+            notebook.image(self.image), notebook.bars(self.probabilities)
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-able: label, probabilities, rejected, reason and box."""

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from lenet import fields
+from lenet import fields, notebook
 from lenet.data.distortion import Distortion
 from lenet.data.folders import Pictures
 from lenet.engine.objective import Objective
@@ -186,6 +186,17 @@ class Recipe:
         usual = Recipe(model=self.model).as_dict()
         fields = {k: v for k, v in self.as_dict().items() if k == "model" or v != usual[k]}
         return f"Recipe({', '.join(f'{name}={value!r}' for name, value in fields.items())})"
+
+    def _repr_html_(self) -> str:
+        """A table of all fields, those with another value than usual in bold."""
+        usual = Recipe(model=self.model).as_dict()
+        rows = [
+            f"<tr>{notebook.cells((name, value))}</tr>"
+            if value == usual[name]
+            else f"<tr style='font-weight:bold'>{notebook.cells((name, value))}</tr>"
+            for name, value in self.as_dict().items()
+        ]
+        return f"<table>{''.join(rows)}</table>"
 
     def as_dict(self) -> dict[str, Any]:
         """Flat and JSON-able: field -> value."""

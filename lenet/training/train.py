@@ -19,13 +19,14 @@ from lenet.evaluation import metrics
 from lenet.evaluation.evaluate import write_report
 from lenet.networks import checkpoint
 from lenet.networks.checkpoint import Checkpoint
+from lenet.notebook import Display, chart, is_notebook
 from lenet.progress import Progress as Bar
 from lenet.training import run as folders
 from lenet.training.engines import Job, by_name, choose_device, make_engine
 from lenet.training.epochs import Minibatches, Record, Watch
 from lenet.training.recipe import Recipe
 from lenet.training.recipes import find
-from lenet.training.run import Progress, Run, Settings
+from lenet.training.run import Progress, Run, Settings, curves, read_metrics
 from lenet.training.teachers import Teachers
 from lenet.training.world import ALONE, LostProcessError, World, connected
 
@@ -50,6 +51,9 @@ def train(
     **changes: Any,
 ) -> Run:
     """Trains a network and writes a run folder.
+
+    Shows a bar and a line for each epoch on a terminal; in a notebook a live plot of train loss,
+    train accuracy and test accuracy.
 
     Args:
         recipe: a name in `lenet.RECIPES`, the path of a .json file, or a `lenet.Recipe`.
@@ -294,6 +298,7 @@ def run_to_the_end(session: Session) -> NDArray[np.float32]:
 def run_epochs(session: Session) -> NDArray[np.float32]:
     """Runs the remaining epochs, and saves metrics and state after each."""
     recipe, test, progress = session.recipe, session.dataset.test, session.progress
+    plot = Display() if is_notebook() and session.world.first else None
     epochs = recipe.optimisation.epochs
     left = range(progress.epoch + 1, epochs + 1)
     scores = None
@@ -308,7 +313,11 @@ def run_epochs(session: Session) -> NDArray[np.float32]:
             if not np.isfinite(scores).all():
                 raise LenetError(f"scores are not finite after epoch {epoch}: lower lr")
             save_epoch(session, epoch, steps, seconds, scores)
-            bar.say(f"epoch {epoch}/{epochs}  {result_words(session)}")
+            words = f"epoch {epoch}/{epochs}  {result_words(session)}"
+            if plot:
+                plot.show(chart(curves(read_metrics(session.folder)), "epoch"), words)
+            else:
+                bar.say(words)
             if is_stopped(session):
                 break
     if session.board:
