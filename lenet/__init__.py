@@ -17,6 +17,7 @@ from lenet.errors import extra
 if TYPE_CHECKING:
     from lenet import data as data
     from lenet import figures as figures
+    from lenet.classifier import LeNetClassifier as LeNetClassifier
     from lenet.errors import LenetError as LenetError
     from lenet.evaluation.evaluate import evaluate as evaluate
     from lenet.networks import primitives as primitives
@@ -41,6 +42,7 @@ HOMES = {
     "LeNet": "networks.torch",
     "LeNet5": "networks.torch",
     "LeNet5s": "networks.torch",
+    "LeNetClassifier": "classifier",
     "LenetError": "errors",
     "Predictor": "reading.prediction",
     "RECIPES": "training.recipes",

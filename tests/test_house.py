@@ -32,7 +32,7 @@ FLOORS = (
     ("training",),
     ("reading",),
     ("figures",),
-    ("sweep", "export", "web", "pretrained"),
+    ("sweep", "export", "web", "pretrained", "classifier"),
     ("commands",),
     ("cli",),
     ("__main__",),
