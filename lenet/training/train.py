@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from lenet.training.passes import Passes
 
 OnEpoch = Callable[[dict[str, Any]], object]
-PLAIN = ("fashion-mnist",)  # data sets whose pictures are taken whole
+PLAIN = ("fashion-mnist", "kmnist")  # data sets whose pictures are taken whole
 
 
 def train(
