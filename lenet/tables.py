@@ -2,6 +2,8 @@
 
 from unicodedata import east_asian_width
 
+from lenet.errors import printable
+
 
 def table(title: str, columns: list[str], rows: list[list[str]], totals: bool = False) -> str:
     """A table under its title; its columns after the first are right-aligned.
@@ -10,6 +12,7 @@ def table(title: str, columns: list[str], rows: list[list[str]], totals: bool = 
         columns: headings; empty strings for none.
         totals: whether the last row has the totals.
     """
+    columns, *rows = [[printable(cell) for cell in row] for row in (columns, *rows)]
     shown = [columns, *rows] if any(columns) else rows
     widths = [max(map(display_width, column)) for column in zip(columns, *rows, strict=True)]
     lines = []
@@ -22,7 +25,7 @@ def table(title: str, columns: list[str], rows: list[list[str]], totals: bool = 
         lines.insert(-1, rule)
     if any(columns):
         lines.insert(1, rule)
-    return "\n".join([title, "", *lines, ""])
+    return "\n".join([printable(title), "", *lines, ""])
 
 
 def display_width(text: str) -> int:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 from PIL import Image
 from sklearn.datasets import load_digits
@@ -21,6 +22,9 @@ from lenet.networks import checkpoint
 from lenet.training.run import Run
 
 TRAIN, TEST = 640, 200  # images of the small data set
+
+# For tests marked fuzz; `make fuzz` repeats them with it.
+settings.register_profile("long", max_examples=5000, suppress_health_check=[*HealthCheck])
 
 needs_kernels = pytest.mark.skipif(
     not fused.instruction_sets(), reason="the compiled kernels are not installed"
@@ -48,6 +52,22 @@ def file_size_limit(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@contextmanager
+def memory_limit(size: int) -> Iterator[None]:
+    """This process can take no more than that many bytes besides those it has."""
+    resource = pytest.importorskip("resource", reason="no limits of memory on this system")
+    pages = Path("/proc/self/statm")
+    if not pages.exists():
+        pytest.skip("the size of a process is not known on this system")
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    now = int(pages.read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (now + size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 @pytest.fixture(scope="session")

@@ -145,7 +145,7 @@ def test_predict_and_data_need_no_pytorch(trained: Run, photos: Path, digit_fold
         ("", ""),
         ("trian", "no command 'trian'"),
         ("train lenet6", "no recipe 'lenet6': choose one of mnist,"),
-        ("train nowhere.json", "nowhere.json cannot be read as a recipe"),
+        ("train nowhere.json", "nowhere.json cannot be read"),
         ("train --speed 3", "Unrecognized options: --speed"),
         ("train --epochs", "--epochs"),
         ("train --epochs many", "invalid literal for int"),

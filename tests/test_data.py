@@ -28,6 +28,7 @@ from PIL import Image
 from lenet import data
 from lenet.data import sources
 from lenet.errors import LenetError
+from lenet.files import PARTIAL
 
 SMALL = {
     file: hashlib.sha256(file.encode()).digest() * 49 if "images" in file else bytes([3, 7])
@@ -61,6 +62,7 @@ def test_idx_round_trip(array: NDArray[np.uint8], packed: bool, tmp_path: Path) 
     np.testing.assert_array_equal(found, array, strict=True)
 
 
+@pytest.mark.fuzz
 @given(content=st.binary(max_size=40), start=st.sampled_from([b"", b"\0\0\x08\x01", b"\0\0\x08"]))
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_idx_of_any_bytes_is_read_or_refused(content: bytes, start: bytes, tmp_path: Path) -> None:
@@ -611,7 +613,7 @@ def test_killed_while_obtaining(
     assert hanging.wait(60)  # two of four files are there
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=60)
-    assert not [name for name in os.listdir(folder) if not name.startswith(".incoming-")]
+    assert not [name for name in os.listdir(folder) if not name.startswith(PARTIAL)]
     asked.clear()
     assert_small(load())
     assert len(asked) == 4

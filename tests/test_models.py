@@ -143,7 +143,7 @@ def test_sizes_fit_or_are_refused_with_the_arithmetic(
         ({"channels": (6, 0)}, "channels must be from 1 to"),
         ({"kernel_sizes": (5, 5, 5)}, "kernel_sizes has 3 values for 2 convolution layers"),
         ({"padding": -1}, "padding must be from 0 to"),
-        ({"std": 0.0}, "std must be positive, not 0.0"),
+        ({"std": 0.0}, "std cannot be 0.0"),
         ({"channels": (6, 16, 120)}, r"C5: .* 5 \+ 2\*0 - 5 \+ 1|S6: .* 1 // 2 = 0"),
     ],
 )

@@ -30,13 +30,6 @@ def split(task: Task) -> Split:
     return data.load(task.data).train[: task.images]
 
 
-@pytest.fixture
-def small(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(speed, "DATA", task.data)
-    monkeypatch.setattr(speed, "EXAMPLES", 64)
-    monkeypatch.setattr(speed, "MATRIX", 64)
-
-
 def test_multiply_adds_of_a_step() -> None:
     forward = 117_600 + 240_000 + 48_000 + 10_080 + 840
     backward = forward - 117_600  # nobody needs the gradient of the image
@@ -93,30 +86,53 @@ def test_rows_have_medians_of_rounds() -> None:
     assert ours == ["ours", "5", "50", "40", "60", "100,000", "2.00x", "1.00x as fast", "50.0%"]
 
 
-@pytest.mark.slow
-def test_table(
-    small: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+RATES = {"PyTorch eager": 1000.0, "lenet": 4000.0, "matrix product": 1e6}
+
+
+class Clock:
+    """Stands in for the processes: each contender has a known speed."""
+
+    def __init__(self, name: str, task: Task) -> None:
+        if name not in RATES:
+            raise LenetError(f"it is {name}")
+        self.speed = RATES[name] * task.threads
+
+    def __enter__(self) -> "Clock":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def rate(self, call: int = 0) -> float:
+        return self.speed
+
+
+def test_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(speed, "Worker", Clock)
     monkeypatch.setattr(speed, "TRAINERS", ("PyTorch eager", "a stranger", "lenet"))
     speed.train(rounds=2, batch_size=16, threads=1)
-    output = capsys.readouterr().out
-    assert "  PyTorch eager" in output and "  lenet" in output
-    assert "left out: a stranger: 'a stranger'" in output
+    eager, ours = (
+        line for line in capsys.readouterr().out.splitlines() if "1,000" in line or "4,000" in line
+    )
+    assert "4.00x as fast" in eager and "4.00x" in ours
+    speed.train(rounds=1, threads=1)
+    assert "left out: a stranger: it is a stranger" in capsys.readouterr().out
     monkeypatch.setattr(speed, "READERS", ("lenet",))
     assert speed.main(["infer", "--rounds", "1", "--batch-sizes", "1", "8", "--threads", "1"]) == 0
     assert capsys.readouterr().out.count("  lenet") == 2
 
 
-@pytest.mark.slow
 def test_scaling(
-    small: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(speed, "BATCH_SIZES", (8, 16))
-    monkeypatch.setattr(speed, "IMAGE_COUNTS", (32,))
-    monkeypatch.setattr(speed, "usable_cores", lambda: 1)
+    monkeypatch.setattr(speed, "Worker", Clock)
+    monkeypatch.setattr(speed, "usable_cores", lambda: 3)
     figure = tmp_path / "scaling.svg"
     assert speed.main(["scaling", "--rounds", "1", "--out", str(figure)]) == 0
-    assert "images a second against threads" in capsys.readouterr().out
+    threads = capsys.readouterr().out.split("against threads")[1].splitlines()
+    rows = [line.split() for line in threads[:8]]
+    for count in ("1", "2", "3"):
+        assert [count, f"{count},000", f"{4 * int(count)},000"] in rows
     assert figure.read_text().startswith("<?xml")
 
 

@@ -12,7 +12,7 @@ import tyro
 from tyro.conf import Positional
 
 from lenet.commands import parse
-from lenet.errors import LenetError
+from lenet.errors import LenetError, printable
 
 if TYPE_CHECKING:
     from lenet.reading.prediction import Prediction
@@ -79,7 +79,7 @@ def run(flags: list[str]) -> int:
         else:
             ranked = sorted(answer.probabilities.items(), key=lambda item: -item[1])
             shares = "  ".join(f"{name} {p:.1%}" for name, p in ranked)
-            print(f"{path}: {answer.label}  ({answer.reason or 'sure'})  {shares}")
+            print(f"{printable(path)}: {answer.label}  ({answer.reason or 'sure'})  {shares}")
     return 1 if failed else 0
 
 
@@ -98,7 +98,7 @@ def report_failure(path: str, reason: str, as_json: bool) -> None:
         print(json.dumps({"path": path, "error": reason}))
     else:
         named = reason if path != "-" and path in reason else f"{path}: {reason}"
-        print(named, file=sys.stderr)
+        print(printable(named), file=sys.stderr)
 
 
 def draw_steps(answer: "Prediction", title: str, file: Path) -> None:

@@ -13,7 +13,7 @@ from tyro.conf import Positional
 
 from lenet.commands import parse
 from lenet.commands.predict import pictures, report_failure
-from lenet.errors import LenetError
+from lenet.errors import LenetError, printable
 
 if TYPE_CHECKING:
     from lenet.reading.reader import Reading
@@ -104,10 +104,10 @@ def run(flags: list[str]) -> int:
             print(hocr(path, reading, count))
         else:
             if not reading.numbers:
-                print(f"{path}: {reading.reason}")
+                print(f"{printable(path)}: {reading.reason}")
             for n in reading.numbers:
                 trust = f"not sure: {n.reason}" if n.rejected else "sure"
-                print(f"{path}: {n.text or '-'}  ({trust}, {n.confidence:.1%})")
+                print(f"{printable(path)}: {n.text or '-'}  ({trust}, {n.confidence:.1%})")
     if arguments.hocr:
         print("</body></html>")
     return 1 if failed else 0

@@ -6,6 +6,7 @@ pictures; pictures: from any picture to 28x28 pixels; distortion, corruptions: c
 Imports only errors, fields, files, notebook and progress from lenet.
 """
 
+from contextlib import suppress
 from pathlib import Path
 
 from lenet.data.folders import PICTURES, Pictures, load_picture_folder, visible
@@ -14,6 +15,7 @@ from lenet.data.others import OTHERS
 from lenet.data.sources import SOURCES, data_folder, is_verified, load_public, sum_words
 from lenet.data.splits import Dataset, Split, from_arrays
 from lenet.errors import LenetError
+from lenet.files import checked_path
 
 __all__ = [
     "FILES",
@@ -71,7 +73,7 @@ def load(
         from lenet.data.digits import load_digits  # draws: minutes, the first time
 
         return load_digits(data_folder(data_dir))
-    folder = Path(name).expanduser()
+    folder = checked_path(name)
     if not folder.is_dir():
         named = [known for known in SOURCES if not known.startswith("mnist-c-")]
         raise LenetError(
@@ -93,5 +95,7 @@ def is_here(name: str, data_dir: str | Path | None = None) -> bool:
     if name == "digits":
         return has_idx_files(data_folder(data_dir) / name)
     if name not in SOURCES:
-        return Path(name).expanduser().is_dir()
+        with suppress(LenetError):
+            return checked_path(name).is_dir()
+        return False
     return is_verified(public_folder(name, data_dir), SOURCES[name].checksums)

@@ -5,7 +5,6 @@ MNIST has the writers of one country. This adds strokes (`lenet.data.strokes`), 
 same files; they are made once and kept in the data folder.
 """
 
-import shutil
 import string
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from lenet.data import fonts, nondigits, strokes
 from lenet.data.idx import FILES, has_idx_files, load_idx_folder, write_idx
 from lenet.data.sources import load_public
 from lenet.data.splits import Dataset, Split
+from lenet.files import partial_folder
 from lenet.progress import Progress
 
 SEED = 0
@@ -57,7 +57,6 @@ def foreign(count: int) -> Split:
 
 def make(folder: Path, mnist: Dataset, font_files: list[Path]) -> None:
     """Writes the IDX files into the folder; what is there counts when all of it is."""
-    folder.mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(SEED)
     with Progress("making digits", 4) as progress:
         first, last = mnist.train[:-HELD_OUT], mnist.train[-HELD_OUT:]
@@ -81,13 +80,11 @@ def make(folder: Path, mnist: Dataset, font_files: list[Path]) -> None:
         np.concatenate([labels[order], np.repeat(last.labels, MNIST_COPIES)]),
     )
     arrays = (train.images, train.labels, mnist.test.images, mnist.test.labels)
-    incoming = folder / ".incoming"
-    incoming.mkdir(exist_ok=True)
-    for file, array in zip(FILES, arrays, strict=True):
-        write_idx(incoming / file, array.astype(np.uint8))
-    for file in FILES:
-        (incoming / file).replace(folder / file)
-    shutil.rmtree(incoming)
+    with partial_folder(folder) as incoming:
+        for file, array in zip(FILES, arrays, strict=True):
+            write_idx(Path(incoming, file), array.astype(np.uint8))
+        for file in FILES:
+            Path(incoming, file).replace(folder / file)
 
 
 def word(generator: np.random.Generator) -> str:

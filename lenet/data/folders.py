@@ -9,12 +9,11 @@ from numpy.typing import NDArray
 
 from lenet.data.idx import FILES
 from lenet.data.splits import Dataset, Split, checksums, divided
-from lenet.errors import LenetError
+from lenet.errors import LenetError, is_printable
+from lenet.files import require_regular
 from lenet.progress import Progress
 
 PICTURES = {".png", ".jpg", ".jpeg", ".gif", ".webp", ".tif", ".tiff", ".bmp"}
-
-
 Pictures = Literal["digit", "plain", "color"]
 
 
@@ -29,6 +28,12 @@ def load_picture_folder(folder: Path, pictures: Pictures = "digit", side: int = 
             f"{folder} holds neither IDX files ({FILES[0]} ...) nor at least two sub-folders "
             "of pictures, one per class"
         )
+    for name in classes:
+        if not is_printable(name):
+            raise LenetError(
+                f"{folder / name}: the name of a class must be UTF-8 without control "
+                "characters; rename the folder"
+            )
     labelled = [list(labelled_pictures(root, classes)) for root in roots]
     for part, items in zip(("training", "test"), labelled, strict=False):
         if not items:
@@ -73,6 +78,7 @@ def read_digit(file: Path) -> NDArray[np.uint8]:
     from lenet.data.pictures.decoding import load_picture
     from lenet.data.pictures.preprocess import FIELD, preprocess
 
+    require_regular(file)
     gray = load_picture(file).gray
     if gray.shape == (FIELD, FIELD):
         return gray

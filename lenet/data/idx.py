@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from lenet.data.splits import Dataset, Split
 from lenet.errors import LenetError
+from lenet.files import require_regular
 
+LARGEST_UNPACKED = 1 << 30  # bytes of a .gz: 1.3 million images
 FILES: tuple[str, ...] = (
     "train-images-idx3-ubyte",
     "train-labels-idx1-ubyte",
@@ -31,13 +33,17 @@ def read_idx(file: Path) -> NDArray[np.uint8]:
 
 def read_content(file: Path) -> NDArray[np.uint8]:
     """The bytes of a file, uncompressed if it is a .gz."""
+    require_regular(file)
     try:
-        if file.suffix == ".gz":
-            with gzip.open(file) as stream:
-                return np.frombuffer(bytearray(stream.read()), np.uint8)
-        return np.fromfile(file, np.uint8)
+        if file.suffix != ".gz":
+            return np.fromfile(file, np.uint8)
+        with gzip.open(file) as stream:
+            content = np.frombuffer(bytearray(stream.read(LARGEST_UNPACKED + 1)), np.uint8)
     except (OSError, EOFError, zlib.error) as error:
         raise LenetError(f"{file} cannot be read: {error}") from None
+    if len(content) > LARGEST_UNPACKED:
+        raise LenetError(f"{file} unpacks to more than {LARGEST_UNPACKED >> 20} MiB")
+    return content
 
 
 def parse_idx(content: NDArray[np.uint8], file: Path) -> NDArray[np.uint8]:

@@ -13,7 +13,6 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import tempfile
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
@@ -28,7 +27,7 @@ import platformdirs
 from lenet.data.idx import FILES, read_idx
 from lenet.data.splits import Dataset, Split
 from lenet.errors import LenetError
-from lenet.files import write_text
+from lenet.files import checked_path, partial_folder, read_json, write_text
 
 STAMP = "verified.json"
 TIMEOUT = (10, 30)  # seconds to reach a mirror, and without a byte from it
@@ -70,7 +69,7 @@ class Source:
 def data_folder(data_dir: str | Path | None = None) -> Path:
     """The folder that holds one sub-folder per public data set."""
     chosen = data_dir or os.environ.get("LENET_DATA") or platformdirs.user_cache_dir("lenet", False)
-    return Path(chosen).expanduser()
+    return checked_path(chosen)
 
 
 def load_public(name: str, folder: Path) -> Dataset:
@@ -84,19 +83,18 @@ def is_verified(folder: Path, checksums: dict[str, str]) -> bool:
     """Whether all files are there with the right sums.
 
     Hashing 55 MB at every start would take longer than loading them, so a stamp records size and
-    time of the files that had the right sums; files that have changed since are hashed again.
+    times of the files that had the right sums; files that have changed since are hashed again. One
+    of the times is that of the last change to the file's entry, which no program can set.
     """
     try:
         statuses = {file: (folder / file).stat() for file in checksums}
     except OSError:
         return False
-    state = {file: [status.st_size, status.st_mtime_ns] for file, status in statuses.items()}
+    state = {f: [s.st_size, s.st_mtime_ns, s.st_ctime_ns] for f, s in statuses.items()}
     stamp = folder / STAMP
-    try:
-        if json.loads(stamp.read_text()) == state:
+    with suppress(LenetError):
+        if read_json(stamp) == state:
             return True
-    except (OSError, ValueError):
-        pass
     try:
         if not all(has_sum(folder / file, checksum) for file, checksum in checksums.items()):
             return False
@@ -135,8 +133,7 @@ def obtain(source: Source, folder: Path, checksums: dict[str, str]) -> None:
     process nor two at once leave anything wrong behind.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        workplace = tempfile.TemporaryDirectory(prefix=".incoming-", dir=folder)
+        workplace = partial_folder(folder)
     except OSError as error:
         raise LenetError(
             f"cannot write to the data folder {folder} ({error.strerror}); "

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lenet import notebook
-from lenet.errors import LenetError
+from lenet.errors import LenetError, is_printable
 
 SHOWN = 10  # images of a class in a notebook
 
@@ -152,8 +152,10 @@ def from_arrays(images: ArrayLike, labels: ArrayLike) -> Dataset:
             f"labels must be (N,) whole numbers or texts, not {values.dtype} {values.shape}"
         )
     names, numbers = np.unique(values, return_inverse=True)
-    whole = Split(np.ascontiguousarray(images), numbers.astype(np.int64))
-    return divided("arrays", whole, tuple(map(str, names)))
+    classes = tuple(map(str, names))
+    if bad := [name for name in classes if len(name) > 100 or not is_printable(name)]:
+        raise LenetError(f"{bad[0][:50]!r} cannot name a class: use short printable texts")
+    return divided("arrays", Split(np.ascontiguousarray(images), numbers.astype(np.int64)), classes)
 
 
 def divided(name: str, whole: Split, classes: tuple[str, ...]) -> Dataset:

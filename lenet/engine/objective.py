@@ -6,6 +6,8 @@ from typing import Literal
 from lenet import fields
 from lenet.errors import LenetError
 
+LARGEST_SCORE = 1e4  # of what scores are compared with or divided by
+
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
@@ -33,10 +35,10 @@ class Objective:
         fields.check(self)
         fields.require(
             self,
-            j=self.j > 0,
+            j=0 < self.j <= LARGEST_SCORE,
             label_smoothing=0 <= self.label_smoothing < 1,
             distillation=0 <= self.distillation <= 1,
-            temperature=self.temperature > 0,
+            temperature=1 / LARGEST_SCORE <= self.temperature <= LARGEST_SCORE,
             teachers="latest" not in self.teachers,  # it would be another one on --resume
         )
         if self.label_smoothing and self.loss != "cross-entropy":

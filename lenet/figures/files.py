@@ -1,6 +1,5 @@
 """The figures of runs and evaluations, drawn into folders."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +10,14 @@ from lenet import data
 from lenet.data import Split
 from lenet.data.corruptions import corrupt
 from lenet.engine.scores import scorer
-from lenet.errors import LenetError
 from lenet.evaluation import metrics
 from lenet.evaluation.metrics import Report
 from lenet.figures import curves, evaluation, images
 from lenet.figures.style import save
 from lenet.networks import checkpoint
+from lenet.training.run import read_metrics
 
 CURVES, CORRUPTIONS = "curves.png", "corruptions.png"
-METRICS = "metrics.jsonl"
 EXAMPLES = 10  # images in a row under a corruption
 
 
@@ -37,11 +35,7 @@ def draw_run(folder: Path, data_dir: str | Path | None = None) -> list[Path]:
     dataset = data.load(model.data, data_dir, *model.pictures)
     if held_out := (model.card.get("recipe") or {}).get("validation"):
         dataset = dataset.hold_out(held_out)
-    try:
-        lines = (folder / METRICS).read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise LenetError(f"{folder / METRICS} cannot be read: {error.strerror}") from None
-    save(curves.training_curves([*map(json.loads, lines)], folder.resolve().name), folder / CURVES)
+    save(curves.training_curves(read_metrics(folder), folder.resolve().name), folder / CURVES)
     scores = scorer(model)(dataset.test.images)
     report = metrics.report(scores, dataset.test.labels, model.classes, model.temperature)
     return [folder / CURVES, *draw_evaluation(folder, report, scores, dataset.test)]

@@ -22,8 +22,12 @@ Initial = Literal["xavier-uniform", "torch", "kaiming-uniform", "lecun-uniform"]
 Floats = NDArray[np.floating[Any]]
 Weights = Mapping[str, Floats]  # parameter name -> array
 Maps = tuple[int, int, int]  # maps, height, width
-MOST_PARAMETERS = 2**28  # of one network: 1 GiB of float32
+# Of one network, so that a file of a few kB cannot make one that takes hours or all memory.
+MOST_PARAMETERS = 2**28  # 1 GiB of float32
+MOST_VALUES = 2**25  # of all layers for one image, or what convolutions copy of their inputs
+MOST_MULTIPLY_ADDS = 2**30  # for one image; 2,500 times those of LeNet
 MOST_LAYERS, MOST_UNITS = 100, 2**20
+LARGEST_NORMALISATION = 1e6  # of mean, std and 1 / std
 
 
 @dataclass(frozen=True)
@@ -414,15 +418,33 @@ class Architecture:
     layers: tuple[Layer, ...]  # in order; the last computes the scores
 
     def __post_init__(self) -> None:
-        if (size := sum(p.size for p in self.parameters)) > MOST_PARAMETERS:
-            raise LenetError(
-                f"this {self.network} has {size:,} parameters; at most {MOST_PARAMETERS:,} are "
-                "possible"
-            )
+        counts = {
+            "parameters": (sum(p.size for p in self.parameters), MOST_PARAMETERS),
+            "values": (self.values, MOST_VALUES),
+            "multiply-adds": (sum(x.multiply_adds for x in self.layers), MOST_MULTIPLY_ADDS),
+        }
+        for name, (count, most) in counts.items():
+            if count > most:
+                raise LenetError(
+                    f"this {self.network} has {count:,} {name}; at most {most:,} are possible"
+                )
 
     @property
     def network(self) -> str:
         return type(self.options).__name__
+
+    @property
+    def values(self) -> int:
+        """Numbers that all layers hold for one image: their inputs or outputs, or for convolutions
+        the windows that each output sees, whichever are more."""
+        return sum(
+            max(
+                prod(layer.input_shape),
+                prod(layer.output_shape),
+                layer.multiply_adds // layer.output_shape[0],
+            )
+            for layer in self.layers
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """The options with which `build` makes this network again, JSON-able."""
@@ -511,8 +533,8 @@ class LeNet(Options):
         within("padding", self.padding, 0)
         for name in ("channels", "kernel_sizes", "hidden"):
             within(name, getattr(self, name), 1)
-        if self.std <= 0:
-            raise LenetError(f"std must be positive, not {self.std}")
+        most = LARGEST_NORMALISATION
+        fields.require(self, mean=abs(self.mean) <= most, std=1 / most <= self.std <= most)
 
     def architecture(self, in_channels: int = 1, classes: int = 10) -> Architecture:
         within("in_channels", (in_channels,), 1)
@@ -558,7 +580,9 @@ def within(name: str, values: Sequence[int], least: int) -> None:
         raise LenetError(f"{name} has {len(values)} values; at most {MOST_LAYERS} are possible")
     for value in values:
         if not least <= value <= MOST_UNITS:
-            raise LenetError(f"{name} must be from {least} to {MOST_UNITS:,}, not {value:,}")
+            raise LenetError(
+                f"{name} must be from {least} to {MOST_UNITS:,}, not {fields.shown(value)}"
+            )
 
 
 def start(init: Initial, fan_in: int, fan_out: int) -> tuple[float, float]:
@@ -686,7 +710,9 @@ def build(network: str, options: Mapping[str, Any]) -> Architecture:
         LenetError: there is no such network, or it does not have those options.
     """
     if network not in NETWORKS:
-        raise LenetError(f"there is no network {network!r:.100}; choose {', '.join(NETWORKS)}")
+        raise LenetError(
+            f"there is no network {fields.shown(network)}; choose {', '.join(NETWORKS)}"
+        )
     entry, sizes = NETWORKS[network], {"in_channels": int, "classes": int}
     fields.require_known(options, {**fields.annotations(entry), **sizes}, network)
     given = {name: fields.typed(int, options[name], name) for name in sizes if name in options}

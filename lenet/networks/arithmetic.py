@@ -11,6 +11,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from lenet.networks.architecture import (
+    MOST_VALUES,
     Architecture,
     Convolution,
     Distances,
@@ -170,8 +171,9 @@ def scores(
 ) -> NDArray[np.float32]:
     """Scores (N, classes) of uint8 images (N, H, W) or (N, C, H, W)."""
     parts = [np.empty((0, architecture.classes), np.float32)]
-    for first in range(0, len(images), BATCH):
-        x: Floats = architecture.preparation(images[first : first + BATCH])
+    batch = max(1, min(BATCH, MOST_VALUES // architecture.values))
+    for first in range(0, len(images), batch):
+        x: Floats = architecture.preparation(images[first : first + batch])
         for layer in architecture.layers:
             x = forward(layer, x, weights)
         parts.append(x.astype(np.float32))

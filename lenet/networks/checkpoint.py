@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from lenet import fields
 from lenet.data.folders import Pictures
 from lenet.errors import LenetError
-from lenet.fields import LARGEST_NUMBER
-from lenet.files import replacing
+from lenet.files import checked_path, parse_json, replacing, require_regular
 from lenet.networks.architecture import Architecture, Weights, build
 
 WEIGHTS = "weights.safetensors"
@@ -26,6 +26,41 @@ CHECKSUM = "sha256"  # its name in the metadata
 TEMPERATURES = (1e-4, 1e4)  # the range of fitted temperatures
 LARGEST_IMAGE = 4096  # pixels on a side
 PRETRAINED = Path(__file__).parent.parent / "pretrained"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """What this package reads of a card, all of it optional; others may write more into one."""
+
+    classes: tuple[str, ...] | None = None
+    recipe: dict[str, Any] | None = None
+    data: dict[str, Any] | None = None
+    preprocessing: str | None = None
+    image_size: int | None = None
+    measured_on: str | None = None
+    error: float | None = None
+    temperature: float | None = None
+    rejection_threshold: float | None = None
+    rejections: tuple[dict[str, float | None], ...] | None = None
+    about: str | None = None
+    date: str | None = None
+
+    def __post_init__(self) -> None:
+        fields.check(self)
+        recipe, data, points = self.recipe or {}, self.data or {}, self.rejections or ()
+        fields.typed(str, recipe.get("name", ""), "recipe.name")
+        fields.typed(int | None, recipe.get("validation"), "recipe.validation")
+        fields.typed(str, data.get("name", ""), "data.name")
+        low, high = TEMPERATURES
+        classes = self.classes or ()
+        fields.require(
+            self,
+            classes=len(set(classes)) == len(classes) and max(map(len, classes), default=0) <= 100,
+            error=0 <= (self.error or 0) <= 1,
+            image_size=1 <= (self.image_size or 28) <= LARGEST_IMAGE,
+            temperature=low <= (self.temperature or 1) <= high,
+            rejections=all({"threshold", "error"} <= point.keys() for point in points),
+        )
 
 
 @dataclass(frozen=True)
@@ -75,7 +110,7 @@ def locate(model: str | Path) -> Path:
     Raises:
         LenetError: there is none; the message lists the possibilities.
     """
-    path = Path(model).expanduser()
+    path = checked_path(model)
     if str(model) == "latest":
         files = list(Path("runs").glob(f"*/{WEIGHTS}"))
         if not files:
@@ -108,17 +143,20 @@ def read(model: str | Path) -> Checkpoint:
     """
     path = locate(model)
     metadata, arrays = read_tensors(path)
-    try:
-        network = metadata["model"]
-        options, card = json.loads(metadata["options"]), json.loads(metadata["card"])
-        if not (isinstance(options, dict) and is_card(card)):
-            raise ValueError
-    except (KeyError, ValueError, RecursionError):
+    if missing := {"model", "options", "card"} - metadata.keys():
         raise LenetError(
-            f"{path} lacks the description that lenet.save writes with the weights"
-        ) from None
+            f"{path} lacks the description that lenet.save writes with the weights: "
+            + ", ".join(sorted(missing))
+        )
+    options, card = (
+        parse_json(metadata[name], f"{path}: its {name} cannot be read")
+        for name in ("options", "card")
+    )
+    if not (isinstance(options, dict) and isinstance(card, dict)):
+        raise LenetError(f"{path}: its options or card are no JSON object")
+    check_card(card, str(path))
     try:
-        architecture = build(network, options)
+        architecture = build(metadata["model"], options)
     except LenetError as error:
         raise LenetError(f"{path} describes no possible network: {error}") from None
     require_fit(arrays, architecture, str(path))
@@ -132,28 +170,12 @@ def read(model: str | Path) -> Checkpoint:
     return Checkpoint(path, architecture, {**card, "classes": classes}, weights)
 
 
-def is_card(card: Any) -> bool:
-    """Whether the fields of a card that this package reads, all optional, have the right types."""
-    if not isinstance(card, dict):
-        return False
-    classes, data = card.get("classes") or [], card.get("data") or {}
-    side = card.get("image_size") or 28
-    threshold = card.get("rejection_threshold") or 0.0
-    temperature = card.get("temperature") or 1.0
-    low, high = TEMPERATURES
-    return (
-        isinstance(classes, list)
-        and all(isinstance(name, str) for name in classes)
-        and len(set(classes)) == len(classes)
-        and isinstance(data, dict)
-        and isinstance(data.get("name", ""), str)
-        and type(side) is int
-        and 1 <= side <= LARGEST_IMAGE
-        and isinstance(threshold, int | float)
-        and abs(threshold) < LARGEST_NUMBER
-        and isinstance(temperature, int | float)
-        and low <= temperature <= high
-    )
+def check_card(card: dict[str, Any], source: str) -> None:
+    """Refuses a card whose fields are not those of `Card`."""
+    try:
+        Card(**{name: card[name] for name in fields.annotations(Card) if name in card})
+    except LenetError as error:
+        raise LenetError(f"{source}: its card cannot be used: {error}") from None
 
 
 def write(
@@ -171,10 +193,11 @@ def write(
         notes: further metadata, for other readers.
 
     Raises:
-        LenetError: the weights are not those of the architecture, or the file cannot be written
-            (a file that was there before is kept).
+        LenetError: the weights are not those of the architecture, `read` would refuse the card, or
+            the file cannot be written (a file that was there before is kept).
     """
     require_fit(weights, architecture, f"{path} is not written")
+    check_card(card, f"{path} is not written")
     metadata = {
         "format": "lenet",
         "model": architecture.network,
@@ -214,6 +237,7 @@ def save_tensors(tensors: dict[str, NDArray[Any]], path: Path, metadata: dict[st
 
 def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
     """(metadata, tensors) of a safetensors file."""
+    require_regular(path)
     try:
         with safe_open(path, framework="numpy") as file:
             metadata, names = file.metadata() or {}, file.keys()  # `file` cannot be iterated

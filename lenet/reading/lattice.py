@@ -20,7 +20,7 @@ CLASSES = 12
 PIECES = 0.5  # an arc over n pieces weighs n to this power, or few long arcs would win
 DIGIT, SKIP = 1.0, -2.0  # added for every digit read and every segment left out
 NAMES = [*"0123456789", ""]
-NEGLIGIBLE = 10.0  # so far below all paths' sum, a digit of a segment is not tried ...
+NEGLIGIBLE = 6.0  # so far below all paths' sum, a digit of a segment is not tried ...
 UNLIKELY = 6.0  # ... or, where not all is allowed, so far below the best class of the segment
 IMPOSSIBLE = -1e9
 

@@ -21,7 +21,7 @@ MARGIN = HEIGHT // 2 - 2  # empty columns before and after a line
 BLANK = 10
 CLASSES = 11
 LEAST = 1e-12  # of a probability
-LIKELY = 1e-3  # probability from which the beam search considers a digit in a window
+LIKELY = 1e-2  # probability from which the beam search considers a digit in a window
 
 Windows = NDArray[np.uint8]
 Frames = NDArray[np.float32]

@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from lenet import data
+from lenet import data, fields
 from lenet.errors import LenetError
 from lenet.figures import style, sweeps
-from lenet.files import write_text
+from lenet.files import checked_path, read_json, write_text
 from lenet.progress import Progress
 from lenet.sweep import studies
 from lenet.sweep.search_space import Dimension, recipe_at, search_space, spelled
@@ -136,7 +136,7 @@ def sweep(
     )
     settings = settings_for(recipe, device, engine, threads, data_dir, find_world())
     name = study_name(recipe, vary, dataset.checksums)
-    folder = Path(out) if out else Path("sweeps") / name
+    folder = checked_path(out) if out else Path("sweeps") / name
     url = studies.checked_url(storage) if storage else studies.sqlite_url(folder / "study.db")
     begin(folder, Plan(recipe, tuple(vary), trials, storage and studies.without_password(url)))
     with studies.database(url, heartbeat) as database:
@@ -169,6 +169,9 @@ class Plan:
     trials: int
     storage: str | None
 
+    def __post_init__(self) -> None:
+        fields.check(self)
+
 
 def read(folder: Path) -> Plan:
     """The plan of the sweep in this folder.
@@ -177,14 +180,12 @@ def read(folder: Path) -> Plan:
         LenetError: the folder holds no sweep, or its sweep.json is damaged.
     """
     file = folder / SWEEP
-    try:
-        kept = json.loads(file.read_text(encoding="utf-8"))
-        recipe = Recipe.from_dict(kept["recipe"], str(file))
-        return Plan(recipe, tuple(kept["vary"]), int(kept["trials"]), kept["storage"])
-    except FileNotFoundError:
-        raise LenetError(f"{folder} holds no sweep: there is no {SWEEP}") from None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise LenetError(f"{file} cannot be used: {error}") from None
+    if not file.exists():
+        raise LenetError(f"{folder} holds no sweep: there is no {SWEEP}")
+    kept = read_json(file)
+    if isinstance(kept, dict):
+        kept["recipe"] = Recipe.from_dict(kept.get("recipe"), str(file))
+    return fields.from_json(Plan, kept, str(file))
 
 
 def study_name(recipe: Recipe, vary: Sequence[str], checksums: dict[str, str]) -> str:

@@ -4,7 +4,6 @@ A `Recipe` is at once the flags of `lenet train`, the argument of `lenet.train` 
 run folder. It has parts, each of which checks itself; flags, keywords and JSON are flat.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,9 +14,11 @@ from lenet.data.distortion import Distortion
 from lenet.data.folders import Pictures
 from lenet.engine.objective import Objective
 from lenet.errors import LenetError
+from lenet.files import read_json
 from lenet.networks.architecture import NETWORKS, Architecture, LeNet, Options
 
 LARGEST_RATE = 1e6
+LARGEST_COUNT = 1_000_000  # of epochs, and of images in a step or held out
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +56,8 @@ class Optimisation:
         fields.check(self)
         fields.require(
             self,
-            epochs=1 <= self.epochs <= 1_000_000,
-            batch_size=1 <= self.batch_size <= 1_000_000,
+            epochs=1 <= self.epochs <= LARGEST_COUNT,
+            batch_size=1 <= self.batch_size <= LARGEST_COUNT,
             lr=0 < self.lr <= LARGEST_RATE,
             momentum=0 <= self.momentum < 1,
             weight_decay=0 <= self.weight_decay <= LARGEST_RATE,
@@ -112,7 +113,9 @@ class Recipe:
     def __init__(self, **values: Any) -> None:
         model = values.pop("model", type(values.get("network", self.network)).__name__)
         if not isinstance(model, str) or model not in NETWORKS:
-            raise LenetError(f"there is no model {model!r:.100}: choose {', '.join(NETWORKS)}")
+            raise LenetError(
+                f"there is no model {fields.shown(model)}: choose {', '.join(NETWORKS)}"
+            )
         kinds = {**PARTS, "network": NETWORKS[model]}
         names = {field for kind in kinds.values() for field in fields.annotations(kind)}
         for field in set(values) - names - set(OWN):
@@ -138,10 +141,10 @@ class Recipe:
         fields.check(self)
         fields.require(
             self,
-            name="/" not in self.name and self.name.isprintable() and len(self.name) <= 100,
-            validation=self.validation >= 0,
-            copies=self.copies >= 0,
-            print_every=self.print_every >= 0,
+            name=0 < len(self.name) <= 100 and "/" not in self.name and self.name[0] != ".",
+            validation=0 <= self.validation <= LARGEST_COUNT,
+            copies=0 <= self.copies <= LARGEST_COUNT,
+            print_every=0 <= self.print_every <= LARGEST_COUNT,
             seed=0 <= self.seed < 2**32,
         )
         for name in ("distillation", "temperature"):
@@ -238,11 +241,7 @@ class Recipe:
         Raises:
             LenetError: the file cannot be read or is no recipe.
         """
-        try:
-            values = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise LenetError(f"{file} cannot be read as a recipe: {error}") from None
-        return Recipe.from_dict(values, str(file))
+        return Recipe.from_dict(read_json(file), str(file))
 
 
 OWN = tuple(fields.annotations(Recipe))  # the fields that are no part's

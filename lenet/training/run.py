@@ -1,7 +1,7 @@
 """Run folders: what a training run writes, and what it needs to be resumed.
 
 recipe.json, environment.json, metrics.jsonl and state.safetensors (all that the next epoch
-depends on) exist from the first epoch on; report.json and weights.safetensors are written last.
+depends on) exist from the first epoch on; weights.safetensors and report.json are written last.
 """
 
 import datetime
@@ -24,7 +24,14 @@ from lenet.data import Dataset
 from lenet.engine.processor import usable_cores
 from lenet.errors import LenetError, extra
 from lenet.evaluation.metrics import Report
-from lenet.files import remove_partial, replacing, write_text
+from lenet.files import (
+    parse_json,
+    read_json,
+    remove_partial,
+    replacing,
+    require_regular,
+    write_text,
+)
 from lenet.networks.checkpoint import Checkpoint, read_tensors, save_tensors
 from lenet.training.engines import Flat
 from lenet.training.recipe import Recipe
@@ -39,6 +46,7 @@ except ImportError:  # Windows
 
 RECIPE, ENVIRONMENT, METRICS = "recipe.json", "environment.json", "metrics.jsonl"
 STATE = "state.safetensors"
+DAMAGED = "metrics-damaged.jsonl"
 MOST_THREADS = 256
 POINTS = 5  # of a training curve in an epoch
 
@@ -132,27 +140,36 @@ class Progress:
         last: its record of the last epoch.
     """
 
-    epoch: int = 0
-    seconds: float = 0.0
-    examples: int = 0
-    metrics_bytes: int = 0
-    last: dict[str, Any] | None = None
+    epoch: int
+    seconds: float
+    examples: int
+    metrics_bytes: int
+    last: dict[str, Any] | None
 
-    def check(self, epochs: int) -> None:
-        """Refuses what no run writes.
+    def check(self, recipe: Recipe) -> None:
+        """Refuses what no run of the recipe writes.
 
         Raises:
             LenetError: it names the value.
         """
         fields.check(self)
+        last = fields.typed(dict[str, float], self.last or {}, "last")
+        needed = {"epoch", "train_loss", "train_accuracy", f"{measured_part(recipe)}_accuracy"}
         fields.require(
             self,
-            epoch=0 <= self.epoch <= epochs,
+            epoch=0 <= self.epoch <= recipe.optimisation.epochs,
             seconds=self.seconds >= 0,
             examples=self.examples >= 0,
-            metrics_bytes=self.metrics_bytes >= 0,
-            last=self.last is None if self.epoch == 0 else isinstance(self.last, dict),
+            last=needed <= last.keys() and last["epoch"] == self.epoch
+            if self.epoch
+            else self.last is None,
+            metrics_bytes=self.metrics_bytes > 0 if self.epoch else self.metrics_bytes == 0,
         )
+
+
+def measured_part(recipe: Recipe) -> str:
+    """What is measured after each epoch."""
+    return "validation" if recipe.validation else "test"
 
 
 def new_folder(name: str) -> Path:
@@ -198,26 +215,34 @@ def held(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def is_begun(folder: Path) -> bool:
-    """Whether a folder holds a run, finished or not."""
-    return any((folder / file).exists() for file in (RECIPE, STATE))
+def require_new(folder: Path) -> None:
+    """Refuses a folder that holds a run, finished or not.
+
+    Raises:
+        LenetError: it does.
+    """
+    if any((folder / file).exists() for file in (RECIPE, STATE)):
+        raise LenetError(f"{folder} already holds a run; resume it with --resume {folder}")
 
 
 def begin(
-    folder: Path, recipe: Recipe, record: dict[str, Any], state: dict[str, Flat]
+    folder: Path, recipe: Recipe, record: dict[str, Any], state: dict[str, Flat], new: bool
 ) -> tuple[dict[str, Flat], Progress]:
     """Reads the folder's state, or writes recipe, environment and the state to start from.
 
     Args:
         record: what `environment` says of this run.
         state: what it starts from if it is new.
+        new: whether the folder may hold no run yet, not even one begun since it was looked at.
 
     Raises:
         LenetError: the folder's files are damaged, do not belong together, or not to the recipe.
     """
+    if new:
+        require_new(folder)
     remove_partial(folder)
     file = folder / STATE
-    progress = Progress()
+    progress = Progress(epoch=0, seconds=0.0, examples=0, metrics_bytes=0, last=None)
     if file.exists():
         state, progress = load_state(file, recipe)
         _, checksums = read_environment(folder)
@@ -229,17 +254,36 @@ def begin(
         write_text(folder / ENVIRONMENT, json.dumps(record, indent=2) + "\n")
         write_text(folder / RECIPE, json.dumps(recipe.as_dict(), indent=2) + "\n")
         save_state(file, recipe, state, progress)
-    # The metrics of an epoch whose state was not saved are written again.
-    with (folder / METRICS).open("ab+") as metrics:
-        length = progress.metrics_bytes
-        if metrics.tell() < length:
-            raise LenetError(f"{folder / METRICS} is shorter than when the run was stopped")
-        if length:
-            metrics.seek(length - 1)
-            if metrics.read(1) != b"\n":
-                raise LenetError(f"{folder / METRICS} has changed since the run was stopped")
-        metrics.truncate(length)
+    cut_metrics(folder, progress.metrics_bytes)
     return state, progress
+
+
+def cut_metrics(folder: Path, length: int) -> None:
+    """Cuts metrics.jsonl to the length that the state records: the metrics of an epoch whose state
+    was not saved are written again.
+
+    What is trained must not be lost for a damaged record of it, so that one is put aside.
+    """
+    file = folder / METRICS
+    try:
+        size = file.stat().st_size if file.is_file() else None
+        if size is not None and size >= length:
+            with file.open("rb+") as metrics:
+                metrics.seek(max(length - 1, 0))
+                if length == 0 or metrics.read(1) == b"\n":
+                    metrics.truncate(length)
+                    return
+        if size != 0 and os.path.lexists(file):
+            file.replace(folder / DAMAGED)
+        file.touch()
+    except OSError as error:
+        raise LenetError(f"{file} cannot be used: {error.strerror}") from None
+    if length:
+        print(
+            f"lenet: {file} is not what the run wrote: it begins anew, and {DAMAGED} is what was "
+            "there",
+            file=sys.stderr,
+        )
 
 
 def save_state(file: Path, recipe: Recipe, state: dict[str, Flat], progress: Progress) -> None:
@@ -262,10 +306,12 @@ def load_state(file: Path, recipe: Recipe) -> tuple[dict[str, Flat], Progress]:
             f"{file} was not written by this version: start another run with the run's {RECIPE}"
         )
     try:
-        begun = Recipe.from_dict(json.loads(metadata["recipe"]), "its recipe").as_dict()
-        progress = Progress(**json.loads(metadata["progress"]))
-        progress.check(recipe.optimisation.epochs)
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        values = parse_json(metadata["recipe"], "its recipe cannot be read")
+        begun = Recipe.from_dict(values, "its recipe").as_dict()
+        values = parse_json(metadata.get("progress", "null"), "its progress cannot be read")
+        progress = fields.from_json(Progress, values, "its progress")
+        progress.check(recipe)
+    except LenetError as error:
         raise LenetError(f"{file} is not a training state: {error}") from None
     if changed := sorted(k for k, v in recipe.as_dict().items() if begun.get(k) != v):
         raise LenetError(
@@ -285,11 +331,13 @@ def read_environment(folder: Path) -> tuple[Settings, dict[str, str]]:
         LenetError: the run's environment.json is missing or damaged.
     """
     file = folder / ENVIRONMENT
+    record = read_json(file)
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
-        return Settings(**record["settings"]), record["data"]["sha256"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise LenetError(f"{file} cannot be used: {error}") from None
+        settings, checksums = record["settings"], record["data"]["sha256"]
+    except (KeyError, TypeError, IndexError):
+        raise LenetError(f"{file} has no settings, or no checksums of the data") from None
+    checksums = fields.typed(dict[str, str], checksums, f"{file}: data.sha256")
+    return fields.from_json(Settings, settings, f"{file}: settings"), checksums
 
 
 def append_metrics(folder: Path, records: list[dict[str, Any]]) -> int:
@@ -309,9 +357,23 @@ def append_metrics(folder: Path, records: list[dict[str, Any]]) -> int:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """Reads all records of a run folder's metrics.jsonl."""
-    text = (folder / METRICS).read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines()]
+    """Reads all records of a run folder's metrics.jsonl.
+
+    Raises:
+        LenetError: there is none, or a line of it is damaged; the message says which.
+    """
+    file = folder / METRICS
+    require_regular(file)
+    try:
+        lines = file.read_bytes().splitlines()
+    except OSError as error:
+        raise LenetError(f"{file} cannot be read: {error.strerror}") from None
+    records = []
+    for number, line in enumerate(lines, 1):
+        place = f"{file}, line {number}"
+        records.append(parse_json(line, place))
+        fields.typed(dict[str, float], records[-1], place)
+    return records
 
 
 def curves(records: list[dict[str, Any]]) -> dict[str, list[tuple[float, float]]]:

@@ -17,6 +17,7 @@ from lenet.engine.fused import flatten
 from lenet.errors import LenetError, extra
 from lenet.evaluation import metrics
 from lenet.evaluation.evaluate import write_report
+from lenet.files import checked_path
 from lenet.networks import checkpoint
 from lenet.networks.checkpoint import Checkpoint
 from lenet.notebook import Display, chart, is_notebook
@@ -98,12 +99,12 @@ def train(
     recipe = recipe.changed(**changes)
     if dataset is None:
         recipe = with_full_path(recipe)
-    folder = Path(out) if out else None
+    folder = checked_path(out) if out else None
     with connected() as world:
-        if folder and world.first and folders.is_begun(folder):
-            raise LenetError(f"{folder} already holds a run; resume it with --resume {folder}")
+        if folder and world.first:
+            folders.require_new(folder)  # before anything takes long; `begin` looks again
         settings = settings_for(recipe, device, engine, threads, data_dir, world, tensorboard)
-        return proceed(world, folder, recipe, settings, dataset, on_epoch)
+        return proceed(world, folder, recipe, settings, True, dataset, on_epoch)
 
 
 def settings_for(
@@ -122,7 +123,7 @@ def settings_for(
         choose_device(device, world),
         engine,
         world.threads if threads is None else threads,
-        str(Path(data_dir).expanduser().resolve()) if data_dir else None,
+        str(checked_path(data_dir).resolve()) if data_dir else None,
         tensorboard,
         str(Path.cwd()),
         world.size,
@@ -131,7 +132,7 @@ def settings_for(
 
 def with_full_path(recipe: Recipe) -> Recipe:
     """The recipe with an absolute path if its data are a folder."""
-    own = Path(recipe.data).expanduser()
+    own = checked_path(recipe.data)
     if recipe.data not in SOURCES and own.is_dir():
         recipe = recipe.changed(data=str(own.resolve()))
     return recipe
@@ -155,7 +156,7 @@ def resume(
     Raises:
         LenetError: the folder holds no run, or it cannot be resumed here.
     """
-    folder = Path(folder)
+    folder = checked_path(folder)
 
     def begun() -> tuple[Recipe, Settings]:
         if not (folder / folders.RECIPE).is_file():
@@ -171,7 +172,7 @@ def resume(
                 settings, processes=world.size, threads=world.threads, engine=engine
             )
         dataset = data if isinstance(data, Dataset) or data is None else from_arrays(*data)
-        return proceed(world, folder, recipe, settings, dataset, on_epoch)
+        return proceed(world, folder, recipe, settings, False, dataset, on_epoch)
 
 
 def assemble(
@@ -237,6 +238,7 @@ def proceed(
     folder: Path | None,
     recipe: Recipe,
     settings: Settings,
+    new: bool,
     dataset: Dataset | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> Run:
@@ -254,7 +256,7 @@ def proceed(
     folder = world.from_first(lambda: folder or folders.new_folder(recipe.name))
     with folders.held(folder) if world.first else nullcontext():
         state, progress = world.from_first(
-            lambda: folders.begin(folder, recipe, record, epochs.state())
+            lambda: folders.begin(folder, recipe, record, epochs.state(), new)
         )
         try:
             epochs.restore(state)
@@ -272,7 +274,7 @@ def proceed(
             folder=folder,
             recipe=recipe,
             dataset=dataset,
-            part="validation" if recipe.validation else "test",
+            part=folders.measured_part(recipe),
             epochs=epochs,
             progress=progress,
             board=board(str(folder / "tensorboard")) if board and world.first else None,
@@ -400,9 +402,8 @@ def finish(session: Session, scores: NDArray[np.float32], device: str) -> Run:
     weights = by_name(architecture, state.get("average", state["weights"]).copy())
     network = Checkpoint(file, architecture, card, weights)
     if session.world.first:
+        checkpoint.write(file, architecture, weights, card)  # first: it is what took the time
         write_report(session.folder, report)
-        # Last: weights mark a run as finished.
-        checkpoint.write(file, architecture, weights, card)
         warn_of_chance(recipe, report)
     rate = progress.examples / max(progress.seconds, 1e-9)
     return Run(session.folder, recipe, network, report, result_words(session), rate, device)
