@@ -16,6 +16,8 @@ from lenet.errors import extra
 
 if TYPE_CHECKING:
     from lenet import data as data
+    from lenet import figures as figures
+    from lenet.classifier import LeNetClassifier as LeNetClassifier
     from lenet.errors import LenetError as LenetError
     from lenet.evaluation.evaluate import evaluate as evaluate
     from lenet.networks import primitives as primitives
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from lenet.networks.torch import LeNet as LeNet
     from lenet.networks.torch import LeNet5 as LeNet5
     from lenet.networks.torch import LeNet5s as LeNet5s
+    from lenet.networks.torch import copy_weights as copy_weights
     from lenet.networks.torch import load as load
     from lenet.networks.torch import save as save
     from lenet.networks.torch import trace as trace
@@ -39,11 +42,13 @@ HOMES = {
     "LeNet": "networks.torch",
     "LeNet5": "networks.torch",
     "LeNet5s": "networks.torch",
+    "LeNetClassifier": "classifier",
     "LenetError": "errors",
     "Predictor": "reading.prediction",
     "RECIPES": "training.recipes",
     "Reader": "reading.reader",
     "Recipe": "training.recipe",
+    "copy_weights": "networks.torch",
     "evaluate": "evaluation.evaluate",
     "load": "networks.torch",
     "resume": "training.train",
@@ -52,7 +57,11 @@ HOMES = {
     "trace": "networks.torch",
     "train": "training.train",
 }
-MODULES = {"data": "lenet.data", "primitives": "lenet.networks.primitives"}
+MODULES = {
+    "data": "lenet.data",
+    "figures": "lenet.figures",
+    "primitives": "lenet.networks.primitives",
+}
 __all__ = sorted(HOMES | MODULES)  # pyright: ignore[reportUnsupportedDunderAll]
 
 

@@ -1,5 +1,7 @@
 """The networks as modules against the articles' figures, plain PyTorch and arithmetic."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
 import lenet
 from lenet.errors import LenetError
@@ -52,20 +54,6 @@ def test_lenet_counts():
     model = LeNet()
     assert [parameters(layer) for layer in model if parameters(layer)] == counts
     assert parameters(model) == 61_706
-
-
-def test_lenet_computes_what_the_articles_class_computes():
-    model = LeNet().double()
-    w = {name: p.detach() for name, p in model.named_parameters()}
-    x = torch.rand(5, 1, 28, 28, dtype=torch.float64)
-    h = torch.sigmoid(F.conv2d(x, w["C1.weight"], w["C1.bias"], padding=2))
-    h = F.avg_pool2d(h, kernel_size=2, stride=2)
-    h = torch.sigmoid(F.conv2d(h, w["C3.weight"], w["C3.bias"]))
-    h = torch.flatten(F.avg_pool2d(h, kernel_size=2, stride=2), 1)
-    h = torch.sigmoid(F.linear(h, w["C5.weight"], w["C5.bias"]))
-    h = torch.sigmoid(F.linear(h, w["F6.weight"], w["F6.bias"]))
-    expected = F.linear(h, w["output.weight"], w["output.bias"])
-    torch.testing.assert_close(model(x), expected)
 
 
 def test_layer_names_are_the_papers():
@@ -274,3 +262,60 @@ def test_trace_gives_every_layer_in_order():
     assert list(states) == [name for name, _ in model.named_children()]
     torch.testing.assert_close(states["output"], model(x))
     torch.testing.assert_close(states["S2"], F.avg_pool2d(states["C1_relu"], 2))
+
+
+class ArticleLeNet(nn.Module):
+    """The class form of "Dive into Deep Learning"'s LeNet, as an article has it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 6, kernel_size=5, padding=2)
+        self.conv2 = nn.Conv2d(6, 16, kernel_size=5)
+        self.fc1 = nn.Linear(16 * 5 * 5, 120)
+        self.fc2 = nn.Linear(120, 84)
+        self.fc3 = nn.Linear(84, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.avg_pool2d(torch.sigmoid(self.conv1(x)), kernel_size=2, stride=2)
+        x = F.avg_pool2d(torch.sigmoid(self.conv2(x)), kernel_size=2, stride=2)
+        x = torch.sigmoid(self.fc1(torch.flatten(x, 1)))
+        return self.fc3(torch.sigmoid(self.fc2(x)))
+
+
+def article_sequence() -> nn.Sequential:
+    """The articles' sequence."""
+    return nn.Sequential(
+        *(nn.Conv2d(1, 6, 5, padding=2), nn.Sigmoid(), nn.AvgPool2d(2)),
+        *(nn.Conv2d(6, 16, 5), nn.Sigmoid(), nn.AvgPool2d(2), nn.Flatten()),
+        *(nn.Linear(400, 120), nn.Sigmoid(), nn.Linear(120, 84), nn.Sigmoid(), nn.Linear(84, 10)),
+    )
+
+
+def paper_sequence() -> nn.Sequential:
+    """The same with C5 as a convolution, as in the paper."""
+    layers = list(article_sequence())
+    return nn.Sequential(*layers[:6], nn.Conv2d(16, 120, 5), nn.Flatten(), *layers[8:])
+
+
+@pytest.mark.parametrize("make", [ArticleLeNet, article_sequence, paper_sequence])
+def test_weights_go_to_the_articles_forms_and_back(make: Callable[[], nn.Module]) -> None:
+    model, article, back = LeNet(), make(), LeNet()
+    x = torch.rand(5, 1, 28, 28)
+    assert not torch.equal(article(x), model(x))
+    lenet.copy_weights(model, article)
+    difference = (article(x) - model(x)).abs().max()
+    assert difference <= (1e-6 if make is paper_sequence else 0)
+    lenet.copy_weights(article, back)
+    assert torch.equal(back(x), model(x))
+
+
+def test_weights_of_another_shape_are_not_copied() -> None:
+    article = ArticleLeNet()
+    before = [p.clone() for p in article.parameters()]
+    with pytest.raises(LenetError, match=r"C1.weight \(8, 1, 5, 5\) beside conv1.weight"):
+        lenet.copy_weights(LeNet(channels=(8, 16)), article)
+    with pytest.raises(LenetError, match=r"F7.weight \(84, 84\) beside fc3.weight"):
+        lenet.copy_weights(LeNet(hidden=(120, 84, 84)), article)
+    with pytest.raises(LenetError, match=r"nothing beside fc1\.weight"):
+        lenet.copy_weights(article_sequence()[:6], article)
+    assert all(torch.equal(*pair) for pair in zip(before, article.parameters(), strict=True))

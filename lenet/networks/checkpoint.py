@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from lenet import fields
+from lenet.data.folders import Pictures
 from lenet.errors import LenetError
 from lenet.files import checked_path, parse_json, replacing, require_regular
 from lenet.networks.architecture import Architecture, Weights, build
@@ -23,6 +24,7 @@ from lenet.networks.architecture import Architecture, Weights, build
 WEIGHTS = "weights.safetensors"
 CHECKSUM = "sha256"  # its name in the metadata
 TEMPERATURES = (1e-4, 1e4)  # the range of fitted temperatures
+LARGEST_IMAGE = 4096  # pixels on a side
 PRETRAINED = Path(__file__).parent.parent / "pretrained"
 
 
@@ -34,6 +36,7 @@ class Card:
     recipe: dict[str, Any] | None = None
     data: dict[str, Any] | None = None
     preprocessing: str | None = None
+    image_size: int | None = None
     measured_on: str | None = None
     error: float | None = None
     temperature: float | None = None
@@ -54,6 +57,7 @@ class Card:
             self,
             classes=len(set(classes)) == len(classes) and max(map(len, classes), default=0) <= 100,
             error=0 <= (self.error or 0) <= 1,
+            image_size=1 <= (self.image_size or 28) <= LARGEST_IMAGE,
             temperature=low <= (self.temperature or 1) <= high,
             rejections=all({"threshold", "error"} <= point.keys() for point in points),
         )
@@ -82,6 +86,12 @@ class Checkpoint:
         if the card does not say."""
         name = (self.card.get("data") or {}).get("name", "mnist")
         return "mnist" if name == "digits" else name
+
+    @property
+    def pictures(self) -> tuple[Pictures, int]:
+        """How pictures become its input, and their side: arguments of `lenet.data.load`."""
+        how = self.card.get("preprocessing")
+        return how if how in ("plain", "color") else "digit", self.card.get("image_size") or 28
 
     @property
     def classes(self) -> list[str]:
@@ -236,11 +246,42 @@ def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
         raise LenetError(f"there is no file {path}") from None
     # TypeError and AttributeError: number formats that NumPy lacks
     except (SafetensorError, OSError, TypeError, ValueError, AttributeError) as error:
+        if kind := kind_of(path):
+            raise LenetError(f"{path} is {kind}") from None
         raise LenetError(f"{path} is not a complete safetensors file: {error}") from None
     written = metadata.pop(CHECKSUM, None)  # older files have none
     if written not in (None, checksum(arrays, metadata)):
         raise LenetError(f"{path} is damaged: its contents do not match its checksum")
     return metadata, arrays
+
+
+def kind_of(path: Path) -> str | None:
+    """What a file is that is no safetensors file, by its first bytes, and what to do with it."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(1 << 12)
+    except OSError:
+        return None
+    wanted = "not a .safetensors file as lenet.save writes it"
+    if start.startswith(b"PK") and b"data.pkl" in start:
+        return (
+            "a state dict of PyTorch, which does not say what network it is: load it in Python, "
+            "lenet.load(file, lenet.LeNet()), and write it with lenet.save"
+        )
+    names = {
+        b"PK": "a zip archive (.npz, .keras?)",
+        b"\x80": "a pickle, which can run code when it is read",
+        b"\x89HDF": "an HDF5 file, as Keras writes it",
+        b"\x93NUMPY": "an array of NumPy",
+        b"\x89PNG": "a picture",
+        b"\xff\xd8\xff": "a picture",
+        b"\x1f\x8b": "a gzip archive",
+        b"{": "a JSON file",
+    }
+    for magic, name in names.items():
+        if start.startswith(magic):
+            return f"{name}, {wanted}"
+    return None
 
 
 def checksum(tensors: dict[str, NDArray[Any]], metadata: dict[str, str]) -> str:
