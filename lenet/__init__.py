@@ -21,8 +21,11 @@ if TYPE_CHECKING:
     from lenet.networks import primitives as primitives
     from lenet.networks.inspection import summary as summary
     from lenet.networks.torch import LeNet as LeNet
+    from lenet.networks.torch import LeNet1 as LeNet1
+    from lenet.networks.torch import LeNet4 as LeNet4
     from lenet.networks.torch import LeNet5 as LeNet5
     from lenet.networks.torch import LeNet5s as LeNet5s
+    from lenet.networks.torch import LeNet1989 as LeNet1989
     from lenet.networks.torch import load as load
     from lenet.networks.torch import save as save
     from lenet.networks.torch import trace as trace
@@ -39,6 +42,9 @@ HOMES = {
     "LeNet": "networks.torch",
     "LeNet5": "networks.torch",
     "LeNet5s": "networks.torch",
+    "LeNet1989": "networks.torch",
+    "LeNet1": "networks.torch",
+    "LeNet4": "networks.torch",
     "LenetError": "errors",
     "Predictor": "reading.prediction",
     "RECIPES": "training.recipes",
