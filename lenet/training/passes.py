@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet.engine import fused, sequential
+from lenet.engine import fused, patterns, sequential
 from lenet.engine.scores import scorer
 from lenet.engine.sequential import Criterion, Images, Numbers
 from lenet.errors import LenetError, extra
@@ -38,6 +38,9 @@ class Passes:
         if sequential.is_served(self.architecture, job.train.images.shape[1]):
             self.engine = "fused"
             self.patterns = sequential.Patterns(self.architecture, self.flat, criterion)
+        elif patterns.is_served(self.architecture):
+            self.engine = "fused"
+            self.patterns = patterns.Patterns(self.architecture, self.flat)
         else:
             with extra("torch"):
                 from lenet.training import autograd_passes

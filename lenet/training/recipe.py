@@ -14,7 +14,15 @@ from lenet.data.distortion import Distortion
 from lenet.engine.objective import Objective
 from lenet.errors import LenetError
 from lenet.files import read_json
-from lenet.networks.architecture import NETWORKS, Architecture, Distances, LeNet, Options
+from lenet.networks.architecture import (
+    NETWORKS,
+    Architecture,
+    Distances,
+    LeNet,
+    LeNet5,
+    LeNet5s,
+    Options,
+)
 
 LARGEST_RATE = 1e6
 LARGEST_COUNT = 1_000_000  # of epochs, and of images in a step or held out
@@ -236,7 +244,8 @@ PARTS: dict[str, type[Any]] = {
     "optimisation": Optimisation,
     "distortion": Distortion,
 }
-EARLIER_DEFAULTS = {"initial": "sqrt"}  # defaults that have changed
+EARLIER_NETWORKS = LeNet, LeNet5, LeNet5s  # those of version 0.1 ...
+EARLIER_DEFAULTS = {"initial": "sqrt"}  # ... and their defaults that have changed
 
 
 def renewed(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -249,7 +258,7 @@ def renewed(values: Mapping[str, Any]) -> dict[str, Any]:
         pair = fields.typed(tuple[float, float], values.pop("normalise"), "normalise")
         values["mean"], values["std"] = pair
     own = fields.annotations(NETWORKS.get(str(values.get("model", "LeNet")), Options))
-    for entry in NETWORKS.values():
+    for entry in EARLIER_NETWORKS:
         for name in (fields.annotations(entry).keys() & values.keys()) - own.keys():
             default = EARLIER_DEFAULTS.get(name, getattr(entry, name))
             given = values[name]

@@ -117,13 +117,24 @@ LENET_1989 = Recipe(
     epochs=23,
     batch_size=1,
     optimizer="sdlm",
-    lr=0.01,
+    lr=1e-3,
 )
+LENET1 = Recipe(
+    name="lenet1",
+    model="LeNet1",
+    loss="mse-bipolar",
+    epochs=20,
+    batch_size=16,
+    lr=0.3,
+    schedule="linear",
+)
+LENET4 = LENET1.changed(name="lenet4", model="LeNet4")
 RECIPES = {
     recipe.name: recipe
     for recipe in (
         *(MNIST, MNIST_99, D2L, LENET5S, MNIST_BEST, DIGITS),
-        *(FASHION_TEACHER, FASHION_BEST, LENET5_1998, LENET5_1998_DISTORTED, LENET_1989),
+        *(FASHION_TEACHER, FASHION_BEST, LENET5_1998, LENET5_1998_DISTORTED),
+        *(LENET_1989, LENET1, LENET4),
     )
 }
 
