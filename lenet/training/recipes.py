@@ -124,11 +124,12 @@ LENET1 = Recipe(
     model="LeNet1",
     loss="mse-bipolar",
     epochs=20,
-    batch_size=16,
-    lr=0.3,
+    batch_size=32,
+    optimizer="adamw",
+    lr=5e-3,
     schedule="linear",
 )
-LENET4 = LENET1.changed(name="lenet4", model="LeNet4")
+LENET4 = LENET1.changed(name="lenet4", model="LeNet4", lr=3e-3)
 RECIPES = {
     recipe.name: recipe
     for recipe in (
