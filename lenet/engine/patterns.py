@@ -38,7 +38,7 @@ def describe(architecture: Architecture) -> list[dict[str, Any]]:
 
 
 def described(layer: Layer, places: Iterator[int]) -> dict[str, Any]:
-    inputs, side, _ = layer.input_shape if len(layer.input_shape) == 3 else (*layer.input_shape, 1, 1)
+    inputs, side, _ = (*layer.input_shape, 1, 1)[:3]
     outputs, out_side, _ = (*layer.output_shape, 1, 1)[:3]
     starts = [next(places) for _ in layer.parameters]
     window, stride = layer.window

@@ -32,7 +32,8 @@ XXXXXXXX....
 ....XXXXXXXX
 """
 
-# LeNet1, C3, a guess. The 20 crosses follow from the 2,578 parameters and 98,442 connections of 1990.
+# LeNet1, C3, a guess. Its 20 crosses follow from the 2,578 parameters and 98,442 connections that
+# were printed in 1990.
 LENET1_DRAWING = """
 XXX.XX......
 .XXXXX......

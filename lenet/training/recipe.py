@@ -162,8 +162,7 @@ class Recipe:
         squashed = all(getattr(layer, "squash", None) == "scaled-tanh" for layer in layers)
         if self.optimisation.batch_size != 1 or not squashed:
             raise LenetError(
-                "the optimizer sdlm goes with batch_size 1 and networks of scaled-tanh layers, such "
-                "as LeNet5"
+                "the optimizer sdlm goes with batch_size 1 and networks of scaled-tanh layers"
             )
         values = self.as_dict()
         for name in (
