@@ -23,9 +23,12 @@ if TYPE_CHECKING:
     from lenet.networks import primitives as primitives
     from lenet.networks.inspection import summary as summary
     from lenet.networks.torch import LeNet as LeNet
+    from lenet.networks.torch import LeNet1 as LeNet1
+    from lenet.networks.torch import LeNet4 as LeNet4
     from lenet.networks.torch import LeNet5 as LeNet5
     from lenet.networks.torch import LeNet5s as LeNet5s
     from lenet.networks.torch import copy_weights as copy_weights
+    from lenet.networks.torch import LeNet1989 as LeNet1989
     from lenet.networks.torch import load as load
     from lenet.networks.torch import save as save
     from lenet.networks.torch import trace as trace
@@ -43,6 +46,9 @@ HOMES = {
     "LeNet5": "networks.torch",
     "LeNet5s": "networks.torch",
     "LeNetClassifier": "classifier",
+    "LeNet1989": "networks.torch",
+    "LeNet1": "networks.torch",
+    "LeNet4": "networks.torch",
     "LenetError": "errors",
     "Predictor": "reading.prediction",
     "RECIPES": "training.recipes",

@@ -225,7 +225,7 @@ def test_the_recipes_that_are_promised() -> None:
         ({"head": "softmax"}, "head is an option of LeNet5, not of LeNet"),
         ({"label_smoothing": 0.1, "loss": "mse"}, "label_smoothing goes with"),
         ({"momentum": 0.9, "optimizer": "adamw"}, "momentum goes with"),
-        ({"optimizer": "sdlm"}, "sdlm goes with the model LeNet5 and batch_size 1"),
+        ({"optimizer": "sdlm"}, "sdlm goes with batch_size 1 and networks of scaled-tanh layers"),
         ({"activation": "swish"}, "activation must be one of sigmoid"),
         ({"shift": 1e30}, "shift cannot be"),
         ({"hidden": [10**7]}, "hidden must be from 1 to"),

@@ -7,11 +7,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from lenet.engine import patterns as maps
 from lenet.engine import sequential
 from lenet.engine.fused import flatten, views
 from lenet.engine.sequential import Criterion, Flat, Patterns
 from lenet.errors import LenetError
-from lenet.networks.architecture import Architecture, LeNet5
+from lenet.networks.architecture import NETWORKS, Architecture, LeNet5
 from lenet.networks.torch import Network, from_architecture
 from lenet.training import autograd_passes
 from lenet.training.autograd import map_criterion, penalty
@@ -105,6 +106,25 @@ def test_native_and_torch_learn_the_same(patterns: Pair, isa: str) -> None:
     slow = autograd_passes.Patterns(network, second, criterion).train(images, labels, order, steps)
     assert fast[0] == pytest.approx(slow[0], rel=1e-4)
     assert fast[1] == slow[1]
+    assert relative(first - start(network), second - start(network)) < 2e-3
+
+
+@pytest.mark.skipif(maps._patterns is None, reason="the native module is not built")
+@pytest.mark.parametrize("name", ["LeNet1989", "LeNet1", "LeNet4"])
+def test_networks_before_lenet5_learn_as_by_torch(patterns: Pair, name: str) -> None:
+    images, labels = patterns
+    network, order = NETWORKS[name](initial="sqrt").architecture(), np.arange(30)
+    assert maps.is_served(network)
+    first = start(network)
+    second = first.copy()
+    fast = maps.Patterns(network, first)
+    slow = autograd_passes.Patterns(network, second, Criterion())
+    h = fast.curvature(images, labels, order)
+    np.testing.assert_allclose(h, slow.curvature(images, labels, order), rtol=1e-4)
+    steps = sequential.step_sizes(h, 1e-3, 0.1)
+    of_fast, of_slow = (p.train(images, labels, order, steps) for p in (fast, slow))
+    assert of_fast[0] == pytest.approx(of_slow[0], rel=1e-4)
+    assert of_fast[1] == of_slow[1]
     assert relative(first - start(network), second - start(network)) < 2e-3
 
 

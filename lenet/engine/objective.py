@@ -18,8 +18,9 @@ class Objective:
     "Distilling the knowledge in a neural network", 2015, section 2).
     """
 
-    loss: Literal["cross-entropy", "mse", "penalty", "map"] = "cross-entropy"
-    """Cross-entropy, squared error to one-hot targets, or criterion (8) or (9) of 1998."""
+    loss: Literal["cross-entropy", "mse", "mse-bipolar", "penalty", "map"] = "cross-entropy"
+    """Cross-entropy, squared error to one-hot targets or to +1 for the right class and -1 for the
+    others, or criterion (8) or (9) of 1998."""
     j: float = 10.0
     """Constant of the loss map: the penalty of the "rubbish" class. The paper gives no value."""
     label_smoothing: float = 0.0

@@ -22,6 +22,7 @@ from lenet.networks.architecture import (
     Flatten,
     FullConnection,
     Layer,
+    Parameter,
     Pooling,
     Squashing,
 )
@@ -61,10 +62,12 @@ def plan(architecture: Architecture, image_size: int = 28) -> Plan:
         layer = layers.pop(0)
         if codes is not None:
             raise LenetError(f"nothing can follow the distances, but {layer.name} does")
+        if isinstance(layer, Convolution) and (extra := beyond_kernels(layer)):
+            raise LenetError(f"the fused kernels know no {extra}, as {layer.name} has")
         match layer:
             case Distances() if connections:
                 codes = layer.codes
-            case Convolution() | FullConnection() if sees_everything(layer):
+            case Convolution() | FullConnection() if sees_whole_maps(layer):
                 connections.append((layer, activation_after(layer, layers)))
             case Convolution() if not connections:
                 activation = activation_after(layer, layers)
@@ -84,6 +87,24 @@ def sees_everything(layer: Layer) -> bool:
     if isinstance(layer, Convolution):
         return layer.groups is None and layer.output_shape[1:] == (1, 1) and not layer.padding
     return isinstance(layer, FullConnection)
+
+
+def sees_whole_maps(layer: Layer) -> bool:
+    """Whether every unit of a layer is connected to all of its input, or of some input maps by
+    kernels of its own."""
+    if not isinstance(layer, Convolution) or layer.groups is None:
+        return sees_everything(layer)
+    own = not layer.parts and all(len(group) == 1 for group in layer.groups)
+    return own and layer.output_shape[1:] == (1, 1) and not layer.padding
+
+
+def beyond_kernels(layer: Convolution) -> str | None:
+    """What a convolution has and no kernels compute."""
+    if layer.stride > 1:
+        return "strided convolutions"
+    if layer.padding and layer.border:
+        return "border other than 0"
+    return "biases for single units" if layer.unit_biases else None
 
 
 def activation_after(layer: Convolution | FullConnection, layers: list[Layer]) -> Activation | None:
@@ -129,7 +150,9 @@ def describe(plan: Plan, objective: Objective) -> dict[str, Any]:
     for layer, activation, pooling in reversed(plan.stages):
         inputs, side, _ = layer.input_shape
         read = min(side, 2 * pooled + layer.kernel - 1 - layer.padding)
-        kernels, biases, shared = places(layer, pooling, array)
+        # A map of the convolution that several maps pool counts once for each of them.
+        maps: Sequence[int] = pooling.sources or range(layer.outputs)
+        used = [kernel for number in maps for _, kernel in layer.wiring[number]]
         coefficients, shifts = [array[p.name] for p in pooling.parameters] or (0, 0)
         stage = {
             "inputs": inputs,
@@ -141,9 +164,9 @@ def describe(plan: Plan, objective: Objective) -> dict[str, Any]:
             "activation": activation,
             "pooling": pooling.method,
             "subsampling": pooling.squash,
-            "shared": shared,
-            "kernels": kernels,
-            "biases": biases,
+            "shared": len(set(used)) < len(used),
+            "kernels": kernel_places(layer, maps, array),
+            "biases": bias_places(layer, maps, array),
             "coefficients": coefficients,
             "shifts": shifts,
         }
@@ -152,8 +175,19 @@ def describe(plan: Plan, objective: Objective) -> dict[str, Any]:
     layers = []
     for layer, activation in plan.connections:
         weight, bias = (array[parameter.name] for parameter in layer.parameters)
-        sizes = {"inputs": prod(layer.input_shape), "outputs": layer.outputs}
-        layers.append({**sizes, "activation": activation, "weight": weight, "bias": bias})
+        inputs, pieces = prod(layer.input_shape), None
+        if isinstance(layer, Convolution) and layer.groups:
+            pieces = kernel_places(layer, range(layer.outputs), array)
+        description = {
+            "inputs": inputs,
+            "outputs": layer.outputs,
+            "activation": activation,
+            "weight": weight,
+            "bias": bias,
+            "piece": inputs if pieces is None else inputs // layer.input_shape[0],
+            "pieces": pieces,
+        }
+        layers.append(description)
     preparation, size = plan.architecture.preparation, plan.image_size
     pads = preparation.margin(size) is not None
     values = asdict(objective)
@@ -174,27 +208,29 @@ def describe(plan: Plan, objective: Objective) -> dict[str, Any]:
     }
 
 
-def places(
-    layer: Convolution, pooling: Pooling, array: dict[str, int]
-) -> tuple[NDArray[np.int32], NDArray[np.int32], bool]:
-    """The places of a stage's kernels (outputs, inputs, 2) and biases (outputs, 2), each the number
-    of an array and an offset in it, -1 where maps are not connected; and whether several
-    connections share a kernel.
-
-    A map of the convolution that several maps pool counts once for each of them.
-    """
-    of_kernels: list[tuple[int, int]] = []
-    of_biases: list[tuple[int, int]] = []
-    for parameter in layer.parameters:
-        is_weight = parameter.name.endswith("weight")
-        where, step = (of_kernels, layer.kernel**2) if is_weight else (of_biases, 1)
-        where += [(array[parameter.name], offset) for offset in range(0, parameter.size, step)]
-    maps: Sequence[int] = pooling.sources or range(layer.outputs)
-    wiring, owners = layer.wiring, layer.owners
+def kernel_places(
+    layer: Convolution, maps: Sequence[int], array: dict[str, int]
+) -> NDArray[np.int32]:
+    """The places of some maps' kernels (maps, inputs, 2): for each the number of an array and an
+    offset in it, -1 where maps are not connected."""
+    places = all_places(layer.parameters[::2], layer.kernel**2, array)
     kernels = np.full((len(maps), layer.input_shape[0], 2), -1, np.int32)
     for output, number in enumerate(maps):
-        for source, kernel in wiring[number]:
-            kernels[output, source] = of_kernels[kernel]
-    biases = np.array([of_biases[owners[number]] for number in maps], np.int32)
-    used = [kernel for number in maps for _, kernel in wiring[number]]
-    return kernels, biases, len(set(used)) < len(used)
+        for source, kernel in layer.wiring[number]:
+            kernels[output, source] = places[kernel]
+    return kernels
+
+
+def bias_places(
+    layer: Convolution, maps: Sequence[int], array: dict[str, int]
+) -> NDArray[np.int32]:
+    """The places of some maps' biases (maps, 2), as in `kernel_places`."""
+    places = all_places(layer.parameters[1::2], 1, array)
+    return np.array([places[layer.owners[number]] for number in maps], np.int32)
+
+
+def all_places(
+    parameters: Sequence[Parameter], size: int, array: dict[str, int]
+) -> list[tuple[int, int]]:
+    """The array and the offset of each `size` numbers of the parameters."""
+    return [(array[p.name], offset) for p in parameters for offset in range(0, p.size, size)]

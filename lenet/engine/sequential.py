@@ -42,9 +42,10 @@ class Criterion:
     criterion (8), or with the exact value, which nearly vanishes for confident answers."""
 
 
-def is_served(architecture: Architecture) -> bool:
-    """Whether the native module trains this network: LeNet-5 of 1998 with its RBF output."""
-    is_lenet5 = architecture.network == "LeNet5"
+def is_served(architecture: Architecture, image_size: int = 28) -> bool:
+    """Whether the native module trains this network on square images of that side: LeNet-5 of 1998
+    with its RBF output, on 28x28 pixels."""
+    is_lenet5 = architecture.network == "LeNet5" and image_size == 28
     return native is not None and is_lenet5 and isinstance(architecture.layers[-1], Distances)
 
 
@@ -129,8 +130,8 @@ def step_sizes(h: Flat, lr: float, mu: float) -> Flat:
 
 
 def check(images: Images, labels: Numbers, order: Numbers) -> None:
-    if images.dtype != np.uint8 or images.shape[1:] != (28, 28):
-        raise LenetError(f"images must be uint8 (N, 28, 28), not {images.dtype} {images.shape}")
+    if images.dtype != np.uint8 or images.ndim != 3:
+        raise LenetError(f"images must be uint8 (N, H, W), not {images.dtype} {images.shape}")
     if labels.shape != (len(images),) or labels.dtype != np.int64:
         raise LenetError("labels must be int64, one for each image")
     if len(labels) and not 0 <= labels.min() <= labels.max() < 10:

@@ -9,7 +9,7 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from lenet.engine.fused import NOT_INSTALLED, instruction_sets
-from lenet.engine.plan import sees_everything
+from lenet.engine.plan import beyond_kernels, sees_everything
 from lenet.engine.processor import instruction_set
 from lenet.errors import LenetError
 from lenet.networks.architecture import (
@@ -45,11 +45,13 @@ def unsupported(architecture: Architecture) -> str | None:
     border = None
     for layer in architecture.layers:
         if isinstance(layer, Convolution):
+            if extra := beyond_kernels(layer):
+                return f"the kernels know no {extra}, as {layer.name} has"
             if border not in (None, layer.padding) and not sees_everything(layer):
-                return f"the kernels pad {layer.name} only if it follows pooling"
+                return f"the kernels pad {layer.name} only if it follows pooling without squashing"
             border = 0
         elif isinstance(layer, Pooling):
-            border = None
+            border = 0 if layer.squash else None
     return None
 
 

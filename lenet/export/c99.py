@@ -244,11 +244,16 @@ class Writer:
         add = f"total += {kernel}[u][v] * {numbers.value(layer, f'{source}[n][y][x]')};\n"
         if layer.padding:
             add = block(f"if (y >= 0 && y < {height} && x >= 0 && x < {width})", add)
-        y, x = (plus(index, -layer.padding) for index in ("i + u", "j + v"))
+            if layer.border:
+                outside = f"total += {kernel}[u][v] * {literal(numbers.total, layer.border)};\n"
+                add = f"{add.rstrip()} {block('else', outside)}"
+        times = f"{layer.stride} * " if layer.stride > 1 else ""
+        y, x = (plus(f"{times}{index}", -layer.padding) for index in ("i + u", "j + v"))
+        bias = f"{name}_bias[m]{'[i][j]' if layer.unit_biases else ''}"
         window = n + loops({"u": k, "v": k}, f"int y = {y};\nint x = {x};\n{add}")
         return loops(
             dict(zip("ij", layer.output_shape[1:], strict=True)),
-            f"{numbers.total} total = {name}_bias[m];\n{block(over_inputs, window)}"
+            f"{numbers.total} total = {bias};\n{block(over_inputs, window)}"
             f"{result}[i][j] = {numbers.squashed(layer, self)};\n",
         )
 
@@ -433,6 +438,8 @@ def description(layer: net.Layer, shape: Shape) -> str:
     words = f"{layer.name}: {layer.kind}, {shape_words(shape)} to {shape_words(layer.output_shape)}"
     if isinstance(layer, net.Convolution):
         words += f", kernels of {layer.kernel}x{layer.kernel}, padding {layer.padding}"
+        words += f" of {layer.border:g}" if layer.border else ""
+        words += f", stride {layer.stride}" if layer.stride > 1 else ""
         if layer.groups is not None:
             words += (
                 f"; map m sums the wires {layer.name}_first[m] to {layer.name}_first[m + 1] - 1,"

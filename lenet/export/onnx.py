@@ -149,8 +149,7 @@ class Nodes:
     def layer(self, layer: net.Layer, weights: net.Weights) -> None:
         match layer:
             case net.Convolution():
-                filters, biases = layer.filters(weights), layer.biases(weights)
-                self.add("Conv", filters, biases, pads=[layer.padding] * 4)
+                self.convolution(layer, weights)
             case net.Pooling():
                 self.pooling(layer, weights)
             case net.Squashing():
@@ -171,6 +170,17 @@ class Nodes:
         if squash := getattr(layer, "squash", None):
             self.squash(layer.name, squash)
         self.rename(layer.name)
+
+    def convolution(self, layer: net.Convolution, weights: net.Weights) -> None:
+        around = padding = layer.padding
+        if layer.border:
+            self.add("Pad", np.array([0, 0, around, around] * 2), layer.border)
+            padding = 0
+        filters, biases = layer.filters(weights), layer.biases(weights)
+        of_maps = () if layer.unit_biases else (biases,)
+        self.add("Conv", filters, *of_maps, pads=[padding] * 4, strides=[layer.stride] * 2)
+        if layer.unit_biases:
+            self.add("Add", biases)
 
     def pooling(self, layer: net.Pooling, weights: net.Weights) -> None:
         if layer.sources is not None:

@@ -177,30 +177,35 @@ def whole_sums(
     match layer:
         case net.Convolution(groups=tuple(groups)):  # rows are connections; a group shares a bias
             inputs = layer.kernels(weights).reshape(-1, layer.kernel**2)
-            bias = np.concatenate([array for array in arrays if array.ndim == 1])
+            bias = np.concatenate([weights[p.name] for p in layer.parameters[1::2]])
             starts = np.cumsum([0, *(len(group[0]) for group in groups)])[:-1]
             layer = replace(layer, parts=())
         case net.Pooling() if layer.method != "max":
             inputs = (layer.share * inputs).repeat(4, 1)
             layer = replace(layer, method="sum")
     zero = round(scale.zero)
+    if isinstance(layer, net.Convolution):
+        layer = replace(layer, border=round(layer.border / scale.size + scale.zero - zero))
+    biases = bias.reshape(len(bias), -1)  # one for each output, or for each unit of its map
     # The fraction of a zero that is not an integer goes into the biases.
-    bias = bias + scale.size * (zero - scale.zero) * np.add.reduceat(inputs.sum(1), starts)
+    fraction = scale.size * (zero - scale.zero)
+    biases = biases + fraction * np.add.reduceat(inputs.sum(1), starts)[:, None]
     # The largest weight of an output becomes 127, unless its bias would then exceed 30 bits.
     largest = np.maximum.reduceat(abs(inputs).max(1), starts)
-    sizes = np.maximum(np.maximum(largest / 127, abs(bias) / (2**30 * scale.size)), 2.0**-60)
+    highest = abs(biases).max(1)
+    sizes = np.maximum(np.maximum(largest / 127, highest / (2**30 * scale.size)), 2.0**-60)
     units = sizes * scale.size
     inputs = (inputs / sizes.repeat(np.diff(starts, append=len(inputs)))[:, None]).round()
-    bias = (bias / units).round()
+    biases = (biases / units[:, None]).round()
     reach = max(abs(zero), abs(255 - zero)) * np.add.reduceat(abs(inputs).sum(1), starts)
-    if (reach + abs(bias)).max() >= 2**31:
+    if (reach + abs(biases).max(1)).max() >= 2**31:
         raise LenetError(
             f"{layer.name} has so many inputs that its sums may need 33 bits: export it in float32"
         )
     first, second = layer.parameters
     if isinstance(layer, net.Pooling):
         inputs = inputs[:, :1]
-    whole = {first.name: inputs.reshape(first.shape), second.name: bias}
+    whole = {first.name: inputs.reshape(first.shape), second.name: biases.reshape(bias.shape)}
     return layer, units[list(layer.owners)] if isinstance(layer, net.Convolution) else units, whole
 
 

@@ -39,7 +39,8 @@ def describe(architecture: net.Architecture) -> dict[str, str]:
 
 def meaning(layer: net.Layer, parameter: net.Parameter) -> str:
     if parameter.name.endswith("bias"):
-        return "biases, one for each output"
+        maps = isinstance(layer, net.Convolution) and layer.unit_biases
+        return "biases (map, row, column)" if maps else "biases, one for each output"
     maps = "kernels (output map, input map, row, column)"
     match layer:
         case net.Convolution(groups=tuple(groups), parts=parts) if parts:

@@ -6,7 +6,7 @@ named as in the paper of 1998: C1, S2, C3, S4, C5, F6, output.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod, sqrt
 from typing import Any, ClassVar, Literal
 
@@ -45,11 +45,14 @@ class Parameter:
 
 
 def weight_and_bias(
-    name: str, shape: tuple[int, ...], biases: int, bounds: Sequence[float | tuple[float, ...]]
+    name: str,
+    shape: tuple[int, ...],
+    biases: tuple[int, ...],
+    bounds: Sequence[float | tuple[float, ...]],
 ) -> tuple[Parameter, Parameter]:
     """The parameters of a layer, or of a part of it."""
     weight, bias = bounds
-    return Parameter(f"{name}.weight", shape, weight), Parameter(f"{name}.bias", (biases,), bias)
+    return Parameter(f"{name}.weight", shape, weight), Parameter(f"{name}.bias", biases, bias)
 
 
 @dataclass(frozen=True)
@@ -90,19 +93,23 @@ Groups = tuple[tuple[tuple[int, ...], ...], ...]
 
 @dataclass(frozen=True)
 class Convolution(Layer):
-    """A convolution with stride 1 and square kernels.
+    """A convolution with square kernels.
 
     Attributes:
         outputs: number of maps.
         kernel: side of the kernels.
         bounds: of the initial weights and biases, each a number or one for each map.
-        padding: zeros around the input.
+        padding: values added around the input.
+        border: what is added, 0 or a constant such as the background of the input.
+        stride: distance of neighbouring units' windows in the input.
+        unit_biases: whether every unit has a bias of its own, instead of every map.
         squash: the activation, if it belongs to the layer.
         groups: the input maps to which the maps are connected; the maps of a group share kernels
             and bias. None: each map has its own for all input maps.
         parts: a name for each group, if each has arrays of its own: weight (1, inputs, kernel,
             kernel) and bias (1,). Otherwise weight is (outputs, inputs, kernel, kernel), or
-            (connections, kernel, kernel) with groups, ordered by map and input map.
+            (connections, kernel, kernel) with groups, ordered by map and input map. With
+            unit_biases, a bias is (1, height, width) instead of (1,).
     """
 
     kind = "convolution"
@@ -113,6 +120,9 @@ class Convolution(Layer):
     squash: Activation | None = None
     groups: Groups | None = None
     parts: tuple[str, ...] = ()
+    stride: int = 1
+    border: float = 0.0
+    unit_biases: bool = False
 
     def __post_init__(self) -> None:
         maps, height, width = self.input_shape
@@ -136,25 +146,27 @@ class Convolution(Layer):
     @property
     def output_shape(self) -> Maps:
         _, height, width = self.input_shape
-        grown = 2 * self.padding - self.kernel + 1
-        return self.outputs, height + grown, width + grown
+        grown = 2 * self.padding - self.kernel
+        return self.outputs, *((side + grown) // self.stride + 1 for side in (height, width))
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
         weight, bias = self.bounds
-        side = self.kernel
+        side, each = self.kernel, self.output_shape[1:] if self.unit_biases else ()
         if self.groups is None:
             shape = (self.outputs, self.input_shape[0], side, side)
-            return weight_and_bias(self.name, shape, self.outputs, self.bounds)
+            return weight_and_bias(self.name, shape, (self.outputs, *each), self.bounds)
         sizes = [len(group[0]) for group in self.groups]
         if not self.parts:
             if isinstance(weight, tuple):
                 weight = tuple(np.repeat(weight, sizes).tolist())
-            return weight_and_bias(self.name, (sum(sizes), side, side), len(sizes), (weight, bias))
+            shape, bounds = (sum(sizes), side, side), (weight, bias)
+            return weight_and_bias(self.name, shape, (len(sizes), *each), bounds)
         parameters: list[Parameter] = []
         for number, (part, size) in enumerate(zip(self.parts, sizes, strict=True)):
             own = [b[number] if isinstance(b, tuple) else b for b in self.bounds]
-            parameters += weight_and_bias(f"{self.name}.{part}", (1, size, side, side), 1, own)
+            name, shape = f"{self.name}.{part}", (1, size, side, side)
+            parameters += weight_and_bias(name, shape, (1, *each), own)
         return tuple(parameters)
 
     @property
@@ -194,13 +206,13 @@ class Convolution(Layer):
         return filters
 
     def biases(self, weights: Weights) -> Floats:
-        """The bias of each map, (outputs,)."""
+        """The bias of each map, (outputs,), or of each unit, (outputs, height, width)."""
         arrays = [weights[p.name] for p in self.parameters if p.name.endswith("bias")]
         return np.concatenate(arrays)[list(self.owners)]
 
     @property
     def window(self) -> tuple[int, int]:
-        return self.kernel, 1
+        return self.kernel, self.stride
 
     @property
     def multiply_adds(self) -> int:
@@ -310,7 +322,7 @@ class FullConnection(Layer):
     @property
     def parameters(self) -> tuple[Parameter, ...]:
         shape = (self.outputs, prod(self.input_shape))
-        return weight_and_bias(self.name, shape, self.outputs, self.bounds)
+        return weight_and_bias(self.name, shape, (self.outputs,), self.bounds)
 
     @property
     def multiply_adds(self) -> int:
@@ -635,11 +647,10 @@ class LeNet5(Options):
         require_digits(self, in_channels, classes)
 
         def bound(inputs: int) -> float:
-            fan_in = inputs + (self.fan_in == "inputs+bias")
-            return 2.4 / (fan_in if self.initial == "linear" else sqrt(fan_in))
+            return published_bound(inputs + (self.fan_in == "inputs+bias"), self.initial)
 
         squash: Activation = "scaled-tanh"
-        table = codebook.c3_groups()
+        table = codebook.groups(codebook.C3_DRAWING)
         of_c1, of_c5, of_f6 = bound(25), bound(400), bound(120)
         of_c3 = tuple(bound(25 * len(group[0])) for group in table)
         pooling = self.subsampling, squash, bound(4) if self.subsampling_start == "random" else 0.0
@@ -688,6 +699,107 @@ class LeNet5s(Options):
         return Architecture(self, preparation, tuple(layers))
 
 
+def published_bound(fan_in: int, initial: Literal["linear", "sqrt"]) -> float:
+    """Bound of the uniform initial values for that fan-in (paper, appendix A)."""
+    return 2.4 / (fan_in if initial == "linear" else sqrt(fan_in))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ancestor(Options):
+    """Common options of the networks before LeNet-5, whose ten outputs have the targets +-1."""
+
+    activation: Activation = "scaled-tanh"
+    """The squashing of all layers."""
+    initial: Literal["linear", "sqrt"] = "linear"
+    """Bound of the uniform initial weights and biases for a fan-in of F: 2.4 / F or 2.4 / sqrt(F).
+    Subsampling starts as the squashed mean of its inputs."""
+    head: Literal["squashed", "softmax"] = "squashed"
+    """Whether the outputs are squashed as all other units, or left linear, for cross-entropy."""
+
+    def convolution(
+        self, name: str, shape: tuple[int, ...], outputs: int, groups: Groups | None = None
+    ) -> Convolution:
+        """A squashed layer of 5x5 kernels; its maps see those of their groups, or all."""
+        seen = groups or ((tuple(range(shape[0])),),) * outputs
+        own = tuple(published_bound(25 * len(group[0]), self.initial) for group in seen)
+        squash = self.activation
+        return Convolution(name, shape, outputs, 5, (own, own), squash=squash, groups=groups)
+
+    def connection(self, name: str, shape: tuple[int, ...], outputs: int) -> FullConnection:
+        """A full connection; that of name "output" as `head` says."""
+        bound = published_bound(prod(shape), self.initial)
+        squash = None if name == "output" and self.head == "softmax" else self.activation
+        return FullConnection(name, shape, outputs, (bound, bound), squash)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeNet1989(Ancestor):
+    """The zip code network of 1989: 9,760 trainable parameters, 64,660 connections.
+
+    LeCun et al., "Backpropagation Applied to Handwritten Zip Code Recognition", Neural Computation
+    1(4), 1989. Its convolutions have stride 2, see -1 beyond the border, and have a bias for every
+    unit. It does not print which maps of H1 those of H2 see: `codebook.H2_DRAWING` is a guess.
+    """
+
+    def architecture(self, in_channels: int = 1, classes: int = 10) -> Architecture:
+        require_digits(self, in_channels, classes)
+
+        def strided(layer: Convolution) -> Convolution:
+            return replace(layer, padding=2, border=-1.0, stride=2, unit_biases=True)
+
+        h1 = strided(self.convolution("H1", (1, 16, 16), 12))
+        groups = codebook.groups(codebook.H2_DRAWING)
+        h2 = strided(self.convolution("H2", h1.output_shape, 12, groups))
+        h3 = self.connection("H3", h2.output_shape, 30)
+        output = self.connection("output", h3.output_shape, 10)
+        return Architecture(self, Preparation(1, 16, -1, 1), (h1, h2, h3, output))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeNet1(Ancestor):
+    """LeNet-1 of 1990: 2,578 trainable parameters, 98,442 connections.
+
+    LeCun et al., "Handwritten Digit Recognition with a Back-Propagation Network", NIPS 2, 1990;
+    paper of 1998, section III.C. Which maps are connected is a guess: `codebook.LENET1_DRAWING`.
+    """
+
+    def architecture(self, in_channels: int = 1, classes: int = 10) -> Architecture:
+        require_digits(self, in_channels, classes)
+        c1 = self.convolution("C1", (1, 28, 28), 4)
+        s2 = Pooling("S2", c1.output_shape, "average", self.activation)
+        c3 = self.convolution("C3", s2.output_shape, 12, codebook.groups(codebook.LENET1_DRAWING))
+        s4 = Pooling("S4", c3.output_shape, "average", self.activation)
+        output = self.connection("output", s4.output_shape, 10)
+        preparation = Preparation(1, 28, codebook.BACKGROUND, codebook.FOREGROUND)
+        return Architecture(self, preparation, (c1, s2, c3, s4, output))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeNet4(Ancestor):
+    """LeNet-4 (paper of 1998, section III.C): 16,998 trainable parameters, 258,306 connections.
+
+    S2 has two maps for each of C1. The paper's "about 17,000" parameters leave C5, "fully
+    connected", only 4.7 of the 16 maps of S4 for each unit. Which maps C3 and C5 see is a guess:
+    `codebook.LENET4_DRAWING` and `codebook.LENET4_C5_DRAWING`.
+    """
+
+    c5: Literal["partial", "full"] = "partial"
+    """Whether C5 has the printed number of parameters, or sees all maps: 50,998 in all."""
+
+    def architecture(self, in_channels: int = 1, classes: int = 10) -> Architecture:
+        require_digits(self, in_channels, classes)
+        pairs = tuple(number // 2 for number in range(8))
+        c1 = self.convolution("C1", (1, 32, 32), 4)
+        s2 = Pooling("S2", c1.output_shape, "average", self.activation, sources=pairs)
+        c3 = self.convolution("C3", s2.output_shape, 16, codebook.groups(codebook.LENET4_DRAWING))
+        s4 = Pooling("S4", c3.output_shape, "average", self.activation)
+        seen = codebook.groups(codebook.LENET4_C5_DRAWING) * 8 if self.c5 == "partial" else None
+        c5 = self.convolution("C5", s4.output_shape, 120, seen)
+        output = self.connection("output", c5.output_shape, 10)
+        preparation = Preparation(1, 32, codebook.BACKGROUND, codebook.FOREGROUND)
+        return Architecture(self, preparation, (c1, s2, c3, s4, c5, output))
+
+
 def require_digits(options: Options, in_channels: int, classes: int) -> None:
     """Refuses channels and classes other than those of a network of fixed sizes."""
     if (in_channels, classes) != (1, 10):
@@ -697,7 +809,9 @@ def require_digits(options: Options, in_channels: int, classes: int) -> None:
         )
 
 
-NETWORKS: dict[str, type[Options]] = {"LeNet": LeNet, "LeNet5": LeNet5, "LeNet5s": LeNet5s}
+NETWORKS: dict[str, type[Options]] = {
+    entry.__name__: entry for entry in (LeNet, LeNet5, LeNet5s, LeNet1989, LeNet1, LeNet4)
+}
 
 
 def build(network: str, options: Mapping[str, Any]) -> Architecture:

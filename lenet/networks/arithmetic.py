@@ -70,8 +70,10 @@ def weighted_sums(layer: Layer, x: Floats, weights: Weights) -> Floats:
     """A layer's output before its squashing."""
     match layer:
         case Convolution():
-            sums = correlated(x, layer.filters(weights), layer.padding)
-            return sums + planes(layer.biases(weights))
+            x = padded(x, layer.padding, layer.border)
+            sums = correlated(x, layer.filters(weights), layer.stride)
+            biases = layer.biases(weights)
+            return sums + (biases if layer.unit_biases else planes(biases))
         case Pooling():
             values = pooled(layer, x)
             if layer.squash:
@@ -94,12 +96,18 @@ def planes(values: Floats) -> Floats:
     return values[:, None, None]
 
 
-def correlated(x: Floats, filters: Floats, padding: int) -> Floats:
+def padded(x: Floats, padding: int, border: float = 0.0) -> Floats:
+    """Maps (N, maps, H, W) with that many values more on each side."""
+    if not padding:
+        return x
+    around = (0, 0), (0, 0), (padding, padding), (padding, padding)
+    return np.pad(x, around, constant_values=border)
+
+
+def correlated(x: Floats, filters: Floats, stride: int = 1) -> Floats:
     """Cross-correlation (N, outputs, H', W') of maps (N, inputs, H, W) with filters (outputs,
     inputs, k, k)."""
-    if padding:
-        x = np.pad(x, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
-    windows = sliding_window_view(x, filters.shape[2:], axis=(2, 3))
+    windows = sliding_window_view(x, filters.shape[2:], axis=(2, 3))[:, :, ::stride, ::stride]
     return np.moveaxis(np.tensordot(windows, filters, ((1, 4, 5), (1, 2, 3))), -1, 1)
 
 
@@ -127,9 +135,13 @@ def backward(layer: Layer, x: Floats, weights: Weights, delta: Floats) -> Floats
     match layer:
         case Convolution():
             turned = layer.filters(weights)[:, :, ::-1, ::-1].swapaxes(0, 1)
-            gradient = correlated(delta, turned, layer.kernel - 1)
             height, width = layer.input_shape[1:]
-            p = layer.padding
+            p, k = layer.padding, layer.kernel
+            # As with stride 1: 0 for the units in between.
+            places = height + 2 * p - k + 1, width + 2 * p - k + 1
+            spread = np.zeros((*delta.shape[:2], *places), delta.dtype)
+            spread[:, :, :: layer.stride, :: layer.stride] = delta
+            gradient = correlated(padded(spread, k - 1), turned)
             return gradient[:, :, p : p + height, p : p + width]
         case Pooling():
             return pooling_backward(layer, x, weights, delta)

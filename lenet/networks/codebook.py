@@ -1,4 +1,4 @@
-"""The two drawings of LeNet-5 (1998): the connections of C3, and the codes of the ten digits.
+"""Drawings: which maps are connected, and the codes of the ten digits of LeNet-5 (1998).
 
 Also the groups of maps of C3 of LeNet5s, which are the columns of the first drawing.
 """
@@ -14,6 +14,65 @@ XXX...XXX..X.XXX
 .XXX..XXXX..X.XX
 ..XXX..XXXX.XX.X
 ...XXX..XXXX.XXX
+"""
+
+# LeNet1989, a guess: H2's maps see 8 of H1's 12 each, by a scheme that the paper keeps to itself.
+H2_DRAWING = """
+X....XXXXXXX
+XX....XXXXXX
+XXX....XXXXX
+XXXX....XXXX
+XXXXX....XXX
+XXXXXX....XX
+XXXXXXX....X
+XXXXXXXX....
+.XXXXXXXX...
+..XXXXXXXX..
+...XXXXXXXX.
+....XXXXXXXX
+"""
+
+# LeNet1, C3, a guess. Its 20 crosses follow from the 2,578 parameters and 98,442 connections that
+# were printed in 1990.
+LENET1_DRAWING = """
+XXX.XX......
+.XXXXX......
+......XXX.XX
+.......XXXXX
+"""
+
+# LeNet4, C3, a guess in the manner of Table I; two neighbours read the same map of C1. 60 crosses
+# make the paper's 260,000 connections.
+LENET4_DRAWING = """
+X.....XXX..XX..X
+XX.....XX..XX.XX
+XXX.....XX...XXX
+.XXX....XX...X.X
+..XXX....XX.X..X
+...XXX...XX.X.XX
+....XXX...XX.XXX
+.....XXX..XX.X.X
+"""
+
+# LeNet4, C5, a guess: 15 of its 120 units; the others repeat them. 70 crosses of kernels 5x5 make
+# the paper's 17,000 parameters.
+LENET4_C5_DRAWING = """
+X......X..X..X.
+.X......X..X..X
+..X...X..X..X..
+X..X...X..X..X.
+.X..X...X..X..X
+..X..X...X..X..
+X..X..X...X..X.
+.X..X..X...X..X
+..X..X..X...X..
+X..X..X..X...X.
+.X..X..X..X...X
+..X..X..X..X...
+...X..X..X..X..
+....X..X..X..X.
+.....X..X..X..X
+...X..X..X..X..
 """
 
 # Figure 3 of the paper, the ten digits: 7 pixels wide, 12 high. # is +1 (ink), . is -1.
@@ -53,9 +112,10 @@ def c3_table() -> NDArray[np.bool_]:
     return np.array([[mark == "X" for mark in row] for row in rows]).T
 
 
-def c3_groups() -> tuple[tuple[tuple[int, ...]], ...]:
-    """Table I as the input maps of each map of C3, each a group of its own."""
-    return tuple((tuple(row.nonzero()[0].tolist()),) for row in c3_table())
+def groups(drawing: str) -> tuple[tuple[tuple[int, ...]], ...]:
+    """The input maps that each column of a drawing marks, each a group of its own."""
+    columns = zip(*drawing.split(), strict=True)
+    return tuple((tuple(i for i, mark in enumerate(c) if mark == "X"),) for c in columns)
 
 
 def digit_glyphs() -> NDArray[np.float32]:

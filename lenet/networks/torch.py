@@ -91,7 +91,7 @@ class Units(nn.Module):
         return self.words
 
     def gather(self, x: Tensor) -> Tensor:
-        """What the trainable weights multiply."""
+        """What the trainable weights multiply, made of the input."""
         return x
 
     def weighted_sum(self, x: Tensor, *parameters: Tensor) -> Tensor:
@@ -103,7 +103,8 @@ class Units(nn.Module):
 
 
 class WiredConv2d(Units):
-    """A convolution with its squashing, some connections left out, or kernels that are shared."""
+    """A convolution with its squashing, connections left out, shared kernels, a border of another
+    value than 0, or a bias for every unit."""
 
     outputs: Tensor
     inputs: Tensor
@@ -119,13 +120,20 @@ class WiredConv2d(Units):
         for name, values in zip(names, (*zip(*wires, strict=True), layer.owners), strict=True):
             self.register_buffer(name, torch.tensor(values), persistent=False)
 
+    def gather(self, x: Tensor) -> Tensor:
+        """x with its border."""
+        padding, border = self.layer.padding, self.layer.border
+        return F.pad(x, [padding] * 4, value=border) if padding else x
+
     def weighted_sum(self, x: Tensor, *parameters: Tensor) -> Tensor:
         layer, side = self.layer, self.layer.kernel
         kernels = torch.cat([weight.reshape(-1, side, side) for weight in parameters[::2]])
         bias = torch.cat(parameters[1::2])[self.owners]
         filters = kernels.new_zeros(layer.outputs, layer.input_shape[0], side, side)
         filters = filters.index_put((self.outputs, self.inputs), kernels[self.numbers])
-        return F.conv2d(x, filters, bias, padding=layer.padding)
+        if layer.unit_biases:
+            return F.conv2d(x, filters, stride=layer.stride) + bias
+        return F.conv2d(x, filters, bias, layer.stride)
 
 
 class Subsampling(Units):
@@ -138,7 +146,7 @@ class Subsampling(Units):
 
     def __init__(self, layer: Pooling) -> None:
         super().__init__(layer, layer.squash)
-        self.share, self.pool = layer.share, pooling(layer)
+        self.share, self.sources, self.pool = layer.share, layer.sources, pooling(layer)
 
     def gather(self, x: Tensor) -> Tensor:
         """p: (N, maps, H, W) -> (N, maps, H/2, W/2)."""
@@ -208,9 +216,9 @@ def pooling(layer: Pooling) -> nn.Module:
 def module(layer: Layer) -> nn.Module:
     """A layer as a module, PyTorch's own if it has one; its weights are not set."""
     match layer:
-        case Convolution(groups=None, squash=None):
-            inputs = layer.input_shape[0]
-            return nn.Conv2d(inputs, layer.outputs, layer.kernel, padding=layer.padding)
+        case Convolution(groups=None, squash=None, border=0, unit_biases=False):
+            sizes = layer.kernel, layer.stride, layer.padding
+            return nn.Conv2d(layer.input_shape[0], layer.outputs, *sizes)
         case Convolution():
             return WiredConv2d(layer)
         case Pooling():

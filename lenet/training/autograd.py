@@ -29,8 +29,9 @@ def loss_of(objective: Objective, scores: Tensor, labels: Tensor, targets: Tenso
     match objective.loss:
         case "cross-entropy":
             loss = F.cross_entropy(scores, labels, label_smoothing=objective.label_smoothing)
-        case "mse":
-            loss = F.mse_loss(scores, F.one_hot(labels, scores.shape[1]).to(scores.dtype))
+        case "mse" | "mse-bipolar":
+            right = F.one_hot(labels, scores.shape[1]).to(scores.dtype)
+            loss = F.mse_loss(scores, right if objective.loss == "mse" else 2 * right - 1)
         case "penalty":
             loss = penalty(scores, labels)
         case "map":

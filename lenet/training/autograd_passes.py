@@ -11,17 +11,26 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lenet.engine.fused import flatten
+from lenet.engine.objective import Objective
 from lenet.engine.sequential import Criterion, Flat, Images, Numbers, check
 from lenet.errors import LenetError
 from lenet.networks.architecture import Architecture
 from lenet.networks.arithmetic import AMPLITUDE, STEEPNESS
-from lenet.networks.torch import EuclideanRBF, Subsampling, Units, from_architecture
-from lenet.training.autograd import map_criterion, penalty
+from lenet.networks.torch import (
+    EuclideanRBF,
+    Subsampling,
+    Units,
+    WiredConv2d,
+    from_architecture,
+)
+from lenet.training.autograd import cpu_threads, loss_of, map_criterion, penalty
 from lenet.training.engines import by_name
+
+BIPOLAR = Objective(loss="mse-bipolar")
 
 
 class Patterns:
-    """The same as `lenet.engine.sequential.Patterns`, for any LeNet5."""
+    """The same as `lenet.engine.sequential.Patterns`, for any network of squashed layers."""
 
     def __init__(self, architecture: Architecture, weights: Flat, criterion: Criterion) -> None:
         arrays = by_name(architecture, weights)
@@ -38,21 +47,25 @@ class Patterns:
         sizes = list(map(torch.from_numpy, by_name(self.architecture, step_sizes).values()))
         x, targets = self.model.prepare(images[order]), torch.from_numpy(labels[order])
         total, errors = 0.0, 0
-        for pattern, target in zip(x.split(1), targets.split(1), strict=True):
-            scores = self.model(pattern)
-            loss = self.loss(scores, target)
-            gradients = torch.autograd.grad(loss, parameters)
-            with torch.no_grad():
-                for parameter, size, gradient in zip(parameters, sizes, gradients, strict=True):
-                    parameter.addcmul_(size, gradient, value=-1)
-            total += loss.item()
-            errors += int(scores.argmax(dim=1).item() != target.item())
-            if not np.isfinite(total):
-                raise LenetError("training diverged: lower lr or raise mu")
+        with cpu_threads(1):  # several threads would only wait for each other
+            for pattern, target in zip(x.split(1), targets.split(1), strict=True):
+                scores = self.model(pattern)
+                loss = self.loss(scores, target)
+                gradients = torch.autograd.grad(loss, parameters)
+                with torch.no_grad():
+                    for parameter, size, gradient in zip(parameters, sizes, gradients, strict=True):
+                        parameter.addcmul_(size, gradient, value=-1)
+                total += loss.item()
+                errors += int(scores.argmax(dim=1).item() != target.item())
+                if not np.isfinite(total):
+                    raise LenetError("training diverged: lower lr or raise mu")
         return total, errors
 
     def loss(self, scores: Tensor, target: Tensor) -> Tensor:
-        if not isinstance(self.model.get_submodule("output"), EuclideanRBF):
+        output = self.model.get_submodule("output")
+        if isinstance(output, Units):
+            return loss_of(BIPOLAR, scores, target, None)
+        if not isinstance(output, EuclideanRBF):
             return F.cross_entropy(scores, target)
         if self.criterion.competitive:
             return map_criterion(scores, target, self.criterion.j)
@@ -106,6 +119,10 @@ def backpropagate_curvature(
     of_input, *h = curvature_of_sum(layer.weighted_sum, (layer.gather(x), *parameters), of_sums)
     if isinstance(layer, Subsampling):
         of_input = layer.share**2 * F.interpolate(of_input, scale_factor=2)
+        if (sources := layer.sources) is not None:  # several maps may pool the same one
+            of_input = torch.zeros_like(x).index_add(1, torch.tensor(sources), of_input)
+    elif isinstance(layer, WiredConv2d) and (p := layer.layer.padding):
+        of_input = of_input[:, :, p:-p, p:-p]
     return of_input.reshape(x.shape), dict(zip(names, h, strict=True))
 
 
@@ -122,7 +139,8 @@ def gauss_newton_diagonal(
     Args:
         model: squashed layers and an output: `LeNet5`, or another of the same kinds.
         x: prepared images (N, 1, 32, 32).
-        criterion: of the RBF head; the softmax head has cross-entropy.
+        criterion: of the RBF head; the softmax head has cross-entropy, squashed outputs have
+            mse-bipolar.
 
     Returns:
         Parameter name -> h, of the parameter's shape.
@@ -137,6 +155,8 @@ def gauss_newton_diagonal(
             inputs.append(x)
             x = layer(x)
         curvature, h = output_curvature(output, x, criterion)
+    if isinstance(output, Units):
+        layers, inputs = [*layers, ("output", output)], [*inputs, x]
     for (name, layer), values in zip(reversed(layers), reversed(inputs), strict=True):
         if not isinstance(layer, Units):
             raise LenetError(f"no second derivatives through a {type(layer).__name__}")
@@ -148,7 +168,11 @@ def gauss_newton_diagonal(
 def output_curvature(
     output: nn.Module, features: Tensor, criterion: Criterion
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Start of the recursion: d2E/dx2 of the features (N, F), and h of a linear output."""
+    """Start of the recursion: d2E/dx2 of the features (N, F), and h of a linear output; of squashed
+    outputs, d2E/df2 of themselves."""
+    if isinstance(output, Units):
+        scores = output(features)
+        return torch.full_like(scores, 2.0 / scores.shape[1]), {}
     if isinstance(output, EuclideanRBF):
         if criterion.competitive and criterion.exact:
             return map_curvature(output, features, criterion.j), {}

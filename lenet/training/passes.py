@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from lenet.engine import fused, sequential
+from lenet.engine import fused, patterns, sequential
 from lenet.engine.scores import scorer
 from lenet.engine.sequential import Criterion, Images, Numbers
 from lenet.errors import LenetError, extra
@@ -16,7 +16,7 @@ SLICES = 100  # parts of a pass, each with a record
 
 
 class Passes:
-    """Trains LeNet-5 by stochastic diagonal Levenberg-Marquardt; see `lenet.engine.sequential`.
+    """Trains by stochastic diagonal Levenberg-Marquardt; see `lenet.engine.sequential`.
 
     Raises:
         LenetError: the job has several processes, or a device other than the CPU.
@@ -35,9 +35,12 @@ class Passes:
         self.order = np.random.default_rng(self.recipe.seed).permutation(len(job.train))
         how, objective = self.recipe.optimisation, self.recipe.objective
         criterion = Criterion(objective.loss == "map", objective.j, how.curvature == "exact")
-        if sequential.is_served(self.architecture):
+        if sequential.is_served(self.architecture, job.train.images.shape[1]):
             self.engine = "fused"
             self.patterns = sequential.Patterns(self.architecture, self.flat, criterion)
+        elif patterns.is_served(self.architecture):
+            self.engine = "fused"
+            self.patterns = patterns.Patterns(self.architecture, self.flat)
         else:
             with extra("torch"):
                 from lenet.training import autograd_passes

@@ -15,7 +15,15 @@ from lenet.data.folders import Pictures
 from lenet.engine.objective import Objective
 from lenet.errors import LenetError
 from lenet.files import read_json
-from lenet.networks.architecture import NETWORKS, Architecture, LeNet, Options
+from lenet.networks.architecture import (
+    NETWORKS,
+    Architecture,
+    Distances,
+    LeNet,
+    LeNet5,
+    LeNet5s,
+    Options,
+)
 
 LARGEST_RATE = 1e6
 LARGEST_COUNT = 1_000_000  # of epochs, and of images in a step or held out
@@ -155,8 +163,12 @@ class Recipe:
             self._check_sdlm()
 
     def _check_sdlm(self) -> None:
-        if self.optimisation.batch_size != 1 or self.model != "LeNet5":
-            raise LenetError("the optimizer sdlm goes with the model LeNet5 and batch_size 1")
+        *layers, output = self.architecture().layers
+        squashed = all(getattr(layer, "squash", None) == "scaled-tanh" for layer in layers)
+        if self.optimisation.batch_size != 1 or not squashed:
+            raise LenetError(
+                "the optimizer sdlm goes with batch_size 1 and networks of scaled-tanh layers"
+            )
         values = self.as_dict()
         for name in (
             *("warmup", "weight_decay", "label_smoothing", "print_every"),
@@ -164,12 +176,13 @@ class Recipe:
         ):
             if values[name]:
                 raise LenetError(f"the optimizer sdlm has no {name}")
-        head = values["head"]
-        losses = ("cross-entropy",) if head == "softmax" else ("penalty", "map")
+        losses = ("mse-bipolar",) if getattr(output, "squash", None) else ("cross-entropy",)
+        if isinstance(output, Distances):
+            losses = ("penalty", "map")
         if self.objective.loss not in losses:
             raise LenetError(
-                f"with the optimizer sdlm, the head {head} has the loss {' or '.join(losses)}, "
-                f"not {self.objective.loss}"
+                f"with the optimizer sdlm, the head {values['head']} has the loss "
+                f"{' or '.join(losses)}, not {self.objective.loss}"
             )
 
     @property
@@ -251,7 +264,8 @@ PARTS: dict[str, type[Any]] = {
     "optimisation": Optimisation,
     "distortion": Distortion,
 }
-EARLIER_DEFAULTS = {"initial": "sqrt"}  # defaults that have changed
+EARLIER_NETWORKS = LeNet, LeNet5, LeNet5s  # those of version 0.1 ...
+EARLIER_DEFAULTS = {"initial": "sqrt"}  # ... and their defaults that have changed
 
 
 def renewed(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -264,7 +278,7 @@ def renewed(values: Mapping[str, Any]) -> dict[str, Any]:
         pair = fields.typed(tuple[float, float], values.pop("normalise"), "normalise")
         values["mean"], values["std"] = pair
     own = fields.annotations(NETWORKS.get(str(values.get("model", "LeNet")), Options))
-    for entry in NETWORKS.values():
+    for entry in EARLIER_NETWORKS:
         for name in (fields.annotations(entry).keys() & values.keys()) - own.keys():
             default = EARLIER_DEFAULTS.get(name, getattr(entry, name))
             given = values[name]

@@ -108,11 +108,34 @@ LENET5_1998_DISTORTED = LENET5_1998.changed(
     squeeze=0.1,
     shear=0.15,
 )
+# The zip code network of 1989 on its data, and its descendants on MNIST; see docs/lenet1989.md.
+LENET_1989 = Recipe(
+    name="lenet-1989",
+    model="LeNet1989",
+    data="usps",
+    loss="mse-bipolar",
+    epochs=23,
+    batch_size=1,
+    optimizer="sdlm",
+    lr=1e-3,
+)
+LENET1 = Recipe(
+    name="lenet1",
+    model="LeNet1",
+    loss="mse-bipolar",
+    epochs=20,
+    batch_size=32,
+    optimizer="adamw",
+    lr=5e-3,
+    schedule="linear",
+)
+LENET4 = LENET1.changed(name="lenet4", model="LeNet4", lr=3e-3)
 RECIPES = {
     recipe.name: recipe
     for recipe in (
         *(MNIST, MNIST_99, D2L, LENET5S, MNIST_BEST, DIGITS),
         *(FASHION_TEACHER, FASHION_BEST, LENET5_1998, LENET5_1998_DISTORTED),
+        *(LENET_1989, LENET1, LENET4),
     )
 }
 

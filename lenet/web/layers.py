@@ -37,13 +37,14 @@ class Layer(BaseModel):
     window: int = Field(description="Side of the square that a unit sees in a map.")
     stride: int
     padding: int
+    border: float = Field(description="The value of the padding.")
     squash: str | None = Field(description="The activation.")
     connections: list[list[tuple[int, int]]] | None = Field(
         description="For each map, the input maps that it reads and the numbers of the kernels "
         "for them; null if it reads all, each with a kernel of its own."
     )
     kernels: Array | None = Field(description="(kernels, window, window), ordered by map.")
-    biases: Array | None = Field(description="One for each map.")
+    biases: Array | None = Field(description="One for each map, or for each unit.")
 
 
 def input_of(preparation: net.Preparation) -> Input:
@@ -69,7 +70,7 @@ def layers_of(architecture: net.Architecture, weights: net.Weights) -> list[Laye
             case net.Convolution():
                 kernels, biases = layer.kernels(weights), layer.biases(weights)
                 described = describe(layer, layer.window[0], kernels, biases)
-                described.padding = layer.padding
+                described.padding, described.border = layer.padding, layer.border
                 if layer.groups is not None:
                     described.connections = [list(wires) for wires in layer.wiring]
             case net.Pooling():
@@ -122,6 +123,7 @@ def describe(
         window=window,
         stride=layer.window[1],
         padding=0,
+        border=0,
         squash=getattr(layer, "squash", None),
         connections=None,
         kernels=Array.of(kernels.reshape(-1, window, window)),

@@ -8,7 +8,7 @@ namespace lenet {
 
 enum class Activation { none, sigmoid, tanh, scaled_tanh, relu, gelu, silu };
 enum class Pooling { average, sum, max };
-enum class Loss { cross_entropy, squared_error, penalty, map };
+enum class Loss { cross_entropy, squared_error, bipolar_error, penalty, map };
 enum class Optimizer { sgd, adamw };  // classes of lenet.engine.optimizers
 
 template <class Choice>
@@ -25,6 +25,7 @@ constexpr Named<Pooling> poolings[] = {
     {"average", Pooling::average}, {"sum", Pooling::sum}, {"max", Pooling::max}};
 constexpr Named<Loss> losses[] = {{"cross-entropy", Loss::cross_entropy},
                                   {"mse", Loss::squared_error},
+                                  {"mse-bipolar", Loss::bipolar_error},
                                   {"penalty", Loss::penalty},
                                   {"map", Loss::map}};
 constexpr Named<Optimizer> optimizers[] = {{"sgd", Optimizer::sgd}, {"adamw", Optimizer::adamw}};

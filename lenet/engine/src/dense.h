@@ -169,6 +169,7 @@ class DenseLayer {
         multiply_(multiply_dense_in(output_block_)),
         multiply_back_(multiply_dense_in(input_block_)),
         activate_(activation_kernels(plan.activation).activate),
+        whole_(plan.pieces ? static_cast<long>(plan.outputs) * plan.inputs : 0),
         packed_(static_cast<long>(room()) * plan.inputs),
         transposed_(static_cast<long>(input_room()) * plan.outputs),
         bias_(room()),
@@ -184,17 +185,31 @@ class DenseLayer {
   }
   Vector* deltas(int tile) const { return deltas_ + static_cast<long>(tile) * delta_stride_; }
 
+  // Before a step: finds the weights, and puts those of single maps into their places.
+  void begin(const float* const* weights) {
+    biases_ = weights[plan.bias];
+    weights_ = plan.pieces ? static_cast<const float*>(whole_) : weights[plan.weight];
+    if (!plan.pieces) return;
+    for (int o = 0; o < plan.outputs; o++)
+      for (int i = 0; i < plan.inputs; i += plan.piece) {
+        const Place from = piece(o, i);
+        float* const to = whole_ + static_cast<long>(o) * plan.inputs + i;
+        if (from.array >= 0)
+          memcpy(to, weights[from.array] + from.offset, plan.piece * sizeof(float));
+      }
+  }
+
   // Thread `thread` of `threads` packs its share of the weights.
   template <bool training>
-  void pack(const float* const* weights, int thread, int threads) {
+  void pack(int thread, int threads) {
     const auto share = [&](int count, int number) { return count * number / threads; };
     const int outputs = blocks(plan.outputs, output_block_);
     const int inputs = blocks(plan.inputs, input_block_);
-    pack_dense(weights[plan.weight], plan.outputs, plan.inputs, output_block_,
+    pack_dense(weights_, plan.outputs, plan.inputs, output_block_,
                share(outputs, thread), share(outputs, thread + 1), packed_);
-    if (thread == 0) memcpy(bias_, weights[plan.bias], plan.outputs * sizeof(float));
+    if (thread == 0) memcpy(bias_, biases_, plan.outputs * sizeof(float));
     if (training)
-      pack_transposed_dense(weights[plan.weight], plan.outputs, plan.inputs, input_block_,
+      pack_transposed_dense(weights_, plan.outputs, plan.inputs, input_block_,
                             share(inputs, thread), share(inputs, thread + 1), transposed_);
   }
 
@@ -222,10 +237,14 @@ class DenseLayer {
     const int first = thread * count / threads * gradient_.outputs;
     const int last = (thread + 1) * count / threads * gradient_.outputs;
     gradient_.gradient(deltas_, delta_stride_, rows_, stride_, tiles, first, last, product_);
-    float *weight = gradients[plan.weight], *bias = gradients[plan.bias];
+    float* const bias = gradients[plan.bias];
     for (int o = first; o < last && o < plan.outputs; o++) {
-      memcpy(weight + static_cast<long>(o) * plan.inputs, product_ + static_cast<long>(o) * stride_,
-             plan.inputs * sizeof(float));
+      const float* const of_unit = product_ + static_cast<long>(o) * stride_;
+      for (int i = 0; i < plan.inputs; i += plan.piece) {
+        const Place to = piece(o, i);
+        if (to.array >= 0)
+          memcpy(gradients[to.array] + to.offset, of_unit + i, plan.piece * sizeof(float));
+      }
       Vector total = {};
       for (int tile = 0; tile < tiles; tile++) total += deltas(tile)[o];
       bias[o] = sum(total);
@@ -235,12 +254,19 @@ class DenseLayer {
   const DensePlan plan;
 
  private:
+  // Where the weights of unit o for the inputs from i are kept; without pieces, those for all.
+  Place piece(int o, int i) const {
+    if (!plan.pieces) return {plan.weight, o * plan.inputs};
+    return plan.pieces[(o * plan.inputs + i) / plan.piece];
+  }
+
   const int output_block_, input_block_;
   const DenseBlock gradient_;
   const int stride_, delta_stride_;
   const MultiplyDense multiply_, multiply_back_;
   void (*const activate_)(Vector* x, Vector* slopes, int count);
-  Floats packed_, transposed_, bias_;
+  const float *weights_ = nullptr, *biases_ = nullptr;  // of the current call
+  Floats whole_, packed_, transposed_, bias_;
   Floats rows_;
   Vectors deltas_;
   Floats product_;

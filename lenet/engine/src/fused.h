@@ -33,11 +33,13 @@ struct StagePlan {
   int coefficients, shifts;  // arrays (outputs) of the subsampling
 };
 
-// A fully connected layer and its activation.
+// A fully connected layer and its activation; or one whose units read some of the maps.
 struct DensePlan {
   int inputs, outputs;
   Activation activation;
-  int weight, bias;  // arrays
+  int weight, bias;     // arrays
+  int piece;            // inputs of a map
+  const Place* pieces;  // (outputs, maps) pieces of the weights, array -1: 0; null: all of `weight`
 };
 
 constexpr int most_stages = 8, most_layers = 8;

@@ -123,6 +123,7 @@ class LeNet final : public Network {
     weights_ = weights;
     tiles_ = (batch.size + lanes - 1) / lanes;
     team_ = tiles_ < threads_ ? tiles_ : threads_;
+    for (DenseLayer* layer : layers_) layer->begin(weights);
   }
 
   template <void (LeNet::*phase)(int)>
@@ -135,7 +136,7 @@ class LeNet final : public Network {
   template <bool training>
   void pack(int thread) {
     for (int s = thread; s < stages_.size(); s += team_) stages_[s].pack(weights_);
-    for (DenseLayer* layer : layers_) layer->pack<training>(weights_, thread, team_);
+    for (DenseLayer* layer : layers_) layer->pack<training>(thread, team_);
   }
 
   // Where a thread's part of `count` items begins.
@@ -204,7 +205,9 @@ class LeNet final : public Network {
       case Loss::penalty:
         return penalty(scores, classes, labels, count, weight, deltas);
       case Loss::squared_error:
-        return squared_error(scores, classes, labels, count, weight, deltas);
+        return squared_error(scores, classes, labels, count, 0.0f, weight, deltas);
+      case Loss::bipolar_error:
+        return squared_error(scores, classes, labels, count, -1.0f, weight, deltas);
       default:
         return cross_entropy(scores, classes, labels, count, plan_.label_smoothing, -INFINITY,
                              weight, deltas);

@@ -174,12 +174,16 @@ class Description {
 
   void add_layer(nb::dict fields) {
     if (plan.layers == most_layers) throw nb::value_error("there are too many layers");
-    DensePlan& layer = plan.layer[plan.layers++];
+    DensePlan& layer = plan.layer[plan.layers];
     layer.inputs = nb::cast<int>(fields["inputs"]);
     layer.outputs = nb::cast<int>(fields["outputs"]);
     layer.activation = activation(fields["activation"]);
     layer.weight = nb::cast<int>(fields["weight"]);
     layer.bias = nb::cast<int>(fields["bias"]);
+    layer.piece = nb::cast<int>(fields["piece"]);
+    if (!fields["pieces"].is_none())
+      layer.pieces = places(fields["pieces"], pieces_[plan.layers], layer.piece);
+    plan.layers++;
   }
 
   // A copy in `to`; null for None.
@@ -204,7 +208,7 @@ class Description {
   }
 
   std::vector<float> resampling_, codes_;
-  std::vector<Place> kernels_[most_stages], biases_[most_stages];
+  std::vector<Place> kernels_[most_stages], biases_[most_stages], pieces_[most_layers];
 };
 
 // Weights, their gradients and the optimizer's arrays, each a flat array of all parameters in their

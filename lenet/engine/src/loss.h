@@ -77,11 +77,12 @@ static double distillation(const Vector* scores, int classes, const float* targe
   return loss;
 }
 
-// Sum over the first `count` lanes of the mean over the classes of (score - one_hot)^2.
+// Sum over the first `count` lanes of the mean over the classes of (score - target)^2, where the
+// target is 1 at the label and `elsewhere` for the other classes.
 static double squared_error(const Vector* scores, int classes, const std::int64_t* labels,
-                            int count, Vector weight, Vector* deltas) {
-  for (int k = 0; k < classes; k++) deltas[k] = scores[k];
-  for (int lane = 0; lane < count; lane++) deltas[labels[lane]][lane] -= 1.0f;
+                            int count, float elsewhere, Vector weight, Vector* deltas) {
+  for (int k = 0; k < classes; k++) deltas[k] = scores[k] - elsewhere;
+  for (int lane = 0; lane < count; lane++) deltas[labels[lane]][lane] -= 1.0f - elsewhere;
   Vector squares = {};
   for (int k = 0; k < classes; k++) {
     squares += deltas[k] * deltas[k];

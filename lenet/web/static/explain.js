@@ -1,7 +1,7 @@
 // The arithmetic of one unit: its patch, its kernel, the sum, the bias and the squashing.
 
 import { largest, paint, sized } from "./colours.js";
-import { brief, columnsOf, isRow, padded, sides, wires } from "./network.js";
+import { brief, columnsOf, isRow, padded, pools, sides, wires } from "./network.js";
 
 const SQUASH = {
   "sigmoid": ["σ(a)", (a) => 1 / (1 + Math.exp(-a))],
@@ -27,7 +27,9 @@ export function compute(network) {
     return part(layer, source, cut(input, source, layer, before, y, x), weights, layer.window);
   });
   if (isRow(before)) parts.splice(0, parts.length, joined(layer, parts));
-  const bias = layer.biases?.[map] ?? 0;
+  const [maps, height, width] = sides(layer);
+  const own = layer.biases?.length > maps;  // a bias for each unit
+  const bias = layer.biases?.[own ? (map * height + y) * width + x : map] ?? 0;
   const sum = parts.reduce((total, each) => total + each.sum, 0) + bias;
   const [words, squash] = SQUASH[layer.squash] ?? ["", (a) => a];
   const value = layer.operation === "distances" ? -sum : squash(sum);
@@ -51,10 +53,10 @@ function joined(layer, parts) {
   return part(layer, 0, all("patch"), all("weights"), columnsOf(parts.length));
 }
 
-/** The window of a unit in one map; zeros where it reaches over the edge. */
+/** The window of a unit in one map; the layer's border where it reaches over the edge. */
 function cut(values, map, layer, before, y, x) {
   const [, height, width] = sides(before);
-  const patch = new Float32Array(layer.window ** 2);
+  const patch = new Float32Array(layer.window ** 2).fill(layer.border);
   for (let v = 0; v < layer.window; v++) {
     for (let u = 0; u < layer.window; u++) {
       const [row, column] = [y * layer.stride - layer.padding + v, x * layer.stride - layer.padding + u];
@@ -100,7 +102,7 @@ function sentence({ layer, before, parts }) {
   }
   if (isRow(before)) return `sees all ${parts[0].patch.length} values of ${before.name}.`;
   if (layer.operation === "maximum") return `takes the largest of ${window} of ${one}.`;
-  if (layer.stride > 1) {
+  if (pools(layer)) {
     return `adds ${window} of ${one}, each times ${layer.biases ? "one trainable coefficient" : brief(parts[0].weights[0])}.`;
   }
   if (parts.length === 1) return `sees ${window} of ${one}.`;
@@ -116,7 +118,7 @@ function drawPart({ layer, before, parts }, { source, patch, weights, products, 
   const which = sides(before)[0] > 1 && !isRow(before) ? ` ${source}` : "";
   const pictures = [grid(patch, width, unit, most.patch, large, `${before.name}${which}`)];
   if (weights) {
-    const name = difference ? "code" : isRow(before) || layer.stride > 1 ? "weights" : "kernel";
+    const name = difference ? "code" : isRow(before) || pools(layer) ? "weights" : "kernel";
     pictures.push(sign(difference ? "−" : "×"), grid(weights, width, unit, most.weights, large, name));
     if (large || parts.length === 1) {
       pictures.push(sign("="), grid(products, width, unit, largest(products), large, difference ? "squared" : "products"));

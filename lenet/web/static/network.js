@@ -12,6 +12,9 @@ export function sides({ shape }) {
 /** Whether the maps of a layer are single values, drawn together as one picture. */
 export const isRow = (layer) => sides(layer).slice(1).every((side) => side === 1);
 
+/** Whether a layer pools 2x2 values, with coefficients or without. */
+export const pools = ({ kind }) => kind.endsWith("pooling") || kind === "subsampling";
+
 /** What a map reads: for each connection, the input map and the number of the kernel. */
 export function wires(layer, map, before) {
   if (layer.connections) return layer.connections[map];
@@ -303,7 +306,7 @@ export class Network {
     const { map, y, x } = this.views[number].unit(this.chosen);
     const windows = [];
     windows[number] = { maps: [map], top: y, left: x, bottom: y + 1, right: x + 1 };
-    // Beyond the edges are zeros: the outline ends there, but the window is followed further back.
+    // Beyond the edges is padding: the outline ends there, but the window is followed further back.
     let [top, left, bottom, right] = [y, x, y + 1, x + 1];
     for (let i = number; i > 0; i--) {
       const { layer } = this.views[i];

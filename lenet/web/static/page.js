@@ -3,7 +3,7 @@
 import { paintPicture, pixel, readColours } from "./colours.js";
 import { Drawing, UNCHANGED, greyFile } from "./drawing.js";
 import { explain } from "./explain.js";
-import { Network } from "./network.js";
+import { Network, pools } from "./network.js";
 import { Graph, words } from "./reading.js";
 import * as service from "./service.js";
 
@@ -265,7 +265,7 @@ function showField() {
  * windows lie in several maps, or else of the last layer. */
 function firstUnit() {
   const { layer, number, form } = network.views.find((view, i) =>
-    i && view.layer.window > 1 && view.layer.stride === 1 && network.views[i - 1].layer.shape[0] > 1) ?? network.views.at(-1);
+    i && view.layer.window > 1 && !pools(view.layer) && network.views[i - 1].layer.shape[0] > 1) ?? network.views.at(-1);
   const { values } = network.layers.get(layer.answers);
   const best = values.reduce((most, value, i) => (value > values[most] ? i : most), 0);
   const size = form.width * form.height;
