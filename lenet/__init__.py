@@ -20,9 +20,7 @@ if TYPE_CHECKING:
     from lenet.evaluation.evaluate import evaluate as evaluate
     from lenet.networks import primitives as primitives
     from lenet.networks.inspection import summary as summary
-    from lenet.networks.torch import LeNet as LeNet
-    from lenet.networks.torch import LeNet5 as LeNet5
-    from lenet.networks.torch import LeNet5s as LeNet5s
+    from lenet.networks.torch import Network
     from lenet.networks.torch import copy_weights as copy_weights
     from lenet.networks.torch import load as load
     from lenet.networks.torch import save as save
@@ -33,6 +31,10 @@ if TYPE_CHECKING:
     from lenet.training.recipes import RECIPES as RECIPES
     from lenet.training.train import resume as resume
     from lenet.training.train import train as train
+
+    LeNet: type[Network]
+    LeNet5: type[Network]
+    LeNet5s: type[Network]
 
 __version__ = "0.1.0"
 
