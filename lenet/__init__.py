@@ -16,6 +16,8 @@ from lenet.errors import extra
 
 if TYPE_CHECKING:
     from lenet import data as data
+    from lenet import figures as figures
+    from lenet.classifier import LeNetClassifier as LeNetClassifier
     from lenet.errors import LenetError as LenetError
     from lenet.evaluation.evaluate import evaluate as evaluate
     from lenet.networks import primitives as primitives
@@ -42,6 +44,7 @@ HOMES = {
     "LeNet": "networks.torch",
     "LeNet5": "networks.torch",
     "LeNet5s": "networks.torch",
+    "LeNetClassifier": "classifier",
     "LenetError": "errors",
     "Predictor": "reading.prediction",
     "RECIPES": "training.recipes",
@@ -56,7 +59,11 @@ HOMES = {
     "trace": "networks.torch",
     "train": "training.train",
 }
-MODULES = {"data": "lenet.data", "primitives": "lenet.networks.primitives"}
+MODULES = {
+    "data": "lenet.data",
+    "figures": "lenet.figures",
+    "primitives": "lenet.networks.primitives",
+}
 __all__ = sorted(HOMES | MODULES)  # pyright: ignore[reportUnsupportedDunderAll]
 
 

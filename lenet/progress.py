@@ -1,13 +1,17 @@
-"""Progress of long work: a bar on a terminal, a plain line every few seconds elsewhere."""
+"""Progress of long work: a bar on a terminal and in notebooks, a plain line elsewhere."""
 
 import sys
 import time
+from html import escape
+
+from lenet.notebook import Display, is_notebook
 
 PLAIN_INTERVAL = 5.0  # seconds between lines where the output is no terminal
+NOTEBOOK_INTERVAL = 0.5  # seconds between changes of the bar in a notebook
 
 
 class Progress:
-    """Shows on standard error how many of `total` units of work are done.
+    """Shows on standard error, or in a notebook's output, how many of `total` units are done.
 
     Use as a context manager; `advance` is cheap enough for every training step. `quiet` shows
     nothing, for all processes of a run but the first.
@@ -19,7 +23,8 @@ class Progress:
         self.note = ""
         self.started = self.last_line = time.monotonic()
         self.bar = None
-        if quiet or not sys.stderr.isatty():
+        self.display = Display() if is_notebook() and not quiet else None
+        if self.display or quiet or not sys.stderr.isatty():
             return
         from rich.console import Console  # here, as it takes long to import
         from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
@@ -42,6 +47,8 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         if self.bar:
             self.bar.stop()
+        if self.display and self.display.handle:
+            self.display.show("", "")
 
     def advance(self, count: float = 1, note: str | None = None) -> None:
         """Counts `count` more units as done; `note` replaces the words beside the bar."""
@@ -51,6 +58,13 @@ class Progress:
             self.bar.update(self.task, advance=count, note=self.note)
             return
         now = time.monotonic()
+        if self.display:
+            if now - self.last_line >= NOTEBOOK_INTERVAL:
+                self.last_line = now
+                words = f"{self.title} {self.done / max(self.total, 1):.0%}  {self.note}"
+                bar = f"<progress value='{self.done}' max='{self.total}'></progress>"
+                self.display.show(f"{bar} {escape(words)}", words)
+            return
         if now - self.last_line >= PLAIN_INTERVAL and self.done and not self.quiet:
             self.last_line = now
             left = (now - self.started) * (self.total - self.done) / self.done
@@ -61,6 +75,8 @@ class Progress:
         """Prints a line that stays, above the bar."""
         if self.bar:
             self.bar.console.print(line, highlight=False)
+        elif self.display:
+            print(line, flush=True)  # standard error would look like a failure
         elif not self.quiet:
             print(line, file=sys.stderr, flush=True)
 

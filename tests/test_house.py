@@ -23,7 +23,7 @@ PACKAGE = ROOT / "lenet"
 
 # From the ground up; a room imports those before it. What stands in one line are neighbours.
 FLOORS = (
-    ("errors",),
+    ("errors", "notebook"),
     ("fields", "files", "progress", "tables"),
     ("data",),
     ("networks",),
@@ -32,7 +32,7 @@ FLOORS = (
     ("training",),
     ("reading",),
     ("figures",),
-    ("sweep", "export", "web", "pretrained"),
+    ("sweep", "export", "web", "pretrained", "classifier"),
     ("commands",),
     ("cli",),
     ("__main__",),

@@ -24,6 +24,7 @@ FIELDS = list(DEFAULTS)
 CHANGED: dict[str, Any] = {
     "name": "mine",
     "data": "somewhere",
+    "pictures": "plain",
     "validation": 5,
     "model": "LeNet5s",
     "input_size": 32,

@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from tyro.conf import Positional
@@ -18,6 +18,9 @@ class DataFlags:
 
     name: Positional[Annotated[str, tyro.conf.arg(metavar="NAME")]] = "mnist"
     """mnist, fashion-mnist, digits, or your own folder (IDX files or one sub-folder per class)."""
+    pictures: Literal["digit", "plain", "color"] = "digit"
+    """How pictures of a folder are read: find the digit in each, or take it whole, in grey or in
+    colour."""
     data_dir: str | None = None
     """Folder of the public data sets; by default $LENET_DATA or the cache folder."""
     sheet: Path | None = None
@@ -31,7 +34,7 @@ def run(flags: list[str]) -> int:
 
     from lenet import data
 
-    dataset = data.load(arguments.name, arguments.data_dir)
+    dataset = data.load(arguments.name, arguments.data_dir, arguments.pictures)
     public = dataset.name in data.SOURCES
     folder = data.data_folder(arguments.data_dir) / dataset.name if public else dataset.name
     parts = {"train": dataset.train, "test": dataset.test}
@@ -49,8 +52,8 @@ def run(flags: list[str]) -> int:
     rows.append(["total", *(f"{len(split):,}" for split in parts.values())])
     print(table(f"{dataset.name}, in {folder}", ["class", *parts], rows, totals=True))
     size = sum(split.images.nbytes for split in parts.values())
-    height, width = dataset.train.images.shape[1:]
-    print(f"images {height}x{width}, uint8, {size / 1e6:.1f} MB in all")
+    shape = "x".join(map(str, dataset.train.images.shape[1:]))
+    print(f"images {shape}, uint8, {size / 1e6:.1f} MB in all")
     for file, checksum in dataset.checksums.items():
         print(f"SHA-256 {checksum}  {file}")
     if arguments.sheet:

@@ -45,7 +45,7 @@ def run(flags: list[str]) -> int:
 
     model = checkpoint.read(arguments.model)
     name = arguments.data or model.data
-    dataset = data.load(name, arguments.data_dir)
+    dataset = data.load(name, arguments.data_dir, *model.pictures)
     if list(dataset.classes) != model.classes[: len(dataset.classes)]:
         print(
             f"lenet evaluate: {model.path.name} answers {model.classes[0]}, {model.classes[1]} "

@@ -8,10 +8,10 @@ progress from lenet.
 
 from pathlib import Path
 
-from lenet.data.folders import PICTURES, load_picture_folder, visible
+from lenet.data.folders import PICTURES, Pictures, load_picture_folder, visible
 from lenet.data.idx import FILES, has_idx_files, load_idx_folder, read_idx
 from lenet.data.sources import SOURCES, data_folder, is_verified, load_public
-from lenet.data.splits import Dataset, Split
+from lenet.data.splits import Dataset, Split, from_arrays
 from lenet.errors import LenetError
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Dataset",
     "Split",
     "data_folder",
+    "from_arrays",
     "is_here",
     "load",
     "read_idx",
@@ -28,19 +29,27 @@ __all__ = [
 ]
 
 
-def load(name: str, data_dir: str | Path | None = None) -> Dataset:
+def load(
+    name: str,
+    data_dir: str | Path | None = None,
+    pictures: Pictures = "digit",
+    side: int = 28,
+) -> Dataset:
     """Loads "mnist", "fashion-mnist", "digits", or a folder of your own.
 
     "digits" is made from MNIST, drawn strokes and fonts when it is first used.
 
     A folder contains IDX files with the names of MNIST's four files (also as .gz), or a sub-folder
     of pictures for each class, directly or under `train` and `test`. Without a `test` folder, every
-    sixth picture of each class becomes test data. Pictures of 28x28 pixels are used unchanged;
-    others go through `lenet.data.pictures.preprocess`.
+    sixth picture of each class becomes test data.
 
     Args:
         name: "mnist", "fashion-mnist", "digits", or the path of a folder.
         data_dir: where public data sets are kept; by default $LENET_DATA or the user's cache.
+        pictures: how the pictures of a folder are read. digit: those of 28x28 pixels unchanged,
+            others by `lenet.data.pictures.preprocess`, which finds the digit. plain: the whole
+            picture, bright on black. color: the whole picture in red, green and blue.
+        side: of plain and color pictures, in pixels.
 
     Raises:
         LenetError: there is no such data set, no source has it (the message says why each failed),
@@ -60,7 +69,7 @@ def load(name: str, data_dir: str | Path | None = None) -> Dataset:
     folder = folder.resolve()  # as the name of the data set, it is valid from anywhere
     if any((folder / (file + end)).exists() for file in FILES for end in ("", ".gz")):
         return load_idx_folder(folder)
-    return load_picture_folder(folder)
+    return load_picture_folder(folder, pictures, side)
 
 
 def is_here(name: str, data_dir: str | Path | None = None) -> bool:

@@ -1,21 +1,25 @@
 """Folders of pictures, a sub-folder per class."""
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lenet.data.idx import FILES
-from lenet.data.splits import Dataset, Split
+from lenet.data.splits import Dataset, Split, checksums, divided
 from lenet.errors import LenetError
 from lenet.progress import Progress
 
 PICTURES = {".png", ".jpg", ".jpeg", ".gif", ".webp", ".tif", ".tiff", ".bmp"}
 
 
-def load_picture_folder(folder: Path) -> Dataset:
+Pictures = Literal["digit", "plain", "color"]
+
+
+def load_picture_folder(folder: Path, pictures: Pictures = "digit", side: int = 28) -> Dataset:
+    """Reads a folder; the arguments are those of `lenet.data.load`."""
     roots = [folder / "train", folder / "test"]
     if not all(root.is_dir() for root in roots):
         roots = [folder]
@@ -26,23 +30,14 @@ def load_picture_folder(folder: Path) -> Dataset:
             "of pictures, one per class"
         )
     labelled = [list(labelled_pictures(root, classes)) for root in roots]
-    if len(labelled) == 1:
-        train, test = [], []
-        for label in range(len(classes)):
-            own = [item for item in labelled[0] if item[1] == label]
-            test += own[5::6]
-            train += [item for number, item in enumerate(own) if number % 6 != 5]
-        labelled = [train, test]
-    for part, items in zip(("training", "test"), labelled, strict=True):
+    for part, items in zip(("training", "test"), labelled, strict=False):
         if not items:
             raise LenetError(f"{folder} has no {part} pictures")
     with Progress("reading pictures", sum(map(len, labelled))) as progress:
-        train, test = (read_pictures(items, progress) for items in labelled)
-    checksums = {
-        part: hashlib.sha256(split.images.tobytes() + split.labels.tobytes()).hexdigest()
-        for part, split in (("train", train), ("test", test))
-    }
-    return Dataset(str(folder), train, test, tuple(classes), checksums)
+        splits = [read_pictures(items, pictures, side, progress) for items in labelled]
+    if len(splits) == 1:
+        return divided(str(folder), splits[0], tuple(classes))
+    return Dataset(str(folder), *splits, tuple(classes), checksums(*splits))
 
 
 def labelled_pictures(root: Path, classes: Sequence[str]) -> Iterator[tuple[Path, int]]:
@@ -61,15 +56,17 @@ def visible(folder: Path) -> list[Path]:
         raise LenetError(f"{folder} cannot be read: {error.strerror}") from None
 
 
-def read_pictures(labelled: list[tuple[Path, int]], progress: Progress) -> Split:
-    images = np.empty((len(labelled), 28, 28), np.uint8)
-    for number, (file, _) in enumerate(labelled):
-        images[number] = read_picture(file)
+def read_pictures(
+    labelled: list[tuple[Path, int]], pictures: Pictures, side: int, progress: Progress
+) -> Split:
+    images = []
+    for file, _ in labelled:
+        images.append(read_digit(file) if pictures == "digit" else read_plain(file, pictures, side))
         progress.advance()
-    return Split(images, np.array([label for _, label in labelled], np.int64))
+    return Split(np.stack(images), np.array([label for _, label in labelled], np.int64))
 
 
-def read_picture(file: Path) -> NDArray[np.uint8]:
+def read_digit(file: Path) -> NDArray[np.uint8]:
     """A picture as uint8 (28, 28): unchanged if it has that size, else the digit in it."""
     # Imported here, as other data need no image processing.
     from lenet.data.pictures.decoding import load_picture
@@ -80,5 +77,17 @@ def read_picture(file: Path) -> NDArray[np.uint8]:
         return gray
     made = preprocess(gray)
     if made.image is None:
-        raise LenetError(f"{file}: no digit found ({made.reason}); remove it from the data")
+        raise LenetError(
+            f"{file}: no digit found ({made.reason}); remove it from the data, or use --pictures "
+            "plain for pictures that are no digits"
+        )
     return made.image
+
+
+def read_plain(file: Path, pictures: Pictures, side: int) -> NDArray[np.uint8]:
+    """A whole picture as uint8 (side, side), or in colour (3, side, side)."""
+    from lenet.data.pictures.preprocess import preprocess_plain
+
+    image = preprocess_plain(file, side, pictures == "color").image
+    assert image is not None
+    return image

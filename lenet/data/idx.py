@@ -74,8 +74,11 @@ def load_idx_folder(folder: Path) -> Dataset:
         checksums[name] = hashlib.sha256(content.tobytes()).hexdigest()
     splits = []
     for images, labels, name in ((*arrays[:2], FILES[0]), (*arrays[2:], FILES[2])):
-        if images.ndim != 3 or images.shape[1:] != (28, 28) or len(images) == 0:
-            raise LenetError(f"{folder / name}: shape {images.shape}, expected (N >= 1, 28, 28)")
+        if images.ndim != 3 or images.size == 0 or images.shape[1:] != arrays[0].shape[1:]:
+            raise LenetError(
+                f"{folder / name}: shape {images.shape}, expected (N >= 1, height, width), the same "
+                "for training and test images"
+            )
         if labels.shape != images.shape[:1]:
             raise LenetError(
                 f"{folder / name} has {len(images)} images, but labels of shape {labels.shape}"

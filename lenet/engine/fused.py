@@ -35,6 +35,15 @@ def unsupported(architecture: Architecture, image_size: int = 28) -> str | None:
     return None
 
 
+def unsupported_images(architecture: Architecture, shape: tuple[int, ...]) -> str | None:
+    """As `unsupported`, for images of that shape, (H, W) or (C, H, W)."""
+    *channels, height, width = shape
+    if channels or height != width:
+        words = "x".join(map(str, shape))
+        return f"the fused kernels read square grey images, not {words}"
+    return unsupported(architecture, height)
+
+
 def instruction_sets() -> tuple[str, ...]:
     """Those of this processor, best first: "avx512", "avx2", and always "portable"."""
     return () if _fused is None else tuple(_fused.instruction_sets())

@@ -32,7 +32,7 @@ class Trained(Protocol):
 def scorer(
     model: Trained, threads: int | None = None, engine: Literal["auto", "fused", "numpy"] = "auto"
 ) -> Scorer:
-    """Makes a function from uint8 images (N, 28, 28) to scores (N, classes).
+    """Makes a function from uint8 images (N, H, W) or (N, C, H, W) to scores (N, classes).
 
     Args:
         model: a network with its weights.
@@ -52,17 +52,19 @@ def scorer(
             report_missing_kernels()
         return lambda images: arithmetic.scores(architecture, weights, images)
     flat = fused.flatten(weights[parameter.name] for parameter in architecture.parameters)
-    kernels: fused.Kernels | None = None
+    kernels: dict[int, fused.Kernels] = {}  # by the side of the images
     no_single = single.unsupported(architecture)
     one_image = None if no_single else single.SingleImage(architecture, weights)
 
     def scores(images: Images) -> NDArray[np.float32]:
-        nonlocal kernels
-        if one_image and len(images) < FEW:
+        if one_image and len(images) < FEW and images.shape[1:] == (28, 28):
             return one_image.batch_scores(images)
-        if kernels is None:  # many scorers see single images only
-            kernels = fused.Kernels(architecture, threads=threads)
-        return kernels.scores(np.ascontiguousarray(images), flat)
+        if images.ndim > 2 and fused.unsupported_images(architecture, images.shape[1:]):
+            return arithmetic.scores(architecture, weights, images)
+        side = images.shape[-1]
+        if side not in kernels:  # many scorers see single images only
+            kernels[side] = fused.Kernels(architecture, image_size=side, threads=threads)
+        return kernels[side].scores(np.ascontiguousarray(images), flat)
 
     return scores
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lenet import notebook
 from lenet.errors import LenetError
 from lenet.networks.checkpoint import TEMPERATURES
 
@@ -105,6 +106,22 @@ class Report:
     @property
     def classes(self) -> tuple[str, ...]:
         return tuple(row.name for row in self.per_class)
+
+    def _repr_html_(self) -> str:
+        """The measures, those of each class, and the confusions."""
+        overall = [
+            ("images", f"{self.count:,}"),
+            ("error", f"{self.error:.2%}"),
+            ("mean loss", f"{self.loss:.4f}"),
+            ("expected calibration error", f"{self.reliability.ece:.2%}"),
+        ]
+        columns = ["class", "precision", "recall", "F1", "images", *(c.name for c in self.per_class)]
+        rows = [
+            (c.name, *(f"{value:.4f}" for value in (c.precision, c.recall, c.f1)), c.support, *row)
+            for c, row in zip(self.per_class, self.confusion, strict=True)
+        ]
+        words = "<p>Right of the number of images: how many of them were answered so.</p>"
+        return notebook.table(overall) + notebook.table(rows, columns) + words
 
     @property
     def trust_threshold(self) -> float | None:

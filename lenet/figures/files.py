@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from lenet import data
@@ -33,7 +34,7 @@ def draw_run(folder: Path, data_dir: str | Path | None = None) -> list[Path]:
         LenetError: the run is not finished, its data are missing, or a file cannot be written.
     """
     model = checkpoint.read(folder)
-    dataset = data.load(model.data, data_dir)
+    dataset = data.load(model.data, data_dir, *model.pictures)
     if held_out := (model.card.get("recipe") or {}).get("validation"):
         dataset = dataset.hold_out(held_out)
     try:
@@ -59,30 +60,42 @@ def draw_evaluation(
     Raises:
         LenetError: a file cannot be written.
     """
-    title = f"Reliability: {evaluation.summary(report)}"
-    scaled = scores / report.temperature
-    figures = {
-        "confusion": evaluation.confusion_matrix(report),
-        "rejection": evaluation.rejection_curve(report),
-        "reliability": evaluation.reliability_diagram({"": report.reliability}, title),
-        "mistakes": evaluation.worst_mistakes(split.images, split.labels, scaled, report.classes),
-    }
+    figures = evaluation_figures(report, scores, split)
     for name, figure in figures.items():
         save(figure, folder / f"{name}.png")
     return [folder / f"{name}.png" for name in figures]
 
 
+def evaluation_figures(
+    report: Report, scores: NDArray[np.float32], split: Split
+) -> dict[str, Figure]:
+    """Draws confusion, rejection, reliability and mistakes; the arguments are those of
+    `draw_evaluation`."""
+    title = f"Reliability: {evaluation.summary(report)}"
+    scaled = scores / report.temperature
+    return {
+        "confusion": evaluation.confusion_matrix(report),
+        "rejection": evaluation.rejection_curve(report),
+        "reliability": evaluation.reliability_diagram({"": report.reliability}, title),
+        "mistakes": evaluation.worst_mistakes(split.gray, split.labels, scaled, report.classes),
+    }
+
+
 def draw_corruptions(folder: Path, name: str, errors: dict[str, float], split: Split) -> Path:
-    """Draws corruptions.png: the split's first images under each corruption, with its error.
+    """Draws the figure of `corruptions` into corruptions.png in a folder."""
+    save(corruptions(name, errors, split), folder / CORRUPTIONS)
+    return folder / CORRUPTIONS
+
+
+def corruptions(name: str, errors: dict[str, float], split: Split) -> Figure:
+    """Draws the split's first images under each corruption, with its error.
 
     Args:
-        folder: is created if necessary.
         name: of the network, for the title.
-        errors: corruption -> error, 0..1.
+        errors: corruption -> error, 0..1, as `lenet.evaluation.evaluate.robustness` measures it.
     """
     few = split.images[:EXAMPLES]
     rows = {corruption.replace("_", " "): corrupt(few, corruption) for corruption in errors}
     ends = {corruption.replace("_", " "): f"{error:.2%}" for corruption, error in errors.items()}
     title = f"{name} under corruptions: mean error {np.mean([*errors.values()]):.2%}"
-    save(images.image_rows({"none": few, **rows}, title, ends), folder / CORRUPTIONS)
-    return folder / CORRUPTIONS
+    return images.image_rows({"none": few, **rows}, title, ends)

@@ -52,7 +52,7 @@ def image_rows(
 def contact_sheet(split: Split, classes: Sequence[str], per_class: int = 10) -> Figure:
     """Draws the first `per_class` images of each class in a row."""
     rows = {
-        name: split.images[split.labels == label][:per_class] for label, name in enumerate(classes)
+        name: split.gray[split.labels == label][:per_class] for label, name in enumerate(classes)
     }
     return image_rows(rows, f"The first {per_class} images of each class")
 

@@ -20,6 +20,7 @@ from lenet.engine.scores import tracer
 from lenet.errors import LenetError
 from lenet.figures.architecture import architecture, connected, connections
 from lenet.figures.style import CLASSES, GREY, INK, bare, canvas, mosaic, save, shape_words, styled
+from lenet.networks import checkpoint
 from lenet.networks.architecture import Convolution, Distances, Floats, FullConnection, Pooling
 from lenet.networks.arithmetic import input_gradient
 from lenet.networks.checkpoint import Checkpoint
@@ -62,36 +63,7 @@ def draw(
         LenetError: the picture cannot be read or shows no digit, a figure of `only` cannot be
             drawn, or a file cannot be written.
     """
-    name, dataset = model.name, dataset or model.data
-    name += "" if model.path.exists() else ", untrained"
-    if picture.isdecimal() and not Path(picture).exists():
-        words, image = f"test image {picture} of {dataset}", None
-    else:
-        prepared = preprocessor(model.card)(picture)
-        words, image = Path(picture).name, prepared.image
-        if image is None:
-            raise LenetError(f"{picture}: {prepared.reason}")
-
-    @cache  # only some figures need them
-    def test() -> data.Split:
-        return data.load(dataset, data_dir).test
-
-    @cache
-    def activations() -> dict[str, NDArray[np.float32]]:
-        if image is not None:
-            return tracer(model)(image)
-        if int(picture) >= len(test()):
-            raise LenetError(f"there is no test image {picture}: 0 to {len(test()) - 1}")
-        return tracer(model)(test().images[int(picture)])
-
-    draw: dict[str, Callable[[], Figure]] = {
-        "architecture": lambda: architecture(model.architecture),
-        "kernels": lambda: kernels(model, f"Weights of {name}: red excites, blue inhibits"),
-        "connections": lambda: connections(model.architecture),
-        "maps": lambda: feature_maps(model, activations(), f"{name} reads {words}"),
-        "saliency": lambda: saliency(model, activations()),
-        "f6": lambda: feature_plane(model, test(), name),
-    }
+    draw = drawings(model, picture, dataset, data_dir)
     files: dict[str, Path] = {}
     reasons: dict[str, str] = {}
     with Progress("drawing", len(only or FIGURES)) as progress:
@@ -107,6 +79,66 @@ def draw(
                 save(figure, files[which])
             progress.advance(note=which)
     return files, reasons
+
+
+def network(
+    model: str | Path | Checkpoint,
+    which: str,
+    picture: str | Path = "0",
+    dataset: str | None = None,
+    data_dir: str | Path | None = None,
+) -> Figure:
+    """Draws one of the figures of `lenet show`.
+
+    Args:
+        model: a run folder, a weights file, a pretrained name or a `Checkpoint`, as `run.network`.
+        which: architecture, kernels, connections, maps, saliency or f6.
+        picture, dataset, data_dir: as for `draw`.
+
+    Raises:
+        LenetError: there is no such network or figure, or it cannot be drawn.
+    """
+    if which not in FIGURES:
+        raise LenetError(f"there is no figure {which!r:.100}: choose {', '.join(FIGURES)}")
+    if not isinstance(model, Checkpoint):
+        model = checkpoint.read(model)
+    return drawings(model, str(picture), dataset, data_dir)[which]()
+
+
+def drawings(
+    model: Checkpoint, picture: str, dataset: str | None, data_dir: str | Path | None
+) -> dict[str, Callable[[], Figure]]:
+    """What draws each of `FIGURES`; the arguments are those of `draw`."""
+    name, dataset = model.name, dataset or model.data
+    name += "" if model.path.exists() else ", untrained"
+    if picture.isdecimal() and not Path(picture).exists():
+        words, image = f"test image {picture} of {dataset}", None
+    else:
+        prepared = preprocessor(model)(picture)
+        words, image = Path(picture).name, prepared.image
+        if image is None:
+            raise LenetError(f"{picture}: {prepared.reason}")
+
+    @cache  # only some figures need them
+    def test() -> data.Split:
+        return data.load(dataset, data_dir, *model.pictures).test
+
+    @cache
+    def activations() -> dict[str, NDArray[np.float32]]:
+        if image is not None:
+            return tracer(model)(image)
+        if int(picture) >= len(test()):
+            raise LenetError(f"there is no test image {picture}: 0 to {len(test()) - 1}")
+        return tracer(model)(test().images[int(picture)])
+
+    return {
+        "architecture": lambda: architecture(model.architecture),
+        "kernels": lambda: kernels(model, f"Weights of {name}: red excites, blue inhibits"),
+        "connections": lambda: connections(model.architecture),
+        "maps": lambda: feature_maps(model, activations(), f"{name} reads {words}"),
+        "saliency": lambda: saliency(model, activations()),
+        "f6": lambda: feature_plane(model, test(), name),
+    }
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The look of all figures, and what they share. Sizes are in inches."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,16 @@ DPI = {".png": 100, ".svg": 300}  # an inch is 100 pixels; images inside an SVG 
 styled = rc_context(STYLE)  # as a decorator: draws in this style, and leaves that of others
 
 
+class InlineFigure(Figure):
+    """A figure that a notebook shows where it is the value of a cell."""
+
+    def _repr_png_(self) -> bytes:
+        file = io.BytesIO()
+        with rc_context(STYLE):
+            self.savefig(file, format="png", dpi=DPI[".png"])
+        return file.getvalue()
+
+
 def canvas(
     width: float,
     height: float,
@@ -68,7 +79,7 @@ def canvas(
     The margins are explicit because matplotlib's automatic layouts draw every figure twice more.
     """
     across, up = left + width + right, below + height + above
-    figure = Figure(figsize=(across, up))
+    figure = InlineFigure(figsize=(across, up))
     figure.subplots_adjust(left / across, below / up, 1 - right / across, 1 - above / up)
     longest = max(map(len, title.split("\n")))
     size = min(12, 130 * across / max(longest, 1))  # the largest that fits

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from lenet.data.folders import Pictures
 from lenet.errors import LenetError
 from lenet.fields import LARGEST_NUMBER
 from lenet.files import replacing
@@ -23,6 +24,7 @@ from lenet.networks.architecture import Architecture, Weights, build
 WEIGHTS = "weights.safetensors"
 CHECKSUM = "sha256"  # its name in the metadata
 TEMPERATURES = (1e-4, 1e4)  # the range of fitted temperatures
+LARGEST_IMAGE = 4096  # pixels on a side
 PRETRAINED = Path(__file__).parent.parent / "pretrained"
 
 
@@ -49,6 +51,12 @@ class Checkpoint:
         if the card does not say."""
         name = (self.card.get("data") or {}).get("name", "mnist")
         return "mnist" if name == "digits" else name
+
+    @property
+    def pictures(self) -> tuple[Pictures, int]:
+        """How pictures become its input, and their side: arguments of `lenet.data.load`."""
+        how = self.card.get("preprocessing")
+        return how if how in ("plain", "color") else "digit", self.card.get("image_size") or 28
 
     @property
     def classes(self) -> list[str]:
@@ -129,6 +137,7 @@ def is_card(card: Any) -> bool:
     if not isinstance(card, dict):
         return False
     classes, data = card.get("classes") or [], card.get("data") or {}
+    side = card.get("image_size") or 28
     threshold = card.get("rejection_threshold") or 0.0
     temperature = card.get("temperature") or 1.0
     low, high = TEMPERATURES
@@ -138,6 +147,8 @@ def is_card(card: Any) -> bool:
         and len(set(classes)) == len(classes)
         and isinstance(data, dict)
         and isinstance(data.get("name", ""), str)
+        and type(side) is int
+        and 1 <= side <= LARGEST_IMAGE
         and isinstance(threshold, int | float)
         and abs(threshold) < LARGEST_NUMBER
         and isinstance(temperature, int | float)

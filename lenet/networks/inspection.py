@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,6 +12,9 @@ from lenet.errors import LenetError
 from lenet.networks import arithmetic, checkpoint
 from lenet.networks.architecture import NETWORKS, Architecture, Floats, Weights
 from lenet.tables import table
+
+if TYPE_CHECKING:
+    from lenet.networks.torch import nn
 
 
 class HasArchitecture(Protocol):
@@ -87,16 +90,24 @@ class Summary:
         return {**asdict(self), "totals": {name: getattr(self, name) for name in names}}
 
 
-def summary(model: str | Path | Architecture | HasArchitecture) -> Summary:
+def summary(
+    model: "str | Path | Architecture | HasArchitecture | nn.Module",
+    input_shape: tuple[int, int, int] = (1, 28, 28),
+) -> Summary:
     """Summarises what every layer of a network is and costs, for one image.
 
     Args:
         model: a network in any form, the name of one (LeNet, LeNet5 ...), a run folder, a weights
-            file or a pretrained name.
+            file or a pretrained name; or any other PyTorch module, which is called once.
+        input_shape: (channels, height, width) of the input of any other module.
 
     Raises:
-        LenetError: there is no such network.
+        LenetError: there is no such network, or the module does not take that input.
     """
+    if hasattr(model, "named_modules") and not hasattr(model, "architecture"):
+        from lenet.networks import torch  # is installed, as there is a module
+
+        return torch.summary(cast("nn.Module", model), input_shape)
     architecture = architecture_of(model)
     rows, field, jump = [], 1, 1
     for layer in architecture.layers:
@@ -109,7 +120,7 @@ def summary(model: str | Path | Architecture | HasArchitecture) -> Summary:
     return Summary(architecture.network, architecture.input_shape, tuple(rows))
 
 
-def architecture_of(model: str | Path | Architecture | HasArchitecture) -> Architecture:
+def architecture_of(model: "str | Path | Architecture | HasArchitecture | nn.Module") -> Architecture:
     if isinstance(model, Architecture):
         return model
     if isinstance(model, str | Path):
@@ -121,7 +132,7 @@ def architecture_of(model: str | Path | Architecture | HasArchitecture) -> Archi
             f"a {type(model).__name__} has no architecture: give one of lenet's networks, its "
             "name, a run folder or a weights file"
         )
-    return model.architecture
+    return cast(HasArchitecture, model).architecture
 
 
 def occlusion(

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from functools import cache
 from itertools import zip_longest
+from math import prod
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -33,6 +34,7 @@ from lenet.networks.architecture import (
     build,
 )
 from lenet.networks.checkpoint import Checkpoint
+from lenet.networks.inspection import Row, Summary
 
 SCORE_BATCH = 1000  # images at once
 
@@ -62,11 +64,19 @@ ACTIVATIONS: dict[str | None, Callable[[], nn.Module]] = {
 }
 
 
+def words(layer: Layer) -> str:
+    """A layer's sizes."""
+    shapes = ("x".join(map(str, shape)) for shape in (layer.input_shape, layer.output_shape))
+    count = sum(parameter.size for parameter in layer.parameters)
+    return " -> ".join(shapes) + (f", {count:,} parameters" if count else "")
+
+
 class Units(nn.Module):
     """A layer that PyTorch lacks: f(weighted sum of the inputs + bias)."""
 
     def __init__(self, layer: Layer, squash: str | None) -> None:
         super().__init__()
+        self.words = words(layer)
         self.squash = ACTIVATIONS[squash]()
         for parameter in layer.parameters:
             *parts, name = parameter.name.removeprefix(layer.name + ".").split(".")
@@ -76,6 +86,9 @@ class Units(nn.Module):
                     owner.add_module(part, nn.Module())
                 owner = owner.get_submodule(part)
             owner.register_parameter(name, nn.Parameter(torch.zeros(parameter.shape)))
+
+    def extra_repr(self) -> str:
+        return self.words
 
     def gather(self, x: Tensor) -> Tensor:
         """What the trainable weights multiply."""
@@ -151,7 +164,10 @@ class Pool2x2(nn.Module):
 
     def __init__(self, layer: Pooling) -> None:
         super().__init__()
-        self.method, self.sources = layer.method, layer.sources
+        self.method, self.sources, self.words = layer.method, layer.sources, words(layer)
+
+    def extra_repr(self) -> str:
+        return f"{self.method}, {self.words}"
 
     def forward(self, x: Tensor) -> Tensor:
         if self.sources is not None:
@@ -172,7 +188,11 @@ class EuclideanRBF(nn.Module):
 
     def __init__(self, layer: Distances) -> None:
         super().__init__()
+        self.words = words(layer)
         self.register_buffer("codes", torch.from_numpy(layer.codes.copy()), persistent=False)
+
+    def extra_repr(self) -> str:
+        return self.words
 
     def forward(self, x: Tensor) -> Tensor:
         # Differences first: x^2 - 2 x code + code^2 would cancel for the right class.
@@ -370,35 +390,144 @@ def from_architecture(architecture: Architecture, weights: arithmetic.Weights) -
     return model
 
 
-def scores(model: Network, images: NDArray[np.uint8] | Tensor) -> NDArray[np.float32]:
-    """Scores (N, classes) of uint8 images (N, 28, 28), in evaluation mode on the model's device."""
-    device = next(model.parameters()).device
+def scores(model: nn.Module, images: NDArray[np.uint8] | Tensor) -> NDArray[np.float32]:
+    """Scores (N, classes) of uint8 images (N, H, W) or (N, C, H, W), in evaluation mode.
+
+    Args:
+        model: one of the networks, which prepares the images, or any module that maps float32
+            (N, C, H, W) with values 0..1 to scores. It stays on its device.
+
+    Raises:
+        LenetError: the module gives something else.
+    """
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
     training = model.training
     model.eval()
+    parts = []
     with torch.no_grad():
-        parts = [
-            model(model.prepare(torch.as_tensor(images[i : i + SCORE_BATCH], device=device)))
-            for i in range(0, len(images), SCORE_BATCH)
-        ]
+        for start in range(0, len(images), SCORE_BATCH):
+            part = torch.as_tensor(images[start : start + SCORE_BATCH], device=device)
+            if isinstance(model, Network):
+                x = model.prepare(part)
+            else:
+                x = (part[:, None] if part.ndim == 3 else part).float() / 255
+            parts.append(run(model, x))
     model.train(training)
-    return torch.cat(parts).cpu().numpy()
+    for part in parts:
+        if not isinstance(part, Tensor) or part.ndim != 2:
+            raise LenetError(
+                f"{type(model).__name__} must map (N, C, H, W) to a tensor of scores (N, classes), "
+                f"not to {tuple(part.shape) if isinstance(part, Tensor) else type(part).__name__}"
+            )
+    return torch.cat(parts).float().cpu().numpy()
 
 
-def trace(model: nn.Sequential, x: Tensor) -> dict[str, Tensor]:
+def run(model: nn.Module, x: Tensor) -> Any:
+    """The module's output for an input.
+
+    Raises:
+        LenetError: the input does not fit it; the message has the module's own words.
+    """
+    try:
+        return model(x)
+    except (RuntimeError, TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise LenetError(
+            f"{type(model).__name__} does not take an input of {tuple(x.shape)}: {reason}"
+        ) from None
+
+
+def trace(model: nn.Module, x: Tensor) -> dict[str, Tensor]:
     """Computes the activations of all layers, by name, from first to last.
 
     Args:
-        model: one of the networks, or another sequence of named layers, in any floating dtype, on
-            any device.
+        model: one of the networks or any other module, in any floating dtype, on any device.
         x: a prepared input (N, C, H, W), of that dtype and on that device.
 
     Returns:
         Activations (N, ...) of x's dtype, with gradients unless they are switched off; the last is
-        ``model(x)``. Names are those of ``model.named_children()``: C1, S2, C3 ..., and C1_sigmoid
-        and the like where squashing is a layer of its own.
+        ``model(x)``. Of a sequence, names are those of ``model.named_children()``: C1, S2, C3 ...,
+        and C1_sigmoid and the like where squashing is a layer of its own. Of other modules they are
+        those of the innermost modules, in the order of their calls, then "output" if the last call
+        does not give the result.
+
+    Raises:
+        LenetError: the model takes no such input.
     """
     activations = {}
-    for name, layer in model.named_children():
-        x = layer(x)
-        activations[name] = x
+    if isinstance(model, nn.Sequential):
+        for name, layer in model.named_children():
+            x = run(layer, x)
+            activations[name] = x
+        return activations
+    output, calls = called(model, x)
+    for name, _, y in calls:
+        activations[name] = y
+    if not calls or calls[-1][2] is not output:
+        activations["output"] = output
     return activations
+
+
+def called(model: nn.Module, x: Tensor) -> tuple[Any, list[tuple[str, nn.Module, Tensor]]]:
+    """The output of a module, and (name, module, output) of each call of its innermost modules."""
+    calls: list[tuple[str, nn.Module, Tensor]] = []
+    hooks = []
+    for name, layer in model.named_modules():
+        if not list(layer.children()):
+
+            def note(layer: nn.Module, _: Any, y: Tensor, name: str = name or "output") -> None:
+                times = sum(other is layer for _, other, _ in calls)
+                calls.append((f"{name}_{times + 1}" if times else name, layer, y))
+
+            hooks.append(layer.register_forward_hook(note))
+    try:
+        return run(model, x), calls
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def summary(model: nn.Module, input_shape: tuple[int, int, int]) -> Summary:
+    """Summarises any module; see `lenet.summary`.
+
+    The costs of convolutions, full connections and pooling are counted, those of other kinds are
+    left 0; what a call does outside of its modules is not seen.
+    """
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    training = model.training
+    with torch.no_grad():
+        _, calls = called(model.eval(), torch.zeros(1, *input_shape, device=device))
+    model.train(training)
+    rows, field, jump, counted = [], 1, 1, set[int]()
+    for name, layer, y in calls:
+        window, stride = (pair(getattr(layer, a, 1))[0] for a in ("kernel_size", "stride"))
+        if isinstance(layer, nn.Flatten | nn.Linear):
+            window = input_shape[-1]
+        field = min(field + (window - 1) * jump, input_shape[-1])
+        jump *= stride
+        own = {id(p): p.numel() for p in layer.parameters() if id(p) not in counted}
+        counted |= own.keys()
+        reads, adds = costs(layer, y)
+        biases = y.numel() if getattr(layer, "bias", None) is not None else 0
+        cost = sum(own.values()), reads + biases, adds
+        rows.append(Row(name, type(layer).__name__, tuple(y.shape[1:]), *cost, field))
+    return Summary(type(model).__name__, input_shape, tuple(rows))
+
+
+def costs(layer: nn.Module, y: Tensor) -> tuple[int, int]:
+    """Connections without biases, and multiply-adds, of a layer with that output for one image."""
+    match layer:
+        case nn.Conv2d():
+            reads = y.numel() * layer.weight[0].numel()
+        case nn.Linear():
+            reads = y.numel() * layer.in_features
+        case nn.AvgPool2d() | nn.MaxPool2d():
+            reads = y.numel() * prod(pair(layer.kernel_size))
+        case _:
+            reads = 0
+    return reads, 0 if isinstance(layer, nn.MaxPool2d) else reads
+
+
+def pair(size: Any) -> tuple[int, int]:
+    """A size as PyTorch's layers keep it: one number or two."""
+    return size if isinstance(size, tuple) else (size, size)

@@ -5,6 +5,8 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from html import escape
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lenet import notebook
 from lenet.data.pictures.decoding import Box, Source
 from lenet.data.pictures.preprocess import Preprocessed, preprocess, preprocess_plain
 from lenet.engine.processor import usable_cores
@@ -43,7 +46,7 @@ class Prediction:
             "none").
         box: [left, top, right, bottom] of what was read, in the picture's pixels, right and bottom
             excluded; None where nothing was found.
-        image: uint8 (28, 28) as the network saw it, None if nothing was found.
+        image: uint8 (28, 28) as the network saw it, None if nothing was found; in colour (3, H, W).
         steps: name -> picture, what the preprocessor did, in order.
     """
 
@@ -62,6 +65,15 @@ class Prediction:
         share = self.probabilities[self.label]
         return f"Prediction({self.label!r}, {share:.1%}, {trust}, box {self.box})"
 
+    def _repr_html_(self) -> str:
+        """The image that the network saw, and the probabilities."""
+        words = f"<p>{escape(repr(self))}</p>"
+        if self.image is None:
+            return words
+        return words + notebook.beside(
+            notebook.image(self.image), notebook.bars(self.probabilities)
+        )
+
     def as_dict(self) -> dict[str, Any]:
         """JSON-able: label, probabilities, rejected, reason and box."""
         return {
@@ -73,9 +85,12 @@ class Prediction:
         }
 
 
-def preprocessor(card: dict[str, Any]) -> Callable[[Source], Preprocessed]:
-    """What makes 28x28 pixels of a picture for the network with this card."""
-    return preprocess_plain if card.get("preprocessing") == "plain" else preprocess
+def preprocessor(model: checkpoint.Checkpoint) -> Callable[[Source], Preprocessed]:
+    """What makes an image of a picture for this network."""
+    how, side = model.pictures
+    if how == "digit":
+        return preprocess
+    return partial(preprocess_plain, side=side, color=how == "color")
 
 
 class Predictor:
@@ -93,11 +108,10 @@ class Predictor:
         read = isinstance(model, checkpoint.Checkpoint)
         self.checkpoint = model if read else checkpoint.read(model)
         self.scores = scorer(self.checkpoint, threads=1)  # one image: threads would wait
-        card = self.checkpoint.card
-        threshold = card.get("rejection_threshold")
+        threshold = self.checkpoint.card.get("rejection_threshold")
         # Unknown, or none makes the network good enough: then no answer is to be trusted.
         self.threshold = math.inf if threshold is None else float(threshold)
-        self.preprocess = preprocessor(card)
+        self.preprocess = preprocessor(self.checkpoint)
 
     def predict(self, picture: Source) -> Prediction:
         """Reads one picture.

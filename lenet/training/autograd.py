@@ -83,7 +83,7 @@ class AutogradEngine(Engine):
         self.parameters = list(self.model.parameters())
         self.optimizer = make_optimizer(self.how, self.parameters)
         self.update_average = get_ema_multi_avg_fn(self.how.averaging)
-        self.basis = self.on_device(spline_basis(job.train.images.shape[1]))
+        self.basis = self.on_device(spline_basis(job.train.images.shape[-1]))
         self.resumed = False
         self.images, self.labels = map(self.on_device, (job.train.images, job.train.labels))
 

@@ -17,31 +17,33 @@ def warp(
     """Distorted images, bilinear, 0 outside.
 
     Args:
-        images: uint8 (N, H, H).
+        images: uint8 (N, H, H) or (N, C, H, H).
         maps, knots, shades, noise: the arrays of `lenet.data.distortion.Warps`, on their device.
         basis: `lenet.data.distortion.spline_basis(H)`, there too.
 
     Returns:
-        uint8 (N, H, H), rounded.
+        uint8 of that shape, rounded; all channels of an image are changed alike.
     """
-    count, side, _ = images.shape
+    count, side = len(images), images.shape[-1]
     # grid_sample measures both axes from -1 to 1 between the outer edges of the image.
     unit = side / 2
     theta = torch.cat([maps[:, :, :2], maps[:, :, 2:] / unit], dim=2)
     grid = F.affine_grid(theta, [count, 1, side, side], align_corners=False)
     if knots is not None:
         grid = grid + torch.einsum("yj,xi,naji->nyxa", basis, basis, knots) / unit
-    warped = F.grid_sample(images[:, None].float(), grid, align_corners=False)
+    planes = images.view(count, -1, side, side)
+    warped = F.grid_sample(planes.float(), grid, align_corners=False)
     if shades is not None:
         shades = shades[..., None, None, None]
         warped = shades[:, 0] + shades[:, 1] * warped
-    warped = warped[:, 0].round_().to(torch.uint8)
+    warped = warped.round_().to(torch.uint8)
     if noise is not None:
         seeds, chances = noise[:, :1], noise[:, 1:]
         drawn = scramble(seeds + torch.arange(side * side, device=noise.device))
-        spots = (255 * (drawn & 1)).to(torch.uint8).view_as(warped)
-        warped = torch.where((drawn < 2 * chances).view_as(warped), spots, warped)
-    return warped
+        one_plane = (count, 1, side, side)
+        spots = (255 * (drawn & 1)).to(torch.uint8).view(one_plane)
+        warped = torch.where((drawn < 2 * chances).view(one_plane), spots, warped)
+    return warped.view_as(images)
 
 
 def scramble(numbers: Tensor) -> Tensor:

@@ -221,7 +221,7 @@ def make_engine(job: Job, engine: str = "auto") -> tuple[Engine, str]:
     """
     if engine not in ENGINES:
         raise LenetError(f"engine must be one of {', '.join(ENGINES)}, not {engine!r}")
-    obstacle = fused.unsupported(job.architecture, job.train.images.shape[1])
+    obstacle = fused.unsupported_images(job.architecture, job.train.images.shape[1:])
     if job.device != "cpu":
         obstacle = f"the fused kernels run on the CPU, not on {job.device}"
     if engine == "fused" and obstacle:

@@ -113,7 +113,7 @@ class Minibatches:
             return 0, None
         number = (epoch - 1) % (self.recipe.copies or self.recipe.optimisation.epochs)
         random = np.random.default_rng([self.recipe.seed, number, 1])
-        side = self.train.images.shape[1]
+        side = self.train.images.shape[-1]
         return number, self.recipe.distortion.draw(len(self.train), side, random)
 
     def targets(

@@ -10,8 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from lenet import fields
+from lenet import fields, notebook
 from lenet.data.distortion import Distortion
+from lenet.data.folders import Pictures
 from lenet.engine.objective import Objective
 from lenet.errors import LenetError
 from lenet.networks.architecture import NETWORKS, Architecture, LeNet, Options
@@ -91,6 +92,9 @@ class Recipe:
     """Name of the recipe; the run folder is named after it."""
     data: str = "mnist"
     """mnist, fashion-mnist, digits, or your own folder (IDX files or one sub-folder per class)."""
+    pictures: Pictures = "digit"
+    """How pictures of a folder are read: find the digit in each, or take it whole, in grey (plain)
+    or in colour (color), with a side of input_size pixels."""
     validation: int = 0
     """Hold out this many of the last training images; measure on them, not on the test set."""
     network: Options = LeNet()
@@ -169,6 +173,11 @@ class Recipe:
         """Name of the network."""
         return type(self.network).__name__
 
+    @property
+    def side(self) -> int:
+        """Of the pictures of a folder that are taken whole, in pixels."""
+        return getattr(self.network, "input_size", 28)
+
     def architecture(self, in_channels: int = 1, classes: int = 10) -> Architecture:
         """The network for such data."""
         return self.network.architecture(in_channels, classes)
@@ -177,6 +186,17 @@ class Recipe:
         usual = Recipe(model=self.model).as_dict()
         fields = {k: v for k, v in self.as_dict().items() if k == "model" or v != usual[k]}
         return f"Recipe({', '.join(f'{name}={value!r}' for name, value in fields.items())})"
+
+    def _repr_html_(self) -> str:
+        """A table of all fields, those with another value than usual in bold."""
+        usual = Recipe(model=self.model).as_dict()
+        rows = [
+            f"<tr>{notebook.cells((name, value))}</tr>"
+            if value == usual[name]
+            else f"<tr style='font-weight:bold'>{notebook.cells((name, value))}</tr>"
+            for name, value in self.as_dict().items()
+        ]
+        return f"<table>{''.join(rows)}</table>"
 
     def as_dict(self) -> dict[str, Any]:
         """Flat and JSON-able: field -> value."""

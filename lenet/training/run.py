@@ -6,6 +6,7 @@ depends on) exist from the first epoch on; report.json and weights.safetensors a
 
 import datetime
 import json
+import math
 import os
 import platform
 import sys
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lenet import fields
+from lenet import fields, notebook
 from lenet.data import Dataset
 from lenet.engine.processor import usable_cores
 from lenet.errors import LenetError, extra
@@ -39,6 +40,7 @@ except ImportError:  # Windows
 RECIPE, ENVIRONMENT, METRICS = "recipe.json", "environment.json", "metrics.jsonl"
 STATE = "state.safetensors"
 MOST_THREADS = 256
+POINTS = 5  # of a training curve in an epoch
 
 
 @dataclass(frozen=True, repr=False)
@@ -65,6 +67,17 @@ class Run:
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r}, recipe {self.recipe.name}: {self.words})"
+
+    def _repr_html_(self) -> str:
+        """The curves of training beside what was measured."""
+        measured = [
+            ("recipe", self.recipe.name),
+            ("error", f"{self.report.error:.2%}"),
+            ("mean loss", f"{self.report.loss:.4f}"),
+            ("examples/sec", f"{self.examples_per_second:,.0f} on {self.device}"),
+            ("folder", self.path),
+        ]
+        return notebook.beside(notebook.chart(curves(self.metrics), "epoch"), notebook.table(measured))
 
     @cached_property
     def model(self) -> "Network":
@@ -297,6 +310,34 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """Reads all records of a run folder's metrics.jsonl."""
     text = (folder / METRICS).read_text(encoding="utf-8")
     return [json.loads(line) for line in text.splitlines()]
+
+
+def curves(records: list[dict[str, Any]]) -> dict[str, list[tuple[float, float]]]:
+    """Points (epoch, value) of the curves that the articles plot, from lines of metrics.jsonl.
+
+    Train loss and train accuracy have five points an epoch, which are means over its fifths.
+    """
+    fifths: dict[int, list[dict[str, Any]]] = {}
+    measured: list[tuple[str, tuple[float, float]]] = []
+    for record in records:
+        if "step" in record:
+            fifths.setdefault(math.ceil(POINTS * record["position"] - 1e-6), []).append(record)
+        else:
+            name = next(n for n in ("test_accuracy", "validation_accuracy") if n in record)
+            measured.append((name, (record["epoch"], record[name])))
+    points = {
+        f"train {name}": [
+            (
+                fifth / POINTS,
+                sum(s[name] * s["examples"] for s in steps) / sum(s["examples"] for s in steps),
+            )
+            for fifth, steps in fifths.items()
+        ]
+        for name in ("loss", "accuracy")
+    }
+    for name, point in measured:
+        points.setdefault(name.replace("_", " "), []).append(point)
+    return points
 
 
 def environment(settings: Settings, reason: str, dataset: Dataset) -> dict[str, Any]:

@@ -3,38 +3,45 @@
 import dataclasses
 import sys
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from lenet import data
+from lenet.data import SOURCES, Dataset, from_arrays, load
 from lenet.engine.fused import flatten
 from lenet.errors import LenetError, extra
 from lenet.evaluation import metrics
 from lenet.evaluation.evaluate import write_report
 from lenet.networks import checkpoint
 from lenet.networks.checkpoint import Checkpoint
+from lenet.notebook import Display, chart, is_notebook
 from lenet.progress import Progress as Bar
 from lenet.training import run as folders
 from lenet.training.engines import Job, by_name, choose_device, make_engine
 from lenet.training.epochs import Minibatches, Record, Watch
 from lenet.training.recipe import Recipe
 from lenet.training.recipes import find
-from lenet.training.run import Progress, Run, Settings
+from lenet.training.run import Progress, Run, Settings, curves, read_metrics
 from lenet.training.teachers import Teachers
 from lenet.training.world import ALONE, LostProcessError, World, connected
 
 if TYPE_CHECKING:
     from lenet.training.passes import Passes
 
+OnEpoch = Callable[[dict[str, Any]], object]
+PLAIN = ("fashion-mnist",)  # data sets whose pictures are taken whole
+
 
 def train(
     recipe: str | Recipe = "mnist",
     *,
+    data: str | Dataset | tuple[ArrayLike, ArrayLike] | None = None,
+    on_epoch: OnEpoch | None = None,
     out: str | Path | None = None,
     device: str = "auto",
     engine: str = "auto",
@@ -45,8 +52,15 @@ def train(
 ) -> Run:
     """Trains a network and writes a run folder.
 
+    Shows a bar and a line for each epoch on a terminal; in a notebook a live plot of train loss,
+    train accuracy and test accuracy.
+
     Args:
         recipe: a name in `lenet.RECIPES`, the path of a .json file, or a `lenet.Recipe`.
+        data: instead of the recipe's: the name of a data set or the path of a folder, a
+            `lenet.data.Dataset`, or images and labels as `lenet.data.from_arrays` takes them.
+        on_epoch: is called with the metrics of each epoch (its line of metrics.jsonl: epoch,
+            train_loss, train_accuracy, test_accuracy ...); what it returns, if true, ends training.
         out: the run folder, new or empty; runs/NAME-TIME by default.
         device: "auto" (CUDA if available, else CPU), or a device as PyTorch names it.
         engine: "auto", "fused" (our CPU kernels), "autograd" (PyTorch) or "graph" (PyTorch's step
@@ -62,13 +76,27 @@ def train(
     """
     if isinstance(recipe, str):
         recipe = find(recipe)
-    recipe = with_full_path(recipe.changed(**changes))
+    if not isinstance(recipe, Recipe):
+        raise LenetError(
+            f"a {type(recipe).__name__} is no recipe: training takes a name, a .json file or a "
+            "lenet.Recipe, and makes the network itself; train other modules in a loop of your own "
+            "with lenet.data.Split in a DataLoader"
+        )
+    dataset = None
+    if isinstance(data, str):
+        changes["data"] = data
+    elif data is not None:
+        dataset = data if isinstance(data, Dataset) else from_arrays(*data)
+        changes["data"] = dataset.name
+    recipe = recipe.changed(**changes)
+    if dataset is None:
+        recipe = with_full_path(recipe)
     folder = Path(out) if out else None
     with connected() as world:
         if folder and world.first and folders.is_begun(folder):
             raise LenetError(f"{folder} already holds a run; resume it with --resume {folder}")
         settings = settings_for(recipe, device, engine, threads, data_dir, world, tensorboard)
-        return proceed(world, folder, recipe, settings)
+        return proceed(world, folder, recipe, settings, dataset, on_epoch)
 
 
 def settings_for(
@@ -97,16 +125,25 @@ def settings_for(
 def with_full_path(recipe: Recipe) -> Recipe:
     """The recipe with an absolute path if its data are a folder."""
     own = Path(recipe.data).expanduser()
-    if recipe.data not in data.SOURCES and own.is_dir():
+    if recipe.data not in SOURCES and own.is_dir():
         recipe = recipe.changed(data=str(own.resolve()))
     return recipe
 
 
-def resume(folder: str | Path) -> Run:
+def resume(
+    folder: str | Path,
+    data: Dataset | tuple[ArrayLike, ArrayLike] | None = None,
+    on_epoch: OnEpoch | None = None,
+) -> Run:
     """Continues a run that was stopped, and ends with the weights it would have had.
 
     Bit for bit on one machine with as many processes: each epoch depends only on the state after
     the one before and on the recipe's seed. With another number of processes, up to rounding.
+
+    Args:
+        folder: the run folder.
+        data: what the run was begun with, if it was no name or folder.
+        on_epoch: as for `train`.
 
     Raises:
         LenetError: the folder holds no run, or it cannot be resumed here.
@@ -126,18 +163,25 @@ def resume(folder: str | Path) -> Run:
             settings = dataclasses.replace(
                 settings, processes=world.size, threads=world.threads, engine=engine
             )
-        return proceed(world, folder, recipe, settings)
+        dataset = data if isinstance(data, Dataset) or data is None else from_arrays(*data)
+        return proceed(world, folder, recipe, settings, dataset, on_epoch)
 
 
 def assemble(
-    recipe: Recipe, dataset: data.Dataset, settings: Settings, world: World = ALONE
+    recipe: Recipe, dataset: Dataset, settings: Settings, world: World = ALONE
 ) -> "tuple[Minibatches | Passes, str]":
     """Prepares the training of a recipe on data, from its seed; also says why this engine.
 
     Raises:
         LenetError: recipe, data, device and engine do not go together.
     """
-    architecture = recipe.architecture(classes=len(dataset.classes))
+    shape = dataset.train.images.shape
+    if recipe.distortion and shape[-1] != shape[-2]:
+        raise LenetError(
+            f"only square images can be distorted, not {shape[-2]}x{shape[-1]}: set shift, rotation "
+            "and the like to 0"
+        )
+    architecture = recipe.architecture(dataset.train.channels, len(dataset.classes))
     weights = flatten(architecture.initial_weights(recipe.seed).values())
     device = choose_device(settings.device, world)
     job = Job(recipe, architecture, dataset.train, weights, device, settings.threads, world)
@@ -167,23 +211,33 @@ class Session:
         world: the processes that share it; the first one writes and prints.
         part: what is measured after each epoch, "test" or "validation".
         board: writes TensorBoard logs; None without.
+        on_epoch: see `train`.
     """
 
     world: World
     folder: Path
     recipe: Recipe
-    dataset: data.Dataset
+    dataset: Dataset
     part: str
     epochs: "Minibatches | Passes"
     progress: Progress
     board: Any
+    on_epoch: OnEpoch | None
 
 
-def proceed(world: World, folder: Path | None, recipe: Recipe, settings: Settings) -> Run:
+def proceed(
+    world: World,
+    folder: Path | None,
+    recipe: Recipe,
+    settings: Settings,
+    dataset: Dataset | None = None,
+    on_epoch: OnEpoch | None = None,
+) -> Run:
     """Trains from the folder's state, or from the start in a new folder, to the end."""
     board = tensorboard_writer() if settings.tensorboard else None
-    with world.in_turn():
-        dataset = data.load(recipe.data, settings.data_dir)
+    if dataset is None:
+        with world.in_turn():
+            dataset = load(recipe.data, settings.data_dir, recipe.pictures, recipe.side)
     if recipe.validation:
         dataset = dataset.hold_out(recipe.validation)
     epochs, reason = assemble(recipe, dataset, settings, world)
@@ -215,6 +269,7 @@ def proceed(world: World, folder: Path | None, recipe: Recipe, settings: Setting
             epochs=epochs,
             progress=progress,
             board=board(str(folder / "tensorboard")) if board and world.first else None,
+            on_epoch=on_epoch,
         )
         scores = run_to_the_end(session)
         return finish(session, scores, settings.device)
@@ -243,6 +298,7 @@ def run_to_the_end(session: Session) -> NDArray[np.float32]:
 def run_epochs(session: Session) -> NDArray[np.float32]:
     """Runs the remaining epochs, and saves metrics and state after each."""
     recipe, test, progress = session.recipe, session.dataset.test, session.progress
+    plot = Display() if is_notebook() and session.world.first else None
     epochs = recipe.optimisation.epochs
     left = range(progress.epoch + 1, epochs + 1)
     scores = None
@@ -257,10 +313,24 @@ def run_epochs(session: Session) -> NDArray[np.float32]:
             if not np.isfinite(scores).all():
                 raise LenetError(f"scores are not finite after epoch {epoch}: lower lr")
             save_epoch(session, epoch, steps, seconds, scores)
-            bar.say(f"epoch {epoch}/{epochs}  {result_words(session)}")
+            words = f"epoch {epoch}/{epochs}  {result_words(session)}"
+            if plot:
+                plot.show(chart(curves(read_metrics(session.folder)), "epoch"), words)
+            else:
+                bar.say(words)
+            if is_stopped(session):
+                break
     if session.board:
         session.board.close()
     return session.epochs.scores(test.images) if scores is None else scores
+
+
+def is_stopped(session: Session) -> bool:
+    """Whether the caller's function ends training after the last epoch."""
+    on_epoch, last = session.on_epoch, session.progress.last
+    if on_epoch is None or last is None:
+        return False
+    return session.world.from_first(lambda: bool(on_epoch(dict(last))))
 
 
 def save_epoch(
@@ -312,7 +382,7 @@ def finish(session: Session, scores: NDArray[np.float32], device: str) -> Run:
     card = {
         "classes": list(dataset.classes),
         "recipe": recipe.as_dict(),
-        "preprocessing": "digit" if dataset.name != "fashion-mnist" else "plain",
+        **preprocessing(recipe, dataset),
         "data": {"name": dataset.name, "sha256": dataset.checksums},
         "measured_on": session.part,
         "error": report.error,
@@ -329,6 +399,16 @@ def finish(session: Session, scores: NDArray[np.float32], device: str) -> Run:
         warn_of_chance(recipe, report)
     rate = progress.examples / max(progress.seconds, 1e-9)
     return Run(session.folder, recipe, network, report, result_words(session), rate, device)
+
+
+def preprocessing(recipe: Recipe, dataset: Dataset) -> dict[str, Any]:
+    """What a card says of how pictures become images like those that were trained on."""
+    how, side = recipe.pictures, max(dataset.train.images.shape[-2:])
+    if dataset.train.channels > 1:
+        how = "color"
+    elif side != 28 or dataset.name in PLAIN:
+        how = "plain"
+    return {"preprocessing": how} | ({} if side == 28 else {"image_size": side})
 
 
 def warn_of_chance(recipe: Recipe, report: metrics.Report) -> None:

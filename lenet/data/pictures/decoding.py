@@ -78,6 +78,34 @@ def load_picture(source: Source) -> Picture:
     return decode(image, name, size)
 
 
+def load_planes(source: Source) -> list[Gray]:
+    """Reads the red, green and blue of a picture, transparent parts on white.
+
+    `source`, sizes and errors are those of `load_picture`; a grey picture has three equal planes.
+    """
+    if isinstance(source, np.ndarray):
+        if source.ndim != 3 or source.shape[2] not in (3, 4):
+            return [load_array(source).gray] * 3
+        return [load_array(source[..., channel]).gray for channel in range(3)]
+    name = "the picture"
+    if not isinstance(source, Image.Image):
+        data, name = read_bytes(source)
+        source = open_image(data, name)
+    check_size(source, name)
+    try:
+        image = ImageOps.exif_transpose(source)
+        if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+            return [luminance(image)] * 3
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        return [luminance(plane) for plane in image.convert("RGB").split()]
+    except LenetError:
+        raise
+    except DECODE_ERRORS as error:
+        raise LenetError(damaged(name, error)) from None
+
+
 def open_image(data: bytes, name: str = "the picture") -> Image.Image:
     """Opens the picture in the bytes of a file, without decoding it. Errors: as `load_picture`."""
     if not data:

@@ -35,6 +35,7 @@ from lenet.data.pictures.decoding import (
     crop,
     fit,
     load_picture,
+    load_planes,
     outline,
     shrink,
 )
@@ -70,7 +71,8 @@ class Preprocessed:
 
     Attributes:
         size: (width, height) of the picture.
-        image: uint8 (28, 28), ink 255 on 0, or None if there is not one digit.
+        image: uint8 (28, 28), ink 255 on 0, or None if there is not one digit; whole pictures may
+            have another size, and colour (3, H, W).
         reason: why `image` is None: one of `REASONS`; None otherwise. "empty": blank, too pale, an
             empty box or sheet; "several digits": side by side; "not a digit": too small, noise,
             texture, text, a filled patch.
@@ -115,22 +117,32 @@ def preprocess(source: Source) -> Preprocessed:
     return Preprocessed(picture.size, image, None, steps, look.polarity, box, shift)
 
 
-def preprocess_plain(source: Source) -> Preprocessed:
-    """Makes 28x28 pixels of a whole picture as in Fashion-MNIST: bright on black, aspect kept.
+def preprocess_plain(source: Source, side: int = FIELD, color: bool = False) -> Preprocessed:
+    """Makes side x side pixels of a whole picture, aspect kept, the rest black.
 
-    `source` and errors are those of `load_picture`.
+    Grey pictures become bright on black, as in Fashion-MNIST; with `color` the image is uint8
+    (3, side, side) with the picture's own colours. `source` and errors are those of `load_picture`.
     """
-    picture = load_picture(source)
-    gray = picture.gray
-    steps = {"grayscale": gray}
-    if np.median(outline(gray)) > 127:  # photographed on a light background
-        gray = 255 - gray
-        steps["inverted"] = gray
-    fitted = fit(gray, FIELD)
-    height, width = fitted.shape
-    shift = ((FIELD - width) // 2, (FIELD - height) // 2)
-    image = steps["28x28"] = place(fitted, shift)
-    return Preprocessed(picture.size, image, steps=steps, box=(0, 0, *picture.size), shift=shift)
+    steps: dict[str, Gray] = {}
+    if color:
+        planes = load_planes(source)
+        height, width = planes[0].shape
+        size = width, height
+        steps["picture"] = np.dstack(planes)
+    else:
+        picture = load_picture(source)
+        planes, size = [picture.gray], picture.size
+        steps["grayscale"] = picture.gray
+        if np.median(outline(picture.gray)) > 127:  # photographed on a light background
+            planes = [255 - picture.gray]
+            steps["inverted"] = planes[0]
+    fitted = [fit(plane, side) for plane in planes]
+    height, width = fitted[0].shape
+    shift = ((side - width) // 2, (side - height) // 2)
+    placed = [place(plane, shift, side) for plane in fitted]
+    steps[f"{side}x{side}"] = np.dstack(placed) if color else placed[0]
+    image = np.stack(placed) if color else placed[0]
+    return Preprocessed(size, image, steps=steps, box=(0, 0, *size), shift=shift)
 
 
 def preprocess_none(source: Source) -> Preprocessed:
@@ -295,9 +307,9 @@ def centring_shift(fitted: Gray) -> tuple[int, int]:
     return min(max(x, 0), FIELD - width), min(max(y, 0), FIELD - height)
 
 
-def place(digit: Gray, shift: tuple[int, int]) -> NDArray[np.uint8]:
-    """The digit in an empty 28x28 field, its first pixel at `shift` (x, y)."""
-    image = np.zeros((FIELD, FIELD), np.uint8)
+def place(digit: Gray, shift: tuple[int, int], side: int = FIELD) -> NDArray[np.uint8]:
+    """The digit in an empty square field, its first pixel at `shift` (x, y)."""
+    image = np.zeros((side, side), np.uint8)
     x, y = shift
     image[y : y + digit.shape[0], x : x + digit.shape[1]] = digit
     return image
