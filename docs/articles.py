@@ -92,7 +92,7 @@ for name, output in lenet.trace(model, X).items():
 # LeNet-5 的年代写成 1994 年：论文发表于 1998 年 11 月。
 
 # %%
-print(lenet.summary("LeNet"))
+lenet.summary("LeNet")
 
 # %% [markdown] lang="en"
 # ## The same as a class
@@ -173,13 +173,14 @@ for row in lenet.summary("LeNet5"):
 #
 # The articles call `d2l.load_data_fashion_mnist(256)`, which downloads the data by torchvision and returns two loaders.
 # Here the same loaders take their images from `lenet.data.load`, which verifies what it downloads. Training with
-# `lenet` needs no loader.
+# `lenet` needs no loader; PyTorch's `DataLoader` takes `clothes.train` as it is, a sequence of (image, label).
 
 # %% [markdown] lang="zh"
 # ## 数据
 #
 # 文章调用 `d2l.load_data_fashion_mnist(256)`，它用 torchvision 下载数据，返回两个迭代器。这里的迭代器与之相同，图像则来自
-# `lenet.data.load`，下载的内容都经过校验。用 `lenet` 训练不需要迭代器。
+# `lenet.data.load`，下载的内容都经过校验。用 `lenet` 训练不需要迭代器；`clothes.train` 是 (图像, 标签) 的序列，可以直接交给 PyTorch 的
+# `DataLoader`。
 
 
 # %% tags=["left"]
@@ -200,10 +201,9 @@ print(tuple(X.shape), tuple(y.shape))
 
 # %% tags=["right"]
 clothes = lenet.data.load(fashion)
-print(clothes.train)
-print(clothes.classes)
 X = lenet.LeNet().prepare(clothes.train.images[:256])
 print(tuple(X.shape))
+clothes
 
 # %% [markdown] lang="en"
 # ## Accuracy
@@ -653,8 +653,8 @@ with torch.no_grad():
 
 # %% tags=["right"]
 answer = lenet.Predictor().predict(picture)
-print(answer.label, f"{answer.probabilities[answer.label]:.3f}")
-print(answer.rejected, answer.reason, answer.box)
+print(answer.label, answer.rejected, answer.reason, answer.box)
+answer
 
 # %% [markdown] lang="en"
 # Several digits, as in postal codes or on cheques, are read by `lenet.Reader` ([tutorial](read-your-pictures.md)).

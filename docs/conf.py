@@ -24,7 +24,6 @@ nb_execution_mode = "off"  # docs/notebooks.py runs the code
 nb_merge_streams = True
 napoleon_use_rtype = False
 autodoc_member_order = "bysource"
-autodoc_class_signature = "separated"
 autodoc_typehints_format = "short"
 maximum_signature_line_length = 80
 python_use_unqualified_type_names = True
