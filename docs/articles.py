@@ -244,7 +244,8 @@ print(lenet.evaluate(model, clothes.test).accuracy)
 # ## Training: `train_ch6`
 #
 # Xavier-uniform weights, cross-entropy, plain stochastic gradient descent with learning rate 0.9, batches of 256,
-# 10 epochs. The recipe `d2l` is exactly that. `d2l`'s plot grows while it trains; so does ours in a notebook.
+# 10 epochs. The recipe `d2l` is exactly that. `d2l`'s plot grows while it trains; so does ours in a notebook. (What is
+# shown here ran on one core of a busy machine; RESULTS.md compares speeds with care.)
 #
 # *Careful:* the third article prints this function without `l.backward()`. Then no parameter has a gradient, the
 # optimizer changes nothing, and the network keeps guessing; the result that the article shows cannot come from the code
@@ -254,7 +255,7 @@ print(lenet.evaluate(model, clothes.test).accuracy)
 # ## 训练：`train_ch6`
 #
 # Xavier 均匀初始化、交叉熵、普通的随机梯度下降、学习率 0.9、批量 256、10 轮。配方 `d2l` 与之完全一致。`d2l` 的曲线边训练边画；
-# 在笔记本里我们也一样。
+# 在笔记本里我们也一样。（这里的输出是在一台繁忙机器的单个核心上得到的；速度的严格比较见 RESULTS.md。）
 #
 # **注意：** 第三篇文章给出的这个函数缺少 `l.backward()`。这样所有参数都没有梯度，优化器什么也不改变，网络只能靠猜；文章给出的
 # 结果不可能来自它印出的代码。这里已补上这一行。

@@ -22,6 +22,7 @@ from lenet.cli import COMMANDS
 from lenet.errors import LenetError
 from lenet.export import onnx
 from lenet.networks import checkpoint
+from lenet.training import train
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -42,10 +43,11 @@ def small_data(monkeypatch: pytest.MonkeyPatch, digit_folder: Path) -> None:
     """The small digits in place of the public data sets."""
     load = data.load
 
-    def small(name: str, data_dir: str | None = None) -> data.Dataset:
-        return load(str(digit_folder) if name in data.SOURCES else name, data_dir)
+    def small(name: str, *others: Any) -> data.Dataset:
+        return load(str(digit_folder) if name in data.SOURCES else name, *others)
 
-    monkeypatch.setattr(data, "load", small)
+    for module in (data, train):
+        monkeypatch.setattr(module, "load", small)
 
 
 @pytest.fixture
@@ -157,8 +159,7 @@ def test_the_articles_and_ours_run(digit_folder: Path) -> None:
     assert left == right
     assert len(left) == 12
     assert copied[1].count("difference 0.0 0.0") == 2
-    right_then = "".join(printed["right"])
-    assert "LeNet5s C3: 429" in right_then
+    assert "LeNet5s C3: 429" in "".join(printed["right"])
     assert "False" not in "".join(printed["right"][-5:-2]), "PyTorch's results differ"
     assert namespace["answer"].label == "7"
 
