@@ -1,7 +1,7 @@
 """A LeNet as an estimator of scikit-learn, for pipelines and searches; without PyTorch.
 
-    from lenet import LeNetClassifier
-    LeNetClassifier(epochs=3).fit(X, y).predict(X)
+from lenet import LeNetClassifier
+LeNetClassifier(epochs=3).fit(X, y).predict(X)
 """
 
 from __future__ import annotations
@@ -90,9 +90,9 @@ class LeNetClassifier(ClassifierMixin, BaseEstimator):
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> LeNetClassifier:
         """Trains a new network on X (n, features) or (n, height, width) and labels y (n,)."""
-        X, y = self._validated(X, y)
-        self._begin(X, unique_labels(y))
-        self._train(X, y, self._recipe().optimisation.epochs)
+        rows, labels = self._validated(X, y)
+        self._begin(rows, unique_labels(labels))
+        self._train(rows, labels, self._recipe().optimisation.epochs)
         return self
 
     def partial_fit(
@@ -107,19 +107,20 @@ class LeNetClassifier(ClassifierMixin, BaseEstimator):
         Raises:
             ValueError: y has labels that the first call did not name.
         """
-        X, y = self._validated(X, y, reset=not hasattr(self, "network_"))
-        if not hasattr(self, "network_"):
-            self._begin(X, unique_labels(y) if classes is None else np.unique(np.asarray(classes)))
-        if new := sorted(set(np.unique(y).tolist()) - set(self.classes_.tolist())):
+        first = not hasattr(self, "network_")
+        rows, labels = self._validated(X, y, reset=first)
+        if first:
+            self._begin(rows, np.unique(np.asarray(labels if classes is None else classes)))
+        if new := sorted(set(np.unique(labels).tolist()) - set(self.classes_.tolist())):
             raise LenetError(f"labels {new} are not among the classes of the first call")
-        self._train(X, y, 1, schedule="constant", warmup=0.0)
+        self._train(rows, labels, 1, schedule="constant", warmup=0.0)
         return self
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """Probabilities (n, classes): the softmax of the network's scores."""
         check_is_fitted(self)
-        X, _ = self._validated(X, reset=False)
-        images = self._images(X)
+        rows, _ = self._validated(X, reset=False)
+        images = self._images(rows)
         # As many as take the way of many images, so that answers do not depend on their number.
         several = np.concatenate([images, np.zeros((FEW, *images.shape[1:]), np.uint8)])
         return softmax(scorer(self.network_, self._threads())(several)[: len(images)])

@@ -44,7 +44,9 @@ def table(rows: Sequence[Sequence[Any]], columns: Sequence[str] = ()) -> str:
     """A table of texts."""
     head = "".join(f"<th>{escape(name)}</th>" for name in columns)
     body = "".join(f"<tr>{cells(row)}</tr>" for row in rows)
-    return f"<table>{f'<thead><tr>{head}</tr></thead>' if head else ''}<tbody>{body}</tbody></table>"
+    return (
+        f"<table>{f'<thead><tr>{head}</tr></thead>' if head else ''}<tbody>{body}</tbody></table>"
+    )
 
 
 def cells(row: Sequence[Any]) -> str:

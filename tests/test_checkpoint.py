@@ -396,3 +396,49 @@ def test_pretrained_names(weights: Path, tmp_path: Path, monkeypatch: pytest.Mon
     for own in ("./digits", "digits/", tmp_path / "digits"):
         assert checkpoint.locate(own).resolve() == mine
     assert checkpoint.locate("digits").parent == checkpoint.PRETRAINED
+
+
+def test_state_dicts_of_pytorch_are_read_safely(tmp_path: Path) -> None:
+    model, file = lenet.LeNet(activation="relu"), tmp_path / "weights.pth"
+    torch.save(model.state_dict(), file)
+    other = lenet.load(file, lenet.LeNet(activation="relu"))
+    assert not other.training
+    x = torch.rand(3, 1, 28, 28)
+    assert torch.equal(other(x), model(x))
+    torch.save(model[:].state_dict(), file)
+    assert torch.equal(lenet.load(file, lenet.LeNet(activation="relu"))(x), model(x))
+    with pytest.raises(LenetError, match=r"C1.weight \(6, 1, 5, 5\) beside C1.weight \(8"):
+        lenet.load(file, lenet.LeNet(channels=(8, 24)))
+    torch.save(model, file)  # the module itself, as a pickle that names its classes
+    with pytest.raises(LenetError, match="no state dict that can be read safely") as caught:
+        lenet.load(file, lenet.LeNet())
+    assert "\n" not in str(caught.value)
+    torch.save([1, 2], file)
+    with pytest.raises(LenetError, match="holds a list"):
+        lenet.load(file, lenet.LeNet())
+    with pytest.raises(LenetError, match="no file"):
+        lenet.load(tmp_path / "none.pth", lenet.LeNet())
+
+
+@pytest.mark.parametrize(
+    ("write", "words"),
+    [
+        (
+            lambda file: torch.save(lenet.LeNet().state_dict(), file),
+            "a state dict of PyTorch.*load",
+        ),
+        (lambda file: file.write_bytes(b"\x93NUMPY\x01"), "an array of NumPy"),
+        (lambda file: file.write_bytes(b"PK\x03\x04arr_0.npy"), "a zip archive"),
+        (lambda file: file.write_bytes(pickle.dumps({})), "a pickle, which can run code"),
+        (lambda file: file.write_bytes(b"\x89HDF\r\n\x1a\n"), "an HDF5 file"),
+        (lambda file: file.write_text("{}"), "a JSON file"),
+        (lambda file: file.write_bytes(b"abc"), "not a complete safetensors file"),
+    ],
+)
+def test_other_files_are_named_for_what_they_are(
+    write: Callable[[Path], Any], words: str, tmp_path: Path
+) -> None:
+    write(file := tmp_path / "file")
+    with pytest.raises(LenetError, match=words) as caught:
+        lenet.load(file)
+    assert str(file) in str(caught.value) and "\n" not in str(caught.value)

@@ -4,6 +4,7 @@ import pickle
 import sys
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from lenet.errors import LenetError
 from lenet.networks import checkpoint
 
 Arrays = tuple[NDArray[np.uint8], NDArray[np.uint8]]
-QUICK = dict(epochs=8, n_jobs=1, random_state=0)
+QUICK: dict[str, Any] = dict(epochs=8, n_jobs=1, random_state=0)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +45,9 @@ def test_scikit_learns_own_checks() -> None:
     assert len(results) - len(skipped) > 40
 
 
-def test_it_learns_digits_of_any_layout(rows: tuple[NDArray[np.float64], NDArray[np.int64]]) -> None:
+def test_it_learns_digits_of_any_layout(
+    rows: tuple[NDArray[np.float64], NDArray[np.int64]],
+) -> None:
     X, y = rows
     names = np.array([f"digit {n}" for n in y])
     model = LeNetClassifier(**QUICK).fit(X[:700], names[:700])
@@ -82,21 +85,27 @@ def test_pipelines_and_searches(rows: tuple[NDArray[np.float64], NDArray[np.int6
     grid = {"lenetclassifier__lr": [1e-6, 5e-3]}
     search = GridSearchCV(pipeline, grid, cv=2).fit(X[:600], y[:600])
     assert search.best_params_ == {"lenetclassifier__lr": 5e-3}
-    assert search.score(X[600:], y[600:]) > 0.85
-    assert clone(search.best_estimator_).get_params()["lenetclassifier__epochs"] == 8
+    best: Any = search.best_estimator_
+    assert best.score(X[600:], y[600:]) > 0.85
+    copy: Any = clone(best)
+    assert copy.get_params()["lenetclassifier__epochs"] == 8
 
 
 def test_its_network_is_as_any_other(digits: Arrays, tmp_path: Path) -> None:
     images, labels = digits
     model = LeNetClassifier("mnist-99", activation="relu", **QUICK).fit(images[:640], labels[:640])
     network = model.network_
-    checkpoint.write(tmp_path / "mine.safetensors", network.architecture, network.weights, network.card)
+    checkpoint.write(
+        tmp_path / "mine.safetensors", network.architecture, network.weights, network.card
+    )
     split = lenet.data.Split(images[640:], labels[640:].astype(np.int64))
     report = lenet.evaluate(tmp_path / "mine.safetensors", split)
     assert report.accuracy == model.score(images[640:], labels[640:]) > 0.9
 
 
-def test_wrong_arguments_are_told_by_fit(rows: tuple[NDArray[np.float64], NDArray[np.int64]]) -> None:
+def test_wrong_arguments_are_told_by_fit(
+    rows: tuple[NDArray[np.float64], NDArray[np.int64]],
+) -> None:
     X, y = rows
     for model, words in (
         (LeNetClassifier("nothing"), "no recipe"),

@@ -180,7 +180,7 @@ def test_empty_split_is_refused(tmp_path: Path) -> None:
 
 
 def test_unknown_name() -> None:
-    with pytest.raises(LenetError, match=r"no data set 'emnist'.*mnist, fashion-mnist, digits"):
+    with pytest.raises(LenetError, match=r"no data set 'emnist'.*mnist, fashion-mnist, .*digits"):
         data.load("emnist")
 
 

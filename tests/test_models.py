@@ -316,6 +316,6 @@ def test_weights_of_another_shape_are_not_copied() -> None:
         lenet.copy_weights(LeNet(channels=(8, 16)), article)
     with pytest.raises(LenetError, match=r"F7.weight \(84, 84\) beside fc3.weight"):
         lenet.copy_weights(LeNet(hidden=(120, 84, 84)), article)
-    with pytest.raises(LenetError, match="nothing beside fc1.weight"):
+    with pytest.raises(LenetError, match=r"nothing beside fc1\.weight"):
         lenet.copy_weights(article_sequence()[:6], article)
     assert all(torch.equal(*pair) for pair in zip(before, article.parameters(), strict=True))

@@ -59,10 +59,13 @@ def test_html_forms_show_what_there_is(digits: Arrays, trained: Run) -> None:
     first = dataset.train.images[dataset.train.labels == 0][:10]
     assert np.array_equal(255 - pictures(html)[0], np.concatenate([*first], axis=1))
     rows = parsed(html).findall(".//tr")
-    assert [int(row[1].text or "") for row in rows[1:]] == [*dataset.train.counts("0123456789").values()]
+    assert [int(row[1].text or "") for row in rows[1:]] == [
+        *dataset.train.counts("0123456789").values()
+    ]
 
     prediction = lenet.Predictor("mnist").predict(dataset.test.images[0])
     html = prediction._repr_html_()
+    assert prediction.image is not None
     assert np.array_equal(255 - pictures(html)[0], prediction.image)
     shares = {row[0].text: row[2].text for row in parsed(html).findall(".//tr")}
     assert shares == {name: f"{p:.1%}" for name, p in prediction.probabilities.items()}
@@ -96,7 +99,7 @@ def test_sheets_tile_in_colour_and_grey() -> None:
 
 
 def test_curves_are_the_articles(trained: Run) -> None:
-    """Five points an epoch of loss and accuracy in training, one of the accuracy on the test set."""
+    """Five points an epoch of loss and accuracy in training, one of test accuracy."""
     points = curves(trained.metrics)
     assert list(points) == ["train loss", "train accuracy", "test accuracy"]
     epochs = trained.recipe.optimisation.epochs
@@ -118,7 +121,9 @@ def test_a_chart_has_a_line_through_its_points() -> None:
 def test_training_in_a_notebook_draws_a_live_plot(
     shown: list[list[dict[str, str]]], digits: Arrays, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    options = dict(activation="relu", batch_size=100, lr=0.1, print_every=3, threads=1)
+    options: dict[str, Any] = dict(
+        activation="relu", batch_size=100, lr=0.1, print_every=3, threads=1
+    )
     run = lenet.train("d2l", data=digits, epochs=3, out=tmp_path / "run", **options)
     (plot,) = [display for display in shown if "<svg" in display[0]["text/html"]]
     assert len(plot) == 3 and "epoch 3/3" in plot[-1]["text/plain"]

@@ -17,7 +17,9 @@ from lenet.errors import LenetError
 from lenet.networks import checkpoint
 
 Arrays = tuple[NDArray[np.uint8], NDArray[np.uint8]]
-FAST = dict(activation="relu", init="torch", optimizer="adamw", lr=3e-3, batch_size=32, threads=1)
+FAST: dict[str, Any] = dict(
+    activation="relu", init="torch", optimizer="adamw", lr=3e-3, batch_size=32, threads=1
+)
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +95,7 @@ def test_colour_and_other_sizes_from_end_to_end(
     colours: tuple[NDArray[np.uint8], list[str]], tmp_path: Path
 ) -> None:
     images, labels = colours
-    options = dict(epochs=6, input_size=32, shift=1.0, noise=0.1, paper=0.1, **FAST)
+    options: dict[str, Any] = dict(epochs=6, input_size=32, shift=1.0, noise=0.1, paper=0.1, **FAST)
     run = lenet.train("d2l", data=(images, labels), out=tmp_path / "run", **options)
     assert run.report.error == 0 and run.report.classes == ("blue", "green", "red")
     model = lenet.load(run.path)
@@ -123,7 +125,7 @@ def test_folders_of_pictures_that_are_no_digits(
     plain = data.load(name, pictures="plain", side=20)
     assert plain.train.images.shape == (102, 20, 20) and plain.classes == ("blue", "green", "red")
     assert not plain.train.images[:, :2].any()  # the aspect is kept
-    options = dict(pictures="color", input_size=24, epochs=6, **FAST)
+    options: dict[str, Any] = dict(pictures="color", input_size=24, epochs=6, **FAST)
     run = lenet.train("d2l", data=name, out=tmp_path / "run", **options)
     assert run.report.error == 0
     assert run.network.pictures == ("color", 24)
@@ -153,7 +155,9 @@ def test_modules_of_ones_own_are_evaluated_summarised_and_traced(digits: Arrays)
     assert model.training
     states = lenet.trace(model, x)
     assert list(states) == ["pool", "head", "output"]
-    assert torch.equal(states["output"], model(x)) and torch.equal(states["output"], 2 * states["head"])
+    assert torch.equal(states["output"], model(x)) and torch.equal(
+        states["output"], 2 * states["head"]
+    )
     rows = list(lenet.summary(model))
     assert [(r.name, r.kind, r.output_shape, r.parameters) for r in rows] == [
         ("pool", "AvgPool2d", (1, 2, 2), 0),

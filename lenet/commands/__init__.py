@@ -110,7 +110,7 @@ def print_report(report: "Report", title: str) -> None:
         ["images", f"{report.count:,}"],
         ["accuracy", f"{report.accuracy:.2%}"],
         ["error", f"{report.error:.2%}"],
-        ["mean loss", f"{report.loss:.4f}"],
+        ["mean cross-entropy", f"{report.loss:.4f}"],
         ["expected calibration error", f"{report.reliability.ece:.2%}"],
     ]
     for point in report.rejections:

@@ -17,7 +17,8 @@ class DataFlags:
     """Downloads a data set if necessary, verifies it, and shows its contents."""
 
     name: Positional[Annotated[str, tyro.conf.arg(metavar="NAME")]] = "mnist"
-    """mnist, fashion-mnist, digits, or your own folder (IDX files or one sub-folder per class)."""
+    """mnist, fashion-mnist, digits, qmnist, emnist-digits, emnist-letters, kmnist, usps, mnist-c,
+    mnist-c-fog and the like; or your own folder (IDX files or one sub-folder per class)."""
     pictures: Literal["digit", "plain", "color"] = "digit"
     """How pictures of a folder are read: find the digit in each, or take it whole, in grey or in
     colour."""
@@ -36,7 +37,7 @@ def run(flags: list[str]) -> int:
 
     dataset = data.load(arguments.name, arguments.data_dir, arguments.pictures)
     public = dataset.name in data.SOURCES
-    folder = data.data_folder(arguments.data_dir) / dataset.name if public else dataset.name
+    folder = data.public_folder(dataset.name, arguments.data_dir) if public else dataset.name
     parts = {"train": dataset.train, "test": dataset.test}
     counts = {part: split.counts(dataset.classes) for part, split in parts.items()}
     if arguments.sheet:
@@ -55,7 +56,7 @@ def run(flags: list[str]) -> int:
     shape = "x".join(map(str, dataset.train.images.shape[1:]))
     print(f"images {shape}, uint8, {size / 1e6:.1f} MB in all")
     for file, checksum in dataset.checksums.items():
-        print(f"SHA-256 {checksum}  {file}")
+        print(f"{data.sum_words(checksum)}  {file}")
     if arguments.sheet:
         print(f"wrote {arguments.sheet}")
     return 0

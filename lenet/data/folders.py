@@ -37,7 +37,8 @@ def load_picture_folder(folder: Path, pictures: Pictures = "digit", side: int = 
         splits = [read_pictures(items, pictures, side, progress) for items in labelled]
     if len(splits) == 1:
         return divided(str(folder), splits[0], tuple(classes))
-    return Dataset(str(folder), *splits, tuple(classes), checksums(*splits))
+    train, test = splits
+    return Dataset(str(folder), train, test, tuple(classes), checksums(train, test))
 
 
 def labelled_pictures(root: Path, classes: Sequence[str]) -> Iterator[tuple[Path, int]]:

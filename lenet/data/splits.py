@@ -12,7 +12,6 @@ from numpy.typing import ArrayLike, NDArray
 from lenet import notebook
 from lenet.errors import LenetError
 
-
 SHOWN = 10  # images of a class in a notebook
 
 
@@ -55,7 +54,7 @@ class Split:
     @overload
     def __getitem__(self, part: int) -> tuple[NDArray[np.uint8], int]: ...
     @overload
-    def __getitem__(self, part: Any) -> "Split": ...
+    def __getitem__(self, part: slice | NDArray[Any] | list[int]) -> "Split": ...
     def __getitem__(self, part: Any) -> Any:
         """One image with its label, or the split of a slice, a mask or indices."""
         if isinstance(part, int | np.integer):

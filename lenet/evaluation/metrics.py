@@ -112,10 +112,17 @@ class Report:
         overall = [
             ("images", f"{self.count:,}"),
             ("error", f"{self.error:.2%}"),
-            ("mean loss", f"{self.loss:.4f}"),
+            ("mean cross-entropy", f"{self.loss:.4f}"),
             ("expected calibration error", f"{self.reliability.ece:.2%}"),
         ]
-        columns = ["class", "precision", "recall", "F1", "images", *(c.name for c in self.per_class)]
+        columns = [
+            "class",
+            "precision",
+            "recall",
+            "F1",
+            "images",
+            *(c.name for c in self.per_class),
+        ]
         rows = [
             (c.name, *(f"{value:.4f}" for value in (c.precision, c.recall, c.f1)), c.support, *row)
             for c, row in zip(self.per_class, self.confusion, strict=True)

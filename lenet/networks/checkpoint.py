@@ -222,11 +222,42 @@ def read_tensors(path: Path) -> tuple[dict[str, str], dict[str, NDArray[Any]]]:
         raise LenetError(f"there is no file {path}") from None
     # TypeError and AttributeError: number formats that NumPy lacks
     except (SafetensorError, OSError, TypeError, ValueError, AttributeError) as error:
+        if kind := kind_of(path):
+            raise LenetError(f"{path} is {kind}") from None
         raise LenetError(f"{path} is not a complete safetensors file: {error}") from None
     written = metadata.pop(CHECKSUM, None)  # older files have none
     if written not in (None, checksum(arrays, metadata)):
         raise LenetError(f"{path} is damaged: its contents do not match its checksum")
     return metadata, arrays
+
+
+def kind_of(path: Path) -> str | None:
+    """What a file is that is no safetensors file, by its first bytes, and what to do with it."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(1 << 12)
+    except OSError:
+        return None
+    wanted = "not a .safetensors file as lenet.save writes it"
+    if start.startswith(b"PK") and b"data.pkl" in start:
+        return (
+            "a state dict of PyTorch, which does not say what network it is: load it in Python, "
+            "lenet.load(file, lenet.LeNet()), and write it with lenet.save"
+        )
+    names = {
+        b"PK": "a zip archive (.npz, .keras?)",
+        b"\x80": "a pickle, which can run code when it is read",
+        b"\x89HDF": "an HDF5 file, as Keras writes it",
+        b"\x93NUMPY": "an array of NumPy",
+        b"\x89PNG": "a picture",
+        b"\xff\xd8\xff": "a picture",
+        b"\x1f\x8b": "a gzip archive",
+        b"{": "a JSON file",
+    }
+    for magic, name in names.items():
+        if start.startswith(magic):
+            return f"{name}, {wanted}"
+    return None
 
 
 def checksum(tensors: dict[str, NDArray[Any]], metadata: dict[str, str]) -> str:

@@ -120,7 +120,9 @@ def summary(
     return Summary(architecture.network, architecture.input_shape, tuple(rows))
 
 
-def architecture_of(model: "str | Path | Architecture | HasArchitecture | nn.Module") -> Architecture:
+def architecture_of(
+    model: "str | Path | Architecture | HasArchitecture | nn.Module",
+) -> Architecture:
     if isinstance(model, Architecture):
         return model
     if isinstance(model, str | Path):

@@ -6,7 +6,7 @@ Each is an ``nn.Sequential`` whose children have the names of weights, `lenet.su
 
 import inspect
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from itertools import zip_longest
 from math import prod
@@ -306,7 +306,7 @@ def set_weights(model: nn.Module, weights: arithmetic.Weights) -> None:
             parameter.copy_(torch.from_numpy(np.asarray(weights[name])))
 
 
-def copy_weights(source: nn.Module, target: nn.Module) -> None:
+def copy_weights(source: nn.Module | Mapping[str, Tensor], target: nn.Module) -> None:
     """Copies all weights of one module into another with the same parameters in the same order.
 
     Names may differ, and so may the shape of a full connection that is written as a convolution
@@ -316,21 +316,22 @@ def copy_weights(source: nn.Module, target: nn.Module) -> None:
         copy_weights(article_net, lenet.LeNet())
 
     Args:
-        source: where the weights come from, on any device.
+        source: where the weights come from, on any device; or a state dict.
         target: what is changed, in its own dtype and on its own device.
 
     Raises:
         LenetError: parameters differ in number or shape; nothing is changed then.
     """
-    pairs = list(zip_longest(source.named_parameters(), target.named_parameters()))
+    weights = source if isinstance(source, Mapping) else dict(source.named_parameters())
+    pairs = list(zip_longest(weights.items(), target.named_parameters()))
     for mine, other in pairs:
-        shapes = [(len(p[1]), p[1].numel()) if p else None for p in (mine, other)]
+        shapes = [p and (p[1].shape[:1], p[1].numel()) for p in (mine, other)]
         if shapes[0] != shapes[1]:
             here, there = (f"{p[0]} {tuple(p[1].shape)}" if p else "nothing" for p in (mine, other))
             raise LenetError(f"the weights do not correspond: {here} beside {there}")
     with torch.no_grad():
-        for (_, weights), (_, changed) in pairs:
-            changed.copy_(weights.reshape(changed.shape))
+        for (_, values), (_, changed) in pairs:
+            changed.copy_(values.reshape(changed.shape))
 
 
 def weights_of(model: nn.Module) -> dict[str, NDArray[Any]]:
@@ -366,13 +367,36 @@ def require_described(model: Network, source: str) -> None:
             raise LenetError(f"{source}: {name} is {parameter.dtype}, expected torch.float32")
 
 
-def load(model: str | Path) -> Network:
-    """Loads the network of a run folder, weights file or pretrained name, in evaluation mode.
+def load(model: str | Path, network: Network | None = None) -> Network:
+    """Loads a trained network, in evaluation mode.
+
+    Args:
+        model: a run folder, a weights file or a pretrained name; with `network`, a state dict that
+            `torch.save` wrote (.pth), of that network or of a usual form of it, see `copy_weights`.
+        network: what the state dict belongs to; it is changed and returned.
 
     Raises:
-        LenetError: there is no such file, it is damaged, or it was not written by `save`.
+        LenetError: there is no such file, it is damaged, or it was not written by `save`; the state
+            dict does not fit the network.
     """
-    return restore(checkpoint.read(model))
+    if network is None:
+        return restore(checkpoint.read(model))
+    copy_weights(state_dict(Path(model)), network)
+    return network.eval()
+
+
+def state_dict(path: Path) -> dict[str, Tensor]:
+    """Reads a state dict as `torch.save` writes it; nothing in it can run."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise LenetError(f"there is no file {path}") from None
+    except Exception as error:  # what torch.load raises on other files is not documented
+        reason = str(error).splitlines()[0]
+        raise LenetError(f"{path} is no state dict that can be read safely: {reason}") from None
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise LenetError(f"{path} is no state dict: it holds a {type(state).__name__}")
+    return state
 
 
 def restore(checkpoint: Checkpoint) -> Network:

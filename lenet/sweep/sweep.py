@@ -131,7 +131,9 @@ def sweep(
     recipe = with_full_path(recipe)
     recipe = recipe.changed(validation=recipe.validation or VALIDATION)
     space = search_space(vary, recipe)
-    dataset = data.load(recipe.data, data_dir, recipe.pictures, recipe.side).hold_out(recipe.validation)
+    dataset = data.load(recipe.data, data_dir, recipe.pictures, recipe.side).hold_out(
+        recipe.validation
+    )
     settings = settings_for(recipe, device, engine, threads, data_dir, find_world())
     name = study_name(recipe, vary, dataset.checksums)
     folder = Path(out) if out else Path("sweeps") / name

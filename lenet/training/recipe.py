@@ -91,7 +91,8 @@ class Recipe:
     name: str = "custom"
     """Name of the recipe; the run folder is named after it."""
     data: str = "mnist"
-    """mnist, fashion-mnist, digits, or your own folder (IDX files or one sub-folder per class)."""
+    """mnist, fashion-mnist, digits, another name that `lenet data --help` lists, or your own folder
+    (IDX files or one sub-folder per class)."""
     pictures: Pictures = "digit"
     """How pictures of a folder are read: find the digit in each, or take it whole, in grey (plain)
     or in colour (color), with a side of input_size pixels."""

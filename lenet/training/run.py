@@ -73,11 +73,13 @@ class Run:
         measured = [
             ("recipe", self.recipe.name),
             ("error", f"{self.report.error:.2%}"),
-            ("mean loss", f"{self.report.loss:.4f}"),
+            ("mean cross-entropy", f"{self.report.loss:.4f}"),
             ("examples/sec", f"{self.examples_per_second:,.0f} on {self.device}"),
             ("folder", self.path),
         ]
-        return notebook.beside(notebook.chart(curves(self.metrics), "epoch"), notebook.table(measured))
+        return notebook.beside(
+            notebook.chart(curves(self.metrics), "epoch"), notebook.table(measured)
+        )
 
     @cached_property
     def model(self) -> "Network":

@@ -34,7 +34,14 @@ if TYPE_CHECKING:
     from lenet.training.passes import Passes
 
 OnEpoch = Callable[[dict[str, Any]], object]
-PLAIN = ("fashion-mnist",)  # data sets whose pictures are taken whole
+# What is not a cross-entropy, as that of a report always is, is named.
+LOSSES = {
+    "cross-entropy": "loss",
+    "mse": "squared error",
+    "penalty": "penalty",
+    "map": "criterion 9",
+}
+PLAIN = ("fashion-mnist", "kmnist")  # data sets whose pictures are taken whole
 
 
 def train(
@@ -178,8 +185,8 @@ def assemble(
     shape = dataset.train.images.shape
     if recipe.distortion and shape[-1] != shape[-2]:
         raise LenetError(
-            f"only square images can be distorted, not {shape[-2]}x{shape[-1]}: set shift, rotation "
-            "and the like to 0"
+            f"only square images can be distorted, not {shape[-2]}x{shape[-1]}: set shift, "
+            "rotation and the like to 0"
         )
     architecture = recipe.architecture(dataset.train.channels, len(dataset.classes))
     weights = flatten(architecture.initial_weights(recipe.seed).values())
@@ -370,8 +377,8 @@ def result_words(session: Session) -> str:
     last, part = session.progress.last, session.part
     assert last
     return (
-        f"loss {last['train_loss']:.3f}, train acc {last['train_accuracy']:.3f}, "
-        f"{part} acc {last[f'{part}_accuracy']:.3f}"
+        f"{LOSSES[session.recipe.objective.loss]} {last['train_loss']:.3f}, "
+        f"train acc {last['train_accuracy']:.3f}, {part} acc {last[f'{part}_accuracy']:.3f}"
     )
 
 

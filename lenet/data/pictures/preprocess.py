@@ -124,10 +124,10 @@ def preprocess_plain(source: Source, side: int = FIELD, color: bool = False) -> 
     (3, side, side) with the picture's own colours. `source` and errors are those of `load_picture`.
     """
     steps: dict[str, Gray] = {}
+    size: tuple[int, int]
     if color:
         planes = load_planes(source)
-        height, width = planes[0].shape
-        size = width, height
+        size = planes[0].shape[1], planes[0].shape[0]
         steps["picture"] = np.dstack(planes)
     else:
         picture = load_picture(source)
