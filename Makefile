@@ -1,16 +1,17 @@
 # make train   set up, get MNIST, train LeNet, evaluate it, show the result
 # make test    set up, check the code, run all tests
 # make fuzz    run the tests that try files and requests of all kinds, again and again for an hour
+# make docs    build the pages as a site, into build/site
 # All install on the first call only: the first compiles kernels for this processor alone, the
-# second all of them.
+# others all of them.
 
 PYTHON ?= python3
 BIN := .venv/bin
-DEVELOPMENT := cmake distributed httpx hypothesis nanobind==3.1.0 ninja playwright 'pyright[nodejs]' pytest pytest-xdist ruff schemathesis scikit-learn scipy
-
+DEVELOPMENT := cmake distributed httpx hypothesis mypy nanobind==3.1.0 ninja playwright 'pyright[nodejs]' pytest pytest-xdist ruff schemathesis scikit-learn scipy
+DOCUMENTATION := furo jupytext myst-nb sphinx sphinx-copybutton
 FUZZ_SECONDS := 3600
 
-.PHONY: train test check fuzz bench clean
+.PHONY: train test check fuzz bench docs notebooks clean
 
 train: .venv/installed
 	$(BIN)/lenet train mnist --figures
@@ -30,6 +31,14 @@ fuzz: .venv/developer
 bench: .venv/developer
 	$(BIN)/python -m benchmarks.speed train
 
+docs: .venv/documentation
+	$(BIN)/python -m sphinx -c docs -d build/doctrees --fail-on-warning --quiet . build/site
+	@echo build/site/index.html
+
+# Runs docs/articles.py, which takes some minutes, and keeps what it shows in the two notebooks.
+notebooks: .venv/documentation
+	$(BIN)/python docs/notebooks.py
+
 SOURCES := pyproject.toml constraints.txt CMakeLists.txt $(wildcard lenet/engine/src/*)
 INSTALL = $(BIN)/pip install --constraint constraints.txt --no-compile \
 	--config-settings cmake.define.LENET_INSTRUCTION_SETS=$(KERNELS) --editable
@@ -41,8 +50,12 @@ INSTALL = $(BIN)/pip install --constraint constraints.txt --no-compile \
 
 .venv/developer: KERNELS := all
 .venv/developer: $(SOURCES) | $(BIN)/pip
-	$(INSTALL) '.[onnx,postgresql,sweep,tensorboard,torch,web]' $(DEVELOPMENT)
+	$(INSTALL) '.[hub,onnx,postgresql,sweep,tensorboard,torch,web]' $(DEVELOPMENT)
 	touch .venv/installed $@
+
+.venv/documentation: .venv/developer
+	$(BIN)/pip install --constraint constraints.txt $(DOCUMENTATION)
+	touch $@
 
 $(BIN)/pip:
 	$(PYTHON) -m venv --clear .venv

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from lenet.networks.torch import LeNet4 as LeNet4
     from lenet.networks.torch import LeNet5 as LeNet5
     from lenet.networks.torch import LeNet5s as LeNet5s
+    from lenet.networks.torch import Network
     from lenet.networks.torch import copy_weights as copy_weights
     from lenet.networks.torch import LeNet1989 as LeNet1989
     from lenet.networks.torch import load as load
@@ -38,6 +39,10 @@ if TYPE_CHECKING:
     from lenet.training.recipes import RECIPES as RECIPES
     from lenet.training.train import resume as resume
     from lenet.training.train import train as train
+
+    LeNet: type[Network]
+    LeNet5: type[Network]
+    LeNet5s: type[Network]
 
 __version__ = "0.1.0"
 

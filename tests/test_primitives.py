@@ -386,16 +386,6 @@ def test_refusals_name_the_cause(call, message: str):
 # The page
 
 
-def test_the_page_prints_what_it_shows(capsys: pytest.CaptureFixture[str]):
-    blocks = re.findall(r"```python\n(.*?)```\n(?:\n```text\n(.*?)```\n)?", PAGE, re.DOTALL)
-    assert len(blocks) == PAGE.count("```python") > 0
-    assert sum(bool(shown) for _, shown in blocks) == PAGE.count("```text")
-    namespace: dict[str, Any] = {}
-    for code, shown in blocks:
-        exec(code, namespace)
-        assert capsys.readouterr().out == shown, code
-
-
 def test_the_pages_figures_are_what_the_script_draws(tmp_path: Path):
     runpy.run_path(str(DOCS / "figures.py"))["main"](tmp_path)
     drawn = {file.name for file in tmp_path.iterdir()}

@@ -1,7 +1,7 @@
 """Trained networks for other software: ONNX, safetensors, and C99 for small devices.
 
 `onnx`, `tensors` and `c` each write one format from a checkpoint; `onnx` and `c` first check that
-the result gives the scores of the network.
+the result gives the scores of the network. `hub` brings one to the Hugging Face Hub and back.
 """
 
 from dataclasses import dataclass
