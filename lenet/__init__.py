@@ -22,14 +22,8 @@ if TYPE_CHECKING:
     from lenet.evaluation.evaluate import evaluate as evaluate
     from lenet.networks import primitives as primitives
     from lenet.networks.inspection import summary as summary
-    from lenet.networks.torch import LeNet as LeNet
-    from lenet.networks.torch import LeNet1 as LeNet1
-    from lenet.networks.torch import LeNet4 as LeNet4
-    from lenet.networks.torch import LeNet5 as LeNet5
-    from lenet.networks.torch import LeNet5s as LeNet5s
     from lenet.networks.torch import Network
     from lenet.networks.torch import copy_weights as copy_weights
-    from lenet.networks.torch import LeNet1989 as LeNet1989
     from lenet.networks.torch import load as load
     from lenet.networks.torch import save as save
     from lenet.networks.torch import trace as trace
@@ -41,19 +35,22 @@ if TYPE_CHECKING:
     from lenet.training.train import train as train
 
     LeNet: type[Network]
+    LeNet1: type[Network]
+    LeNet4: type[Network]
     LeNet5: type[Network]
     LeNet5s: type[Network]
+    LeNet1989: type[Network]
 
 __version__ = "0.1.0"
 
 HOMES = {
     "LeNet": "networks.torch",
-    "LeNet5": "networks.torch",
-    "LeNet5s": "networks.torch",
-    "LeNetClassifier": "classifier",
-    "LeNet1989": "networks.torch",
     "LeNet1": "networks.torch",
     "LeNet4": "networks.torch",
+    "LeNet5": "networks.torch",
+    "LeNet5s": "networks.torch",
+    "LeNet1989": "networks.torch",
+    "LeNetClassifier": "classifier",
     "LenetError": "errors",
     "Predictor": "reading.prediction",
     "RECIPES": "training.recipes",
