@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lenet.data import SOURCES, Dataset, from_arrays, load
+from lenet import data
+from lenet.data import Dataset, from_arrays
 from lenet.engine.fused import flatten
 from lenet.errors import LenetError, extra
 from lenet.evaluation import metrics
@@ -133,7 +134,7 @@ def settings_for(
 def with_full_path(recipe: Recipe) -> Recipe:
     """The recipe with an absolute path if its data are a folder."""
     own = checked_path(recipe.data)
-    if recipe.data not in SOURCES and own.is_dir():
+    if recipe.data not in data.SOURCES and own.is_dir():
         recipe = recipe.changed(data=str(own.resolve()))
     return recipe
 
@@ -246,7 +247,7 @@ def proceed(
     board = tensorboard_writer() if settings.tensorboard else None
     if dataset is None:
         with world.in_turn():
-            dataset = load(recipe.data, settings.data_dir, recipe.pictures, recipe.side)
+            dataset = data.load(recipe.data, settings.data_dir, recipe.pictures, recipe.side)
     if recipe.validation:
         dataset = dataset.hold_out(recipe.validation)
     epochs, reason = assemble(recipe, dataset, settings, world)
