@@ -159,7 +159,7 @@ def test_a_request_that_is_far_too_large_does_not_have_to_arrive(server: Server)
 
 def test_answers_are_sent_without_delay() -> None:
     """asyncio sets TCP_NODELAY only on sockets that say that they are TCP."""
-    with listen(HOST, 0) as listener:
+    with listen(HOST, 0, 1) as listener:
         assert listener.proto == socket.IPPROTO_TCP
 
 

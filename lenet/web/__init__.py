@@ -6,8 +6,6 @@ Imports data, networks, engine, evaluation and reading; needs the extra `web`.
 from lenet import errors
 
 with errors.extra("web"):
-    import python_multipart  # noqa: F401 - FastAPI imports it when the first form comes
-
     from lenet.web.application import app
     from lenet.web.limits import Limits
     from lenet.web.server import serve

@@ -1,6 +1,5 @@
 """The application: the routes of the page and of the REST interface."""
 
-import base64
 from collections.abc import Callable, Collection, Sequence
 from http import HTTPStatus
 from pathlib import Path
@@ -8,9 +7,6 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, FastAPI, Query, Request
 from fastapi.staticfiles import StaticFiles
-from pydantic import BaseModel, ValidationError
-from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException
 from starlette.responses import Response
 
 from lenet import __version__
@@ -18,7 +14,7 @@ from lenet.errors import LenetError
 from lenet.networks import checkpoint
 from lenet.reading.formats import Expected
 from lenet.reading.reader import THRESHOLD
-from lenet.web import problems, schemas
+from lenet.web import bodies, problems, schemas
 from lenet.web.guard import Guard
 from lenet.web.limits import Limits
 from lenet.web.model import Model, ServedModel, Workers
@@ -28,7 +24,6 @@ from lenet.web.schemas import Preprocessing
 
 STATIC = Path(__file__).parent / "static"
 FIRST = "digits"  # the pretrained network that answers if none is named
-MOST_MARKS = 1000  # commas and opening brackets in JSON; more would fill memory when it is parsed
 DESCRIPTION = """\
 Reads handwritten digits, other small pictures, and numbers with LeNet.
 
@@ -96,11 +91,14 @@ def app(
         return named(model)
 
     async def files_of(request: Request, most: int) -> list[bytes]:
-        kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
+        declared = request.headers.get("content-type", "")
+        kind = declared.split(";")[0].strip().lower()
+        # Not request.body(), which would keep the body until the answer.
+        body = b"".join([chunk async for chunk in request.stream()])
         if kind == "application/json":
-            return await workers.small.run(files_in_json, await request.body(), most)
+            return await workers.small.run(bodies.files_in_json, body, most)
         if kind == "multipart/form-data":
-            return await files_in_form(request, most)
+            return await workers.small.run(bodies.files_in_form, body, declared, most)
         detail = (
             f"send pictures as multipart/form-data or application/json, not {kind or 'nothing'}"
         )
@@ -120,7 +118,7 @@ def app(
     ) -> Response:
         files = await files_of(request, limits.images)
         answers = await model.predict(files, preprocessing)
-        return json(schemas.Predictions(model=model.name, answers=answers))
+        return json(schemas.encode(schemas.Predictions(model=model.name, answers=answers)))
 
     @service.post(
         "/v1/trace",
@@ -178,7 +176,7 @@ def app(
         responses=errors(404, 422),
     )
     async def one_model(name: str) -> Response:
-        return json(named(name).description)
+        return json(named(name).described)
 
     @service.get(
         "/v1/examples/random",
@@ -220,8 +218,8 @@ def app(
     return service
 
 
-def json(answer: BaseModel) -> Response:
-    return Response(answer.model_dump_json(), media_type="application/json")
+def json(answer: bytes) -> Response:
+    return Response(answer, media_type="application/json")
 
 
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -243,39 +241,3 @@ def pictures_body(most: int) -> dict[str, Any]:
         "application/json": schema({"type": "string", "format": "byte"}),
     }
     return {"requestBody": {"required": True, "content": content}}
-
-
-def files_in_json(body: bytes, most: int) -> list[bytes]:
-    """The picture files in a JSON body. Raises Problem unless it is sound and has 1 to `most`."""
-    # base64 has neither commas nor brackets: a body with many of them is refused unparsed.
-    if sum(body.count(mark) for mark in b",[{") > MOST_MARKS:
-        raise unprocessable(f"send an object with 1 to {most} pictures, not so many values")
-    try:
-        images = schemas.Images.model_validate_json(body).images
-    except ValidationError as error:
-        raise unprocessable(problems.faults(error.errors(include_input=False))) from None
-    if len(images) > most:
-        raise unprocessable(f"send 1 to {most} pictures, not {len(images)}")
-    try:
-        return [base64.b64decode(image, validate=True) for image in images]
-    except ValueError:
-        raise unprocessable("images must be base64") from None
-
-
-async def files_in_form(request: Request, most: int) -> list[bytes]:
-    """The picture files in a multipart body; the errors are those of `files_in_json`."""
-    try:
-        async with request.form(max_files=most, max_fields=0) as form:
-            parts = form.multi_items()
-            if unknown := [name for name, _ in parts if name != "images"]:
-                raise unprocessable(f"unknown part {unknown[0]!r}; name it images")
-            files = [await part.read() for _, part in parts if isinstance(part, UploadFile)]
-    except MultiPartException as error:
-        raise Problem(HTTPStatus.BAD_REQUEST, error.message) from None
-    if not files:
-        raise unprocessable(f"send 1 to {most} pictures, not 0")
-    return files
-
-
-def unprocessable(detail: str) -> Problem:
-    return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, detail)

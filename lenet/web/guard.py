@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -15,6 +16,7 @@ from lenet.web.limits import Limits
 from lenet.web.problems import Problem, busy
 
 PATIENCE = 4  # a body of up to this many times the limit is read to its end before it is refused
+HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]]*)(?::[0-9]*)?")
 log = logging.getLogger("lenet.web")
 
 HEADERS = {
@@ -52,40 +54,44 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started = False
-
-        async def send_with_headers(message: Message) -> None:
-            nonlocal started
-            if message["type"] == "http.response.start":
-                started = True
-                headers = MutableHeaders(scope=message)
-                headers.update(HEADERS)
-                headers.setdefault("Cache-Control", "no-store")
-            await send(message)
-
         try:
-            await self.answer(scope, receive, send_with_headers)
+            answer = await self.answer(scope, receive)
         except Exception as error:
             problem = as_problem(error, scope)
             # The rest of the request will not be read, so the connection must end.
             problem.headers = {**(problem.headers or {}), "Connection": "close"}
-            if not started:
-                await problems.response(problem)(scope, receive, send_with_headers)
+            answer = []
+            await problems.response(problem)(scope, receive, keeper(answer))
+        headers = MutableHeaders(scope=answer[0])
+        headers.update(HEADERS)
+        headers.setdefault("Cache-Control", "no-store")
+        for message in answer:
+            await send(message)
 
-    async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def answer(self, scope: Scope, receive: Receive) -> list[Message]:
+        """The messages of the answer, complete: a slow reader of it takes up no place."""
         headers = Headers(scope=scope)
         self.check_origin(headers)
-        async with self.body(headers, receive) as body:
-            if self.requests >= self.limits.requests:
-                raise busy("there are too many requests")
-            self.requests += 1
+        answer: list[Message] = []
+        async with self.body(headers, receive) as body, self.place(scope):
             try:
                 async with asyncio.timeout(self.limits.seconds):
-                    await self.app(scope, replay(body, receive), send)
+                    await self.app(scope, replay(body, receive), keeper(answer))
             except TimeoutError:
                 raise busy(f"the answer took longer than {self.limits.seconds:g} s") from None
-            finally:
-                self.requests -= 1
+        return answer
+
+    @asynccontextmanager
+    async def place(self, scope: Scope) -> AsyncIterator[None]:
+        """One of the places for requests with pictures. Raises Problem if they are all taken."""
+        pictures = scope["method"] == "POST"
+        if pictures and self.requests >= self.limits.requests:
+            raise busy("there are too many requests")
+        self.requests += pictures
+        try:
+            yield
+        finally:
+            self.requests -= pictures
 
     def check_origin(self, headers: Headers) -> None:
         host = host_name(headers.get("host", ""))
@@ -94,12 +100,17 @@ class Guard:
                 HTTPStatus.MISDIRECTED_REQUEST,
                 f"this server does not answer to {host!r}, but to {', '.join(self.hosts)}",
             )
-        if headers.get("sec-fetch-site") == "cross-site":
+        site, origin = headers.get("sec-fetch-site"), headers.get("origin")
+        if site is None and origin is not None:  # an older browser, which names the page alone
+            same = origin.partition("://")[2].lower() == headers.get("host", "").lower()
+            site = "same-origin" if same else "cross-site"
+        if site == "cross-site":
             raise Problem(HTTPStatus.FORBIDDEN, "pages of other sites may not use this server")
 
     @asynccontextmanager
-    async def body(self, headers: Headers, receive: Receive) -> AsyncIterator[bytes]:
-        """Receives a request's body, which counts as held in memory until the block ends.
+    async def body(self, headers: Headers, receive: Receive) -> AsyncIterator[list[bytes]]:
+        """Receives a request's body, in pieces that may be taken out; it counts as held in memory
+        until the block ends.
 
         Raises:
             Problem: it is too large, alone or together with others, or too slow.
@@ -140,7 +151,7 @@ class Guard:
                 ) from None
             if size > most:
                 raise too_large
-            yield b"".join(chunks)
+            yield chunks
         finally:
             self.buffered -= held
 
@@ -152,24 +163,41 @@ def content_length(headers: Headers) -> int:
 
 
 def host_name(host: str) -> str:
-    """The Host header without the port: "[::1]:80" -> "[::1]"."""
-    return (host.split("]")[0] + "]" if host.startswith("[") else host.split(":")[0]).lower()
+    """The Host header without the port: "[::1]:80" -> "[::1]"; as it is if it is malformed."""
+    match = HOST.fullmatch(host)
+    return (match[1] if match else host).lower()
 
 
-def replay(body: bytes, receive: Receive) -> Receive:
+def replay(body: list[bytes], receive: Receive) -> Receive:
     """Gives the received body as one message, then whatever follows, such as a disconnection."""
-    pending: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+    given = False
 
     async def receive_again() -> Message:
-        return pending.pop() if pending else await receive()
+        nonlocal given
+        if given:
+            return await receive()
+        given, whole = True, b"".join(body)
+        body.clear()
+        return {"type": "http.request", "body": whole, "more_body": False}
 
     return receive_again
+
+
+def keeper(messages: list[Message]) -> Send:
+    """Keeps the messages of an answer."""
+
+    async def keep(message: Message) -> None:
+        messages.append(message)
+
+    return keep
 
 
 def as_problem(error: Exception, scope: Scope) -> HTTPException:
     """The problem to answer with; an unexpected exception is logged."""
     if isinstance(error, HTTPException):
         return error
+    if isinstance(error, MemoryError):
+        return busy("the server has no memory left")
     if not isinstance(error, ConnectionError):
         log.error("%s %s failed", scope["method"], scope["path"], exc_info=error)
     return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "the server failed; see its log for details")

@@ -1,6 +1,8 @@
 """Limits that keep one client from taking the whole server."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from lenet.engine.processor import usable_cores
 
 
 @dataclass(frozen=True)
@@ -13,19 +15,20 @@ class Limits:
         images: pictures in one request.
         pixels: of one picture, checked before it is decoded.
         large_pixels: larger pictures wait in a queue of their own and do not hold up small ones.
-        waiting: small pictures in the queue.
+        waiting: small pictures in the queue; the same number of pictures of numbers in theirs.
         large_waiting: large pictures in their queue.
-        requests: being answered at the same time.
-        connections: open at the same time.
-        workers: threads for small pictures; large ones have one thread.
+        requests: with pictures, being answered at the same time.
+        connections: open at the same time, where there are file descriptors for so many.
+        workers: threads for small pictures, and as many for numbers; large ones have one thread.
         batch: images in one call of the engine.
-        send_seconds: time to send a request, from the connection or its first byte.
+        send_seconds: time to send a request, from the connection or its first byte; and to take
+            the answer.
         seconds: time to answer a request.
         stop_seconds: time to finish the requests under way when the server stops.
     """
 
     body_bytes: int = 16 << 20
-    buffered_bytes: int = 256 << 20
+    buffered_bytes: int = 128 << 20
     images: int = 64
     pixels: int = 30_000_000
     large_pixels: int = 1_000_000
@@ -33,7 +36,7 @@ class Limits:
     large_waiting: int = 8
     requests: int = 64
     connections: int = 512
-    workers: int = 16
+    workers: int = field(default_factory=usable_cores)
     batch: int = 256
     send_seconds: float = 10.0
     seconds: float = 30.0

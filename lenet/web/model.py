@@ -1,7 +1,7 @@
 """A network that answers requests: pictures in, answers and traces out."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +12,7 @@ from PIL import Image
 
 from lenet import data
 from lenet.data.pictures import decoding
+from lenet.data.pictures.decoding import Picture
 from lenet.data.pictures.preprocess import (
     Preprocessed,
     preprocess,
@@ -32,6 +33,8 @@ from lenet.web.work import Batcher, Pool
 
 Result = TypeVar("Result")
 
+PICTURE = "the picture"  # its name in messages
+TURNS = 2  # large pictures, or pictures of numbers, of one request that are worked on at a time
 STEP_SIDE = 112  # pixels, at most, of the steps of a trace
 MANNERS = {
     Preprocessing.DIGIT: preprocess,
@@ -48,77 +51,95 @@ class Model(schemas.ModelCard):
 
 
 class Workers:
-    """The threads of one server: some for small pictures, one for large ones."""
+    """The threads of one server: for small pictures, for large ones, and for numbers."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.small = Pool("pictures", limits.workers, limits.waiting)
         self.large = Pool("large pictures", 1, limits.large_waiting)
+        self.numbers = Pool("numbers", limits.workers, limits.waiting)
 
-    async def read(self, file: bytes, work: Callable[[bytes], Result]) -> Result:
+    async def predict(
+        self, file: bytes, work: Callable[[Picture], Result], turns: asyncio.Semaphore
+    ) -> Result:
         """Does the work on one file, in one thread.
+
+        Args:
+            file: of a picture.
+            work: what is done with the picture.
+            turns: how many large pictures of this request may wait, so that it does not fill the
+                queue for all.
 
         Raises:
             Problem: it is too large or no picture, or too much is waiting.
         """
+        most = self.limits.pixels
 
         def small() -> Result | None:
-            return (
-                None
-                if pixels_of(file, self.limits.pixels) > self.limits.large_pixels
-                else attempt()
+            if not decoding.is_ordinary(file):
+                return None
+            return work(decoding.decode_file(file, PICTURE, most))
+
+        def large() -> Result:
+            return work(decoding.decode_aside(file, PICTURE, most))
+
+        if (result := await self.small.run(refusing, small)) is not None:
+            return result
+        async with turns:
+            return await self.large.run(refusing, large)
+
+    async def read(
+        self, file: bytes, work: Callable[[Picture], Result], turns: asyncio.Semaphore
+    ) -> Result:
+        """The same for numbers, which take longer."""
+        async with turns:
+            return await self.numbers.run(
+                refusing, lambda: work(decoding.load_picture(file, self.limits.pixels))
             )
 
-        def attempt() -> Result:
-            try:
-                return work(file)
-            except LenetError as error:
-                raise unreadable(error) from None
 
-        return await self.small.run(small) or await self.large.run(attempt)
+async def in_turn(
+    files: list[bytes],
+    reading: Callable[[bytes, Callable[[Picture], Result], asyncio.Semaphore], Awaitable[Result]],
+    work: Callable[[Picture], Result],
+) -> list[Result | schemas.Unreadable]:
+    """Does the work on several files. One that cannot be read fails alone, in its place.
 
-    async def read_all(
-        self, files: list[bytes], work: Callable[[bytes], Result]
-    ) -> list[Result | schemas.Unreadable]:
-        """The same for several files. One that cannot be read fails alone, in its place.
+    Args:
+        files: of pictures.
+        reading: `Workers.predict` or `Workers.read`.
+        work: what is done with each picture.
 
-        Raises:
-            Problem: too much is waiting, or the only file cannot be read.
-        """
+    Raises:
+        Problem: too much is waiting, or the only file cannot be read.
+    """
+    turns = asyncio.Semaphore(TURNS)
 
-        async def answer(file: bytes) -> Result | schemas.Unreadable:
-            try:
-                return await self.read(file, work)
-            except Problem as problem:
-                status = problem.status_code
-                if len(files) == 1 or status == HTTPStatus.SERVICE_UNAVAILABLE:
-                    raise
-                return schemas.Unreadable(error=details(status, problem.detail))
-
-        tasks = [asyncio.create_task(answer(file)) for file in files]
+    async def answer(file: bytes) -> Result | schemas.Unreadable:
         try:
-            return await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
+            return await reading(file, work, turns)
+        except Problem as problem:
+            status = problem.status_code
+            if len(files) == 1 or status == HTTPStatus.SERVICE_UNAVAILABLE:
+                raise
+            return schemas.Unreadable(error=details(status, problem.detail))
 
-
-def pixels_of(file: bytes, most: int) -> int:
-    """The number of pixels of a picture. Raises Problem if it is none, or too large."""
+    tasks = [asyncio.create_task(answer(file)) for file in files]
     try:
-        width, height = decoding.open_image(file).size
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def refusing(work: Callable[[], Result]) -> Result:
+    """Does the work. Raises Problem where it raises LenetError."""
+    try:
+        return work()
+    except decoding.TooLargeError as error:
+        raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, str(error)) from None
     except LenetError as error:
-        raise unreadable(error) from None
-    if width * height > most:
-        raise Problem(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            f"a picture may have {most:,} pixels, not {width}x{height}",
-        )
-    return width * height
-
-
-def unreadable(error: LenetError) -> Problem:
-    return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, str(error))
+        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, str(error)) from None
 
 
 class ServedModel:
@@ -139,6 +160,10 @@ class ServedModel:
         self.scores = Batcher(self.predictor.scores, workers.limits.batch)
         self.trace_layers = tracer(self.predictor.checkpoint)
         self.description = describe(self.name, self.predictor.checkpoint)
+        try:
+            self.described = schemas.encode(self.description)
+        except ValueError:
+            raise LenetError(f"{model}: its card has characters that are not Unicode") from None
         known = self.description.data and self.predictor.checkpoint.data
         self.examples = Examples(known, self.predictor.scores, self.description.classes)
 
@@ -146,20 +171,21 @@ class ServedModel:
         self, files: list[bytes], manner: Preprocessing
     ) -> list[schemas.Answer | schemas.Unreadable]:
         """Reads pictures. Raises Problem if the only one cannot be read."""
-        return await self.workers.read_all(files, self.work(manner, self.answer))
+        return await in_turn(files, self.workers.predict, self.work(manner, self.answer))
 
-    async def trace(self, file: bytes, manner: Preprocessing) -> schemas.Trace:
-        """Reads one picture and tells what every layer answers."""
-        return await self.workers.read(file, self.work(manner, self.trace_of))
+    async def trace(self, file: bytes, manner: Preprocessing) -> bytes:
+        """Reads one picture and tells what every layer answers, as JSON of `schemas.Trace`."""
+        work = self.work(manner, lambda prepared: schemas.encode(self.trace_of(prepared)))
+        return await self.workers.predict(file, work, asyncio.Semaphore())
 
     def work(
         self, manner: Preprocessing, then: Callable[[Preprocessed], Result]
-    ) -> Callable[[bytes], Result]:
-        """Preprocesses a file and goes on with `then`."""
+    ) -> Callable[[Picture], Result]:
+        """Preprocesses a picture and goes on with `then`."""
         if manner is Preprocessing.AUTO:
             manner = self.description.preprocessing
         prepare = MANNERS[manner]
-        return lambda file: then(prepare(file))
+        return lambda picture: then(prepare(picture))
 
     def answer(self, prepared: Preprocessed) -> schemas.Answer:
         scores = None if prepared.image is None else self.scores(prepared.image)

@@ -1,5 +1,6 @@
 """Reading numbers for those who ask: what they expect in, answers and the reader's steps out."""
 
+import asyncio
 import copy
 from itertools import pairwise
 from pathlib import Path
@@ -9,12 +10,13 @@ import numpy as np
 from fastapi import Query
 from pydantic import BaseModel, Field
 
+from lenet.data.pictures.decoding import Picture
 from lenet.networks.checkpoint import Checkpoint
 from lenet.reading.confidence import Evidence
 from lenet.reading.formats import CHECKS, SEPARATORS, Expected
 from lenet.reading.reader import Number, Reader, Reading
-from lenet.web.model import ServedModel, Workers
-from lenet.web.schemas import Pixels, Unreadable
+from lenet.web.model import ServedModel, Workers, in_turn
+from lenet.web.schemas import Pixels, Unreadable, encode
 
 NAME = "numbers"  # of the network that classifies segments, among those that are served
 CLASSES = [*"0123456789", "part", "junk"]
@@ -129,26 +131,32 @@ class ServedReader:
         reader.expected, reader.threshold = expected, threshold
         return reader
 
-    async def read(self, files: list[bytes], expected: Expected, threshold: float) -> Readings:
-        """Reads pictures. Raises Problem if the only one cannot be read."""
-        reader = self.expecting(expected, threshold)
-        answers = await self.workers.read_all(files, lambda file: answer_of(reader.read(file)))
-        return Readings(answers=answers)
-
-    async def trace(self, file: bytes, expected: Expected, threshold: float) -> ReadingTrace:
-        """Reads one picture and tells how."""
+    async def read(self, files: list[bytes], expected: Expected, threshold: float) -> bytes:
+        """Reads pictures: JSON of `Readings`. Raises Problem if the only one cannot be read."""
         reader = self.expecting(expected, threshold)
 
-        def trace(file: bytes) -> ReadingTrace:
-            reading = reader.read(file)
+        def work(picture: Picture) -> Numbers:
+            return answer_of(reader.read(picture))
+
+        answers = await in_turn(files, self.workers.read, work)
+        return await asyncio.to_thread(encode, Readings(answers=answers))
+
+    async def trace(self, file: bytes, expected: Expected, threshold: float) -> bytes:
+        """Reads one picture and tells how: JSON of `ReadingTrace`."""
+        reader = self.expecting(expected, threshold)
+
+        def trace(picture: Picture) -> bytes:
+            reading = reader.read(picture)
             sizes = [step.line.picture_size for step in reading.steps]
-            return ReadingTrace(
-                answer=answer_of(reading),
-                size=(sizes[0][1], sizes[0][0]) if sizes else None,
-                lines=[line_of(step) for step in reading.steps[:MOST_LINES]],
+            return encode(
+                ReadingTrace(
+                    answer=answer_of(reading),
+                    size=(sizes[0][1], sizes[0][0]) if sizes else None,
+                    lines=[line_of(step) for step in reading.steps[:MOST_LINES]],
+                )
             )
 
-        return await self.workers.read(file, trace)
+        return await self.workers.read(file, trace, asyncio.Semaphore())
 
 
 def answer_of(reading: Reading) -> Numbers:

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from lenet.data.pictures.preprocess import Preprocessed
 from lenet.web.problems import Details
@@ -113,14 +113,6 @@ class Trace(BaseModel):
     layers: list[Activation] = Field(description="Every layer; empty if there is nothing to read.")
 
 
-class Images(BaseModel):
-    """Pictures as JSON: PNG, JPEG, GIF, WebP, TIFF, BMP or PPM files."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    images: list[str] = Field(min_length=1, description="base64 of the files.")
-
-
 class ModelCard(BaseModel):
     """A network that answers here."""
 
@@ -177,6 +169,11 @@ class Health(BaseModel):
     """The server answers."""
 
     status: Literal["ok"] = "ok"
+
+
+def encode(answer: BaseModel) -> bytes:
+    """The answer as JSON."""
+    return answer.model_dump_json().encode()
 
 
 def placement_of(prepared: Preprocessed) -> Placement | None:
