@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import functools
 import io
+import os
+import struct
 import subprocess
 import sys
+import tracemalloc
 import warnings
 import zlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import hostile
 import matplotlib
 import numpy as np
 import pytest
@@ -19,7 +25,8 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from lenet.data.pictures import components
+from lenet.commands.predict import pictures
+from lenet.data.pictures import components, decoding
 from lenet.data.pictures.decoding import load_picture
 from lenet.data.pictures.preprocess import REASONS, preprocess
 from lenet.errors import LenetError
@@ -110,6 +117,17 @@ def test_sixteen_bits() -> None:
     assert image.mode == "I;16"
     for source in (image, encoded(image, "PNG"), encoded(image, "TIFF"), deep, deep.astype(">u2")):
         np.testing.assert_array_equal(load_picture(source).gray, drawn())
+
+
+def test_thirty_two_bits() -> None:
+    """TIFF has them with and without a sign; Pillow reads all as signed."""
+    values = np.array([[0, 1 << 31], [3 << 30, (1 << 32) - 1]], np.uint32)
+    signed = encoded(Image.fromarray(values.view(np.int32)), "TIFF")
+    sample_format = struct.pack("<HHII", 339, 3, 1, 2)
+    assert sample_format in signed
+    unsigned = signed.replace(sample_format, struct.pack("<HHII", 339, 3, 1, 1))
+    assert load_picture(unsigned).gray.tolist() == [[0, 128], [191, 255]]
+    assert load_picture(signed).gray.tolist() == [[255, 0], [128, 255]]
 
 
 def test_luminance_is_rec_601() -> None:
@@ -241,10 +259,112 @@ def test_sources_that_are_no_picture(source: object, message: str) -> None:
         load_picture(source)  # type: ignore[arg-type]
 
 
+# --- what would take for ever ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("maker", hostile.MAKERS.values(), ids=hostile.MAKERS)
+def test_what_may_be_slow_is_not_decoded_here(maker: Callable[[int], bytes]) -> None:
+    assert not decoding.is_ordinary(maker(1 << 20))
+
+
+def test_ordinary_pictures_are_decoded_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then no other process is started, which would take longer than they do."""
+    monkeypatch.setattr(decoding.aside, "ask", None)
+    photo = Image.fromarray(drawn()).resize((1000, 1000)).convert("RGB")
+    for data in (
+        *(encoded(Image.fromarray(drawn()), fmt) for fmt in ("PNG", "JPEG", "WEBP", "GIF")),
+        *(encoded(photo, fmt) for fmt in ("PNG", "JPEG")),
+        *(encoded(photo, "JPEG", progressive=True), encoded(Image.fromarray(drawn()), "PPM")),
+    ):
+        assert load_picture(data).gray.min() < 55
+
+
+def test_a_picture_that_takes_too_long_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "SECONDS", 0.2)
+    with pytest.raises(
+        LenetError, match=r"the picture cannot be decoded: it takes more than 0\.2 s"
+    ):
+        load_picture(hostile.jpeg_scans(2 << 20))
+    monkeypatch.undo()
+    large = Image.fromarray(drawn("8", 1200, (1500, 1500)))  # and the next one is read
+    np.testing.assert_array_equal(load_picture(encoded(large, "PNG")).gray, np.asarray(large))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="address space is limited on Linux alone")
+def test_a_picture_that_takes_too_much_memory() -> None:
+    with pytest.raises(LenetError, match="needs more memory"):
+        load_picture(hostile.png(7000, 7000, colour=6))
+
+
+def test_a_decoder_that_breaks_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoding.aside.end_all()
+    monkeypatch.setattr(decoding.aside, "PROGRAM", "import os; os.abort()")
+    with pytest.raises(LenetError, match="the decoder broke down"):
+        load_picture(encoded(Image.new("L", (1200, 1200)), "PNG"))
+
+
+def test_other_processes_answer_many_threads() -> None:
+    pages = [drawn(digit, 1200, (1300, 1300)) for digit in "0123"]
+    files = [encoded(Image.fromarray(page), "PNG") for page in pages] + [
+        b"\x89PNG\r\n" + bytes(99_999)
+    ]
+    with ThreadPoolExecutor(3) as threads:
+        futures = [threads.submit(load_picture, file) for file in files * 2]
+    for number, future in enumerate(futures):
+        if number % 5 == 4:
+            with pytest.raises(LenetError, match="is not a picture"):
+                future.result()
+        else:
+            np.testing.assert_array_equal(future.result().gray, pages[number % 5])
+    assert 1 <= len(decoding.aside.idle) <= 3
+
+
+def test_small_files_take_little_memory(tmp_path: Path) -> None:
+    path = tmp_path / "digit.png"
+    path.write_bytes(encoded(Image.fromarray(drawn()), "PNG"))
+    tracemalloc.start()
+    load_picture(path)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 5 << 20
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no named pipes in folders")
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(LenetError, match=r"pipe\.png is not a file; send"):
+        load_picture(tmp_path / "pipe.png")
+
+
+def test_an_empty_name_is_no_folder() -> None:
+    assert list(pictures(("",))) == [""]
+    with pytest.raises(LenetError, match="name is empty"):
+        load_picture("")
+
+
 SEEDS = {
     fmt: encoded(Image.fromarray(drawn("4", 30, (40, 40), (10, 2))).convert("RGB"), fmt)
     for fmt in ("PNG", "JPEG", "GIF", "WEBP", "TIFF", "BMP")
 }
+
+
+@pytest.mark.fuzz
+@given(
+    beginning=st.sampled_from([(name, size) for name in SEEDS for size in (4, 12, 40, 200)]),
+    rest=st.binary(max_size=400),
+)
+def test_beginnings_of_files_raise_nothing_but_lenet_error(
+    beginning: tuple[str, int], rest: bytes
+) -> None:
+    name, size = beginning
+    try:
+        picture = load_picture(SEEDS[name][:size] + rest)
+    except LenetError as error:
+        message = str(error)
+    else:
+        message = f"{picture.size}"
+        assert picture.gray.dtype == np.uint8
+    assert 0 < len(message) < 300
 
 
 @settings(max_examples=300, deadline=None)

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import io
 import json
 import struct
@@ -37,8 +38,9 @@ from lenet.networks.architecture import LeNet, LeNet5, LeNet5s, Options
 from lenet.reading.formats import Expected
 from lenet.reading.prediction import Predictor
 from lenet.reading.reader import THRESHOLD, Reader
-from lenet.web import Limits, app
+from lenet.web import Limits, app, bodies
 from lenet.web.layers import Layer, input_of, layers_of
+from lenet.web.problems import Problem
 from lenet.web.work import Batcher
 
 Digits = tuple[NDArray[np.uint8], NDArray[np.uint8]]
@@ -428,14 +430,92 @@ def test_json_that_would_be_costly(body: bytes, ask: Ask) -> None:
     assert peak < 5 * len(body) + 1_000_000
 
 
-def test_a_malformed_form(ask: Ask) -> None:
-    for kind, content in (
-        ("multipart/form-data", b"x"),
-        ("multipart/form-data; boundary=b", b"--b\r\nno header\r\n\r\n"),
-        ("multipart/form-data; boundary=b", b"--b\r\nContent-Disposition: x\r\n\r\n1\r\n--b--"),
+PART = b'--b\r\nContent-Disposition: form-data; name="images"\r\n\r\nx\r\n'
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "status"),
+    [
+        ("", b"x", 400),
+        ("; boundary=b", b"", 400),
+        ("; boundary=c", PART + b"--b--", 400),
+        ("; boundary=b", b"--b\r\nno header\r\n\r\n", 400),
+        ("; boundary=b", b"--b\r\nContent-Disposition: x\r\n\r\n1\r\n--b--", 400),
+        ("; boundary=b", PART, 400),
+        ("; boundary=b", b"--b\r\n" + b"a: b\r\n" * 1_000_000 + PART + b"--b--", 400),
+        ("; boundary=b", b"--b--", 422),
+        ("; boundary=b", PART * 100_000 + b"--b--", 422),
+    ],
+)
+def test_a_malformed_form(kind: str, content: bytes, status: int, ask: Ask) -> None:
+    headers = {"content-type": f"multipart/form-data{kind}"}
+    problem(ask("POST", "/v1/predict", content=content, headers=headers), status)
+
+
+@pytest.mark.fuzz
+@given(files=st.lists(st.binary(max_size=80), min_size=1, max_size=64), cut=st.integers(0, 200))
+def test_forms_and_json_hold_the_files_that_were_sent(files: list[bytes], cut: int) -> None:
+    form = request("POST", "/", files=parts(*files))
+    body, kind = form.read(), form.headers["content-type"]
+    assert bodies.files_in_form(body, kind, 64) == files
+    body_of_json = json.dumps(in_json(*files)).encode()
+    assert bodies.files_in_json(body_of_json, 64) == files
+    with pytest.raises(Problem):
+        bodies.files_in_json(body_of_json[:-1], 64)
+    if cut < len(body):  # it ends too early
+        with contextlib.suppress(Problem):
+            assert len(bodies.files_in_form(body[: len(body) - cut], kind, 64)) == len(files)
+
+
+@pytest.mark.fuzz
+@given(data=st.data())
+def test_other_bodies_are_refused(data: st.DataObject) -> None:
+    words = (b"--b", b"--", b"\r\n", b"images", b'Content-Disposition: form-data; name="', b'"')
+    piece = st.one_of(
+        st.sampled_from((*words, b"[", b"]", b"{", b":", b",")), st.binary(max_size=9)
+    )
+    body = b"".join(data.draw(st.lists(piece, max_size=40)))
+    kind = data.draw(st.sampled_from(["", "; boundary=b", '; boundary="b"', "; boundary="]))
+    for files_in in (
+        lambda: bodies.files_in_form(body, "multipart/form-data" + kind, 3),
+        lambda: bodies.files_in_json(body, 3),
     ):
-        answer = ask("POST", "/v1/predict", content=content, headers={"content-type": kind})
-        problem(answer, 400 if content != b"--b\r\nno header\r\n\r\n" else answer.status_code)
+        status, detail, files = 422, "", [b""]
+        try:
+            files = files_in()
+        except Problem as problem:
+            status, detail = problem.status_code, problem.detail
+        assert status in (400, 422)
+        assert len(detail) < 300
+        assert 1 <= len(files) <= 3
+        assert sum(map(len, files)) <= len(body)
+
+
+def test_uploads_need_no_disk(ask: Ask, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
+    page = np.random.default_rng(0).integers(0, 256, (1200, 1200), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(page).save(file, "PNG")
+    assert ask("POST", "/v1/predict", files=parts(file.getvalue())).status_code == 200
+
+
+def test_many_large_pictures_in_one_request(reader: Path, digits: Digits) -> None:
+    """They come one after the other and do not fill the queue of large pictures."""
+    files = parts(*[picture(digits[0][0], side=1100)] * 12)
+    answer = asking(app([reader], Limits(large_waiting=2)))("POST", "/v1/predict", files=files)
+    assert answer.status_code == 200
+    assert len(answer.json()["answers"]) == 12
+
+
+@pytest.mark.parametrize(
+    "text", ["?model=%ED%A0%80", "?model=%00", "?model=" + "x" * 3000, "?threshold=1e999"]
+)
+def test_odd_queries(text: str, ask: Ask, digits: Digits) -> None:
+    answer = ask("POST", "/v1/read" + text, files=parts(picture(digits[0][0])))
+    assert answer.status_code in (200, 404, 422)
+    answer = ask("POST", "/v1/predict" + text, files=parts(picture(digits[0][0])))
+    assert answer.status_code in (200, 404, 422)
+    assert len(answer.content) < 4000
 
 
 @pytest.mark.parametrize("path", ["/v1/predict", "/v1/read"])
@@ -460,10 +540,17 @@ def test_hosts_and_origins(reader: Path) -> None:
     assert guarded("GET", "/healthz", host="localhost:8028").json() == {"status": "ok"}
     assert guarded("GET", "/healthz", host="[::1]:8028").status_code == 200
     assert "evil.example" in problem(guarded("GET", "/healthz", host="evil.example"), 421)
-    foreign = {"sec-fetch-site": "cross-site", "origin": "http://evil.example"}
-    answer = guarded("POST", "/v1/predict", host="localhost", headers=foreign)
-    problem(answer, 403)
-    assert "access-control-allow-origin" not in answer.headers
+    problem(guarded("GET", "/healthz", headers={"host": "[::1].evil.example"}), 421)
+    elsewhere = {"origin": "http://evil.example"}
+    for foreign in ({"sec-fetch-site": "cross-site", **elsewhere}, elsewhere, {"origin": "null"}):
+        answer = guarded("POST", "/v1/predict", host="localhost", headers=foreign)
+        problem(answer, 403)
+        assert "access-control-allow-origin" not in answer.headers
+    for own in (
+        {"origin": "http://localhost"},
+        {"sec-fetch-site": "same-origin", "origin": "http://a.proxy"},
+    ):
+        problem(guarded("POST", "/v1/predict", host="localhost", headers=own), 415)
 
 
 def test_the_page_runs_nothing_from_elsewhere(ask: Ask) -> None:
@@ -560,8 +647,8 @@ def test_an_answer_that_takes_too_long(gate: threading.Event, reader: Path, digi
 def test_large_pictures_do_not_hold_up_small_ones(
     gate: threading.Event, reader: Path, digits: Digits
 ) -> None:
-    service = app([reader], Limits(large_pixels=10_000))
-    large, small = picture(digits[0][0], side=140), picture(digits[0][0], side=90)
+    service = app([reader])
+    large, small = picture(digits[0][0], side=1100), picture(digits[0][0], side=90)
 
     async def mixed() -> None:
         slow = [
@@ -627,7 +714,7 @@ def test_concurrent_requests_share_engine_calls(
         return slowly
 
     monkeypatch.setattr("lenet.reading.prediction.scorer", slow_scorer)
-    service = app([reader])
+    service = app([reader], Limits(workers=12))
     files = [picture(digit, side=90) for digit in digits[0][:12]]
     requests = [request("POST", "/v1/predict", files=parts(file)) for file in files]
     answers = asyncio.run(gather(service, *requests))

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ import pytest
 from conftest import TRAIN, interruptible
 from test_web import Digits, parts, picture
 
+from lenet.errors import LenetError
 from lenet.web.server import listen
 
 HOST = "127.0.0.1"
@@ -142,6 +144,101 @@ def test_a_flood_of_connections_is_refused_and_over_soon(server: Server) -> None
     assert set(statuses) == {408, 503}
     assert statuses.count(503) >= 20
     assert httpx.get(f"{server.url}/healthz").status_code == 200
+
+
+def test_idle_connections_lock_nobody_out(server: Server) -> None:
+    idle = [server.connect() for _ in range(40)]
+    assert httpx.get(f"{server.url}/healthz").status_code == 200
+    assert whole_answer(idle[0])[0] == 503  # the oldest had to go
+    for connection in idle[1:]:
+        connection.close()
+
+
+def send_for_ever(connection: socket.socket) -> None:
+    for _ in range(100):
+        connection.sendall(b"x")
+        time.sleep(0.1)
+
+
+def test_slow_readers_are_cut_off(server: Server, reader: Path) -> None:
+    request = f"GET /v1/models/{reader.name} HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode()
+    slow = [server.connect(request * 40) for _ in range(10)]
+    assert httpx.get(f"{server.url}/healthz").status_code == 200
+    for connection in slow:
+        with pytest.raises(ConnectionError):
+            send_for_ever(connection)
+        connection.close()
+
+
+def test_tiny_chunks_are_refused(server: Server) -> None:
+    head = b"POST /v1/predict HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    status, _, body = whole_answer(server.connect(head + b"1\r\nx\r\n" * 100))
+    assert status == 400
+    assert "chunks" in json.loads(body)["detail"]
+
+
+def test_a_body_in_chunks(server: Server, digits: Digits) -> None:
+    sent = httpx.Request("POST", server.url, files=parts(picture(digits[0][TRAIN])))
+    body = sent.read()
+    answer = httpx.post(
+        f"{server.url}/v1/predict",
+        content=(body[at : at + 500] for at in range(0, len(body), 500)),
+        headers={"content-type": sent.headers["content-type"]},
+    )
+    assert answer.status_code == 200
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no limits of descriptors")
+def test_file_descriptors_do_not_run_out(reader: Path) -> None:
+    few = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))"
+    server = Server([reader], "", few)
+    idle = [server.connect() for _ in range(100)]
+    assert httpx.get(f"{server.url}/healthz", timeout=5).status_code == 200
+    server.stop()
+    assert server.errors == ""
+    for connection in idle:
+        connection.close()
+
+
+def test_no_request_is_lost_at_a_stop(reader: Path) -> None:
+    """Clients that ask again and again over one connection are told before it closes."""
+    with serving(reader, "") as server:
+        connections = [server.connect() for _ in range(8)]
+        statuses, lost = [], []
+
+        def ask(connection: socket.socket) -> None:
+            request = f"GET /healthz HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode()
+            answer = b""
+            while b"connection: close" not in answer.lower():
+                answer = b""
+                try:
+                    connection.sendall(request)
+                    while not answer.endswith(b"}"):
+                        block = connection.recv(65536)
+                        if not block:
+                            raise ConnectionError
+                        answer += block
+                except ConnectionError:
+                    lost.append(connection)
+                    break
+                statuses.append(answer.split()[1])
+            connection.close()
+
+        threads = [threading.Thread(target=ask, args=(one,)) for one in connections]
+        for thread in threads:
+            thread.start()
+        time.sleep(0.3)
+        server.process.send_signal(signal.SIGTERM)
+        for thread in threads:
+            thread.join(20)
+        assert not lost
+        assert set(statuses) == {b"200"}
+        server.process.communicate(timeout=30)
+
+
+def test_a_port_that_is_none() -> None:
+    with pytest.raises(LenetError, match="0 to 65535, not 73564"):
+        listen(HOST, 73564, 1)
 
 
 @pytest.mark.parametrize("sent", [b"\x16\x03\x01 TLS\r\n\r\n", b"GET /\x00 HTTP/9\r\n\r\n"])

@@ -88,7 +88,8 @@ def pictures(names: tuple[str, ...]) -> Iterator[str]:
     from lenet.data import PICTURES, visible
 
     for name in names:
-        inside = visible(Path(name)) if name != "-" and Path(name).is_dir() else []
+        # An empty name would be the current folder.
+        inside = visible(Path(name)) if name not in ("", "-") and Path(name).is_dir() else []
         # A folder without pictures fails as a picture does, and the others are still read.
         yield from sorted(str(f) for f in inside if f.suffix.lower() in PICTURES) or [name]
 

@@ -13,13 +13,14 @@ class Limits:
         body_bytes: size of one request.
         buffered_bytes: total size of all requests being received or answered.
         images: pictures in one request.
-        pixels: of one picture, checked before it is decoded.
-        large_pixels: larger pictures wait in a queue of their own and do not hold up small ones.
+        pixels: of one picture, checked before it is decoded. Pictures that may take long, most of
+            them those over a million pixels, are decoded in a process of their own, which is
+            stopped after 2 s, and wait in a queue of their own.
         waiting: small pictures in the queue; the same number of pictures of numbers in theirs.
-        large_waiting: large pictures in their queue.
+        large_waiting: such pictures in their queue.
         requests: with pictures, being answered at the same time.
         connections: open at the same time, where there are file descriptors for so many.
-        workers: threads for small pictures, and as many for numbers; large ones have one thread.
+        workers: threads for small pictures, and as many for numbers; such pictures have one.
         batch: images in one call of the engine.
         send_seconds: time to send a request, from the connection or its first byte; and to take
             the answer.
@@ -31,7 +32,6 @@ class Limits:
     buffered_bytes: int = 128 << 20
     images: int = 64
     pixels: int = 30_000_000
-    large_pixels: int = 1_000_000
     waiting: int = 256
     large_waiting: int = 8
     requests: int = 64

@@ -274,7 +274,9 @@ class Connection(H11Protocol):
             self.cycle.scope["headers"] = [*self.cycle.scope["headers"], CLOSE_HEADER]
 
     def send_400_response(self, msg: str) -> None:
-        detail = f"send an HTTP request, with a head of at most {MOST_HEAD} bytes and no tiny chunks"
+        detail = (
+            f"send an HTTP request, with a head of at most {MOST_HEAD} bytes and no tiny chunks"
+        )
         self.refuse(HTTPStatus.BAD_REQUEST, detail)
 
     def refuse(self, status: HTTPStatus, detail: str) -> None:
