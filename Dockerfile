@@ -1,6 +1,7 @@
 # The page and the REST server: docker build -t lenet . && docker run --rm -p 8028:8028 lenet
-# It needs no write access, no privileges and no network:
-#   docker run --rm -p 8028:8028 --read-only --tmpfs /tmp --cap-drop ALL --memory 1g lenet
+# It needs no write access, no privileges and no network; more in SECURITY.md:
+#   docker run --rm -p 127.0.0.1:8028:8028 --read-only --cap-drop ALL \
+#       --security-opt no-new-privileges --pids-limit 100 --memory 1g lenet
 FROM python:3.11-slim AS build
 RUN apt-get update && apt-get install -y --no-install-recommends g++
 COPY . /source

@@ -16,7 +16,7 @@ from typing import Any
 
 Message = dict[str, Any]  # JSON-able; what comes with it are plain bytes
 
-MEMORY = 512 << 20  # bytes beyond what the process has at its start and beyond the file (Linux)
+MEMORY = 400 << 20  # bytes beyond what the process has at its start and beyond the file (Linux)
 PATIENCE = 10  # seconds on the clock for each second of computing, and at least so many
 PROGRAM = "from lenet.data.pictures import aside, decoding; aside.serve(decoding.answer)"
 

@@ -82,7 +82,7 @@ def load_picture(source: Source, pixels: int = MAX_PIXELS) -> Picture:
     returned as it is. Files: PNG, JPEG, GIF (first frame), WebP, TIFF (first page), BMP, PPM; EXIF
     orientation is applied. They may have `pixels`. All but small files of common formats are
     decoded in another process, which is stopped after SECONDS of computing, and where it takes more
-    than half a gigabyte of memory.
+    than 400 MiB of memory.
 
     Luminance is Rec. 601's (0.299 R + 0.587 G + 0.114 B) of the stored values, without gamma
     correction. Values without a fixed range (32-bit integers, floats outside 0..1) are stretched:
