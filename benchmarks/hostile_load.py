@@ -28,7 +28,7 @@ from PIL import Image
 from serve import picture
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-import hostile
+import hostile  # pyright: ignore[reportMissingImports]
 
 MEBI = 1 << 20
 ORDINARY = {"small picture": 4, "12 megapixels": 1, "/healthz": 1}  # clients of each kind

@@ -303,8 +303,9 @@ def decode(image: Image.Image, name: str, size: tuple[int, int]) -> Picture:
         image.load()
         turned = image.getexif().get(ORIENTATION) in QUARTER_TURNS
         upright = (size[1], size[0]) if turned else size
-        unsigned = isinstance(image, TiffImageFile) and image.mode == "I"
-        unsigned = unsigned and image.tag_v2.get(SAMPLE_FORMAT, UNSIGNED) == UNSIGNED
+        unsigned = False
+        if isinstance(image, TiffImageFile) and image.mode == "I":
+            unsigned = image.tag_v2.get(SAMPLE_FORMAT, UNSIGNED) == UNSIGNED
         return Picture(luminance(ImageOps.exif_transpose(image), unsigned), upright)
     except LenetError:
         raise
