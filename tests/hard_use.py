@@ -27,16 +27,18 @@ def load(folder: Path, name: str) -> Any:
 
 
 _, folder, *SETS = sys.argv
-native = {name: load(Path(folder), name) for name in ("_fused", "_single", "_sequential")}
+MODULES = "_fused", "_single", "_sequential", "_patterns"
+native = {name: load(Path(folder), name) for name in MODULES}
 
 from lenet.data.distortion import Warps  # noqa: E402
-from lenet.engine import fused, sequential, single  # noqa: E402
+from lenet.engine import fused, patterns, sequential, single  # noqa: E402
 from lenet.engine.optimizers import SGD, AdamW  # noqa: E402
 from lenet.networks.architecture import build  # noqa: E402
 
 assert fused._fused is native["_fused"]
 assert single._single is native["_single"]
 assert sequential.native is native["_sequential"]
+assert patterns._patterns is native["_patterns"]
 
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.integers(0, 256, (60, 28, 28), np.uint8)
@@ -55,6 +57,7 @@ NETWORKS: list[tuple[str, dict[str, Any]]] = [
     ("LeNet", {**BOOK, **ODD}),
     ("LeNet5", {"subsampling": "average", "head": "rbf"}),
     ("LeNet5s", {}),
+    ("LeNet4", {}),
 ]
 
 
@@ -112,12 +115,27 @@ def use_patterns(isa: str) -> None:
 
     def work(number: int) -> None:
         weights = fused.flatten(architecture.initial_weights(0).values())
-        patterns = sequential.Patterns(architecture, weights, sequential.Criterion(), isa)
-        order = np.arange(number, number + 3)
-        patterns.train(IMAGES, LABELS, order, np.full_like(weights, 1e-4))
-        patterns.curvature(IMAGES, LABELS, order)
+        trainer = sequential.Patterns(architecture, weights, sequential.Criterion(), isa)
+        present(trainer, weights, number)
 
     together(work, [0, 20, 40])
+
+
+def use_other_patterns() -> None:
+    for network in ("LeNet1989", "LeNet4"):
+        architecture = build(network, {})
+
+        def work(number: int, of: Any = architecture) -> None:
+            weights = fused.flatten(of.initial_weights(0).values())
+            present(patterns.Patterns(of, weights), weights, number)
+
+        together(work, [0, 20, 40])
+
+
+def present(trainer: Any, weights: Any, number: int) -> None:
+    order = np.arange(number, number + 3)
+    trainer.train(IMAGES, LABELS, order, np.full_like(weights, 1e-4))
+    trainer.curvature(IMAGES, LABELS, order)
 
 
 def together(work: Any, arguments: list[int]) -> None:
@@ -136,4 +154,5 @@ for isa in SETS:
     use_batches(isa)
     use_single_images(isa)
     use_patterns(isa)
+use_other_patterns()
 print("used")

@@ -95,7 +95,8 @@ def test_missing_kernels_are_said_in_one_line(
     }[command]
     program = (
         "import sys\n"
-        "sys.modules |= {f'lenet.engine.{n}': None for n in ('_fused', '_single', '_sequential')}\n"
+        "names = '_fused', '_single', '_sequential', '_patterns'\n"
+        "sys.modules |= {f'lenet.engine.{name}': None for name in names}\n"
         "from lenet.cli import main\n"
         "sys.exit(main())\n"
     )

@@ -12,7 +12,7 @@ from lenet.engine import sequential
 from lenet.engine.fused import flatten, views
 from lenet.engine.sequential import Criterion, Flat, Patterns
 from lenet.errors import LenetError
-from lenet.networks.architecture import NETWORKS, Architecture, LeNet5
+from lenet.networks.architecture import Architecture, LeNet5, build
 from lenet.networks.torch import Network, from_architecture
 from lenet.training import autograd_passes
 from lenet.training.autograd import map_criterion, penalty
@@ -113,7 +113,7 @@ def test_native_and_torch_learn_the_same(patterns: Pair, isa: str) -> None:
 @pytest.mark.parametrize("name", ["LeNet1989", "LeNet1", "LeNet4"])
 def test_networks_before_lenet5_learn_as_by_torch(patterns: Pair, name: str) -> None:
     images, labels = patterns
-    network, order = NETWORKS[name](initial="sqrt").architecture(), np.arange(30)
+    network, order = build(name, {"initial": "sqrt"}), np.arange(30)
     assert maps.is_served(network)
     first = start(network)
     second = first.copy()

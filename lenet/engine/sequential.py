@@ -130,8 +130,9 @@ def step_sizes(h: Flat, lr: float, mu: float) -> Flat:
 
 
 def check(images: Images, labels: Numbers, order: Numbers) -> None:
-    if images.dtype != np.uint8 or images.ndim != 3:
-        raise LenetError(f"images must be uint8 (N, H, W), not {images.dtype} {images.shape}")
+    square = images.ndim == 3 and images.shape[1] == images.shape[2]
+    if images.dtype != np.uint8 or not square:
+        raise LenetError(f"images must be uint8 (N, H, H), not {images.dtype} {images.shape}")
     if labels.shape != (len(images),) or labels.dtype != np.int64:
         raise LenetError("labels must be int64, one for each image")
     if len(labels) and not 0 <= labels.min() <= labels.max() < 10:

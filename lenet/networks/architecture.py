@@ -147,7 +147,8 @@ class Convolution(Layer):
     def output_shape(self) -> Maps:
         _, height, width = self.input_shape
         grown = 2 * self.padding - self.kernel
-        return self.outputs, *((side + grown) // self.stride + 1 for side in (height, width))
+        rows, columns = ((side + grown) // self.stride + 1 for side in (height, width))
+        return self.outputs, rows, columns
 
     @property
     def parameters(self) -> tuple[Parameter, ...]:
