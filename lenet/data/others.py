@@ -1,8 +1,8 @@
 """Further public data sets in archives of several formats, which are kept as they are.
 
-The sums are those that torchvision (QMNIST, EMNIST, KMNIST), TensorFlow Datasets (MNIST-C) and the
-readers of "The Elements of Statistical Learning" (USPS) have recorded; none of these files has been
-downloaded by us.
+The sums are those that torchvision (QMNIST, EMNIST, KMNIST) and TensorFlow Datasets (MNIST-C) have
+recorded, and for USPS those of a copy of the files of "The Elements of Statistical Learning". None
+of these files has been downloaded by this code yet.
 """
 
 import gzip
