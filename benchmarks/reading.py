@@ -26,7 +26,7 @@ STAGES = {
     "lines": (lines, "find_lines"),
     "segments": (module, "find_segments"),
     "networks": (module.Network, "logs"),
-    "paths": (Reader, "candidates"),
+    "paths": (module, "candidates"),
 }
 REJECTED = 0.25
 

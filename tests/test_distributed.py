@@ -97,35 +97,11 @@ def test_one_pattern_at_a_time_cannot_be_shared(digit_folder: Path) -> None:
         train.assemble(recipe, data.load(recipe.data), settings, World(0, 2))
 
 
-@pytest.mark.slow
-@needs_kernels
-def test_fused_steps_are_shared(base: Recipe, tmp_path: Path) -> None:
-    """With distortions, schedule and AdamW: what one process would have made, written once."""
-    recipe = base.changed(
-        optimizer="adamw",
-        lr=3e-3,
-        schedule="cosine",
-        warmup=0.3,
-        activation="gelu",
-        shift=1.0,
-        rotation=10.0,
-    )
-    line = [*TORCHRUN, write(recipe, tmp_path), "--threads", "1", "--out", tmp_path / "shared"]
-    done = subprocess.run(line, capture_output=True, text=True, timeout=PATIENCE, check=False)
-    assert done.returncode == 0, done.stderr
-    alone = lenet.train(recipe, out=tmp_path / "alone", threads=1)
-    assert_alike(tmp_path / "shared", alone.path)
-    assert set(os.listdir(tmp_path / "shared")) == set(os.listdir(alone.path))
-    settings, _ = read_environment(tmp_path / "shared")
-    assert (settings.processes, settings.engine) == (2, "fused")
-    assert done.stdout.count("on the test set of") == 1
-    assert done.stderr.count("epoch 2/2 ") == 1
-
-
-def torchrun(*arguments: str | Path) -> None:
+def torchrun(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     line = [*TORCHRUN, *map(str, arguments)]
     done = subprocess.run(line, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.returncode == 0, done.stderr
+    return done
 
 
 STOPPED = """
@@ -145,11 +121,28 @@ sys.exit(cli.main(["train", *sys.argv[1:]]))
 
 @pytest.mark.slow
 @needs_kernels
-def test_two_processes_go_on(base: Recipe, tmp_path: Path) -> None:
-    """From a run of two: to the bits of two that were never stopped; of one: up to rounding."""
-    recipe = base.changed(optimizer="adamw", lr=3e-3, activation="gelu", rotation=10.0)
+def test_two_processes_share_steps_and_go_on(base: Recipe, tmp_path: Path) -> None:
+    """Two processes make what one would have made, with distortions, schedule and AdamW, and write
+    it once. Stopped after an epoch they go on: from a run of two to the bits of two that were never
+    stopped, of one up to rounding."""
+    recipe = base.changed(
+        optimizer="adamw",
+        lr=3e-3,
+        schedule="cosine",
+        warmup=0.3,
+        activation="gelu",
+        shift=1.0,
+        rotation=10.0,
+    )
     whole = [write(recipe, tmp_path), "--threads", "1", "--out"]
-    torchrun(*whole, tmp_path / "whole")
+    done = torchrun(*whole, tmp_path / "whole")
+    assert done.stdout.count("on the test set of") == 1
+    assert done.stderr.count("epoch 2/2 ") == 1
+    alone = lenet.train(recipe, out=tmp_path / "alone", threads=1)
+    assert_alike(tmp_path / "whole", alone.path)
+    assert set(os.listdir(tmp_path / "whole")) == set(os.listdir(alone.path))
+    settings, _ = read_environment(tmp_path / "whole")
+    assert (settings.processes, settings.engine) == (2, "fused")
     stopping = tmp_path / "stopping.py"
     stopping.write_text(STOPPED)
     for name, line in (("two", TORCHRUN[:4]), ("one", [sys.executable])):
@@ -177,7 +170,7 @@ def test_two_processes_go_on(base: Recipe, tmp_path: Path) -> None:
 def test_a_process_is_killed(base: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The other one says so, and one process alone goes on to what it would have made itself."""
     monkeypatch.setattr("lenet.training.world.usable_cores", lambda: 1)  # where it goes on
-    recipe = base.changed(momentum=0.5, lr=0.02, activation="silu", epochs=15)
+    recipe = base.changed(momentum=0.5, lr=0.02, activation="silu", epochs=10)
     folder = tmp_path / "shared"
     line = [*TORCHRUN, write(recipe, tmp_path), "--threads", "1", "--out", folder]
     line += ["--engine", "autograd"]

@@ -22,7 +22,6 @@ from lenet.cli import COMMANDS
 from lenet.errors import LenetError
 from lenet.export import onnx
 from lenet.networks import checkpoint
-from lenet.training import train
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -46,8 +45,7 @@ def small_data(monkeypatch: pytest.MonkeyPatch, digit_folder: Path) -> None:
     def small(name: str, *others: Any) -> data.Dataset:
         return load(str(digit_folder) if name in data.SOURCES else name, *others)
 
-    for module in (data, train):
-        monkeypatch.setattr(module, "load", small)
+    monkeypatch.setattr(data, "load", small)
 
 
 @pytest.fixture

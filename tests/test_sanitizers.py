@@ -69,12 +69,13 @@ def use(folder: Path, library: str, sets: list[str], **options: str) -> None:
 
 
 def test_no_memory_error_and_no_undefined_behaviour(tmp_path: Path) -> None:
-    build(tmp_path, "address,undefined", [*SETS])
+    best = SETS[:1]  # the code is the same for all, but for the width of vectors
+    build(tmp_path, "address,undefined", best)
     # No search for leaks: Python itself does not free all it has when it ends.
     use(
         tmp_path,
         runtime("asan"),
-        [*SETS],
+        best,
         ASAN_OPTIONS="detect_leaks=0:detect_stack_use_after_return=1",
     )
 

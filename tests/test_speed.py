@@ -159,7 +159,7 @@ def test_plain_program_reads_small_digits(digit_folder: Path, quick_recipe: lene
         for line in program.read_text().splitlines()
         if line.startswith(("import ", "from "))
     }
-    recipe = json.dumps(quick_recipe.changed(schedule="linear").as_dict())
+    recipe = json.dumps(quick_recipe.changed(schedule="linear", epochs=8).as_dict())
     line = [sys.executable, str(program), str(digit_folder), recipe]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(line, capture_output=True, check=True, env=environment)

@@ -188,15 +188,16 @@ class Reader:
         except LenetError as error:
             return error
 
-    def evidence(self, line: Line) -> Evidence | None:
-        """What both readers say of a line; None for one without ink."""
+    def evidence(self, line: Line, expected: Expected | None = None) -> Evidence | None:
+        """What both readers say of a line; None for one without ink. `expected`: by default what
+        the reader expects."""
         segments = find_segments(line)
         if segments is None:
             return None
         logs = self.classifier.logs(segments.images).astype(np.float64)
         lattice = Lattice.of(segments.pieces, segments.ends, logs)
         frames = without_gaps(softmax(self.replicated.scores(windows(row_of(line)))))
-        texts, scores, parts = self.candidates(lattice, frames)
+        texts, scores, parts = candidates(lattice, frames, expected or self.expected)
         path = lattice.path(texts[0]) if texts else []
         return Evidence(line, segments, logs, lattice, texts, scores, parts, path)
 
@@ -205,13 +206,13 @@ class Reader:
         texts, scores = evidence.texts, evidence.scores
         if not texts:
             box = evidence.line.box(*whole(evidence.segments.boxes))
-            return Number("", "", box, 0.0, True, self.no_reason(evidence.lattice))
+            return Number("", "", box, 0.0, True, self.no_reason(evidence.line))
         right, is_number = self.confidence(features(evidence))
         confidence = right * is_number
         digits, separators, written = describe(evidence)
         box = whole(np.array([part.box for part in digits + separators])).tolist()
         if is_number < LEAST or evidence.segments.thickness > THICKEST * HEIGHT:
-            return Number("", "", box, confidence, True, NOT_A_NUMBER)
+            return Number("", "", box, confidence, True, self.no_reason(evidence.line))
         shares = np.exp(scores - np.logaddexp.reduce(scores))
         rest = (1 - confidence) / max(1 - shares[0], 1e-9)
         alternatives = tuple(
@@ -226,29 +227,32 @@ class Reader:
             *(digits, separators, alternatives),
         )
 
-    def candidates(
-        self, lattice: Lattice, frames: Frames
-    ) -> tuple[list[str], NDArray[np.float64], NDArray[np.float64]]:
-        """Strings that either reader proposes and that are expected, best first, their scores, and
-        the scores (N, 2) of both readers."""
-        width = BEAM if self.expected.anything else EXPECTED_BEAM
-        begins = None if self.expected.anything else self.expected.begins
-        proposed = set(lattice.strings(width, begins))
-        proposed |= {text for text, _ in prefix_beam(frames, width, begins)}
-        texts = sorted(text for text in proposed if text and self.expected.accepts(text))
-        if not texts:
-            return [], np.empty(0), np.empty((0, 2))
-        parts = np.stack([lattice.score(texts), log_probabilities(frames, texts)], 1)
-        scores = parts @ (1.0, REPLICATED)
-        order = np.argsort(-scores)
-        order = order[scores[order] > -1e6]  # what either reader cannot read at all is left out
-        return [texts[n] for n in order], scores[order], parts[order]
+    def no_reason(self, line: Line) -> str:
+        """Why a line has no number that is expected: it has another one, or none."""
+        if not self.expected.anything:
+            free = self.evidence(line, Expected())
+            if free and free.texts and self.confidence(features(free))[1] >= LEAST:
+                return UNEXPECTED
+        return NOT_A_NUMBER
 
-    def no_reason(self, lattice: Lattice) -> str:
-        """Why no string was proposed."""
-        if self.expected.anything:
-            return NOT_A_NUMBER
-        return UNEXPECTED if any(lattice.strings(BEAM)) else NOT_A_NUMBER
+
+def candidates(
+    lattice: Lattice, frames: Frames, expected: Expected
+) -> tuple[list[str], NDArray[np.float64], NDArray[np.float64]]:
+    """Strings that either reader proposes and that are expected, best first, their scores, and the
+    scores (N, 2) of both readers."""
+    width = BEAM if expected.anything else EXPECTED_BEAM
+    begins = None if expected.anything else expected.begins
+    proposed = set(lattice.strings(width, begins))
+    proposed |= {text for text, _ in prefix_beam(frames, width, begins)}
+    texts = sorted(text for text in proposed if text and expected.accepts(text))
+    if not texts:
+        return [], np.empty(0), np.empty((0, 2))
+    parts = np.stack([lattice.score(texts), log_probabilities(frames, texts)], 1)
+    scores = parts @ (1.0, REPLICATED)
+    order = np.argsort(-scores)
+    order = order[scores[order] > -1e6]  # what either reader cannot read at all is left out
+    return [texts[n] for n in order], scores[order], parts[order]
 
 
 def describe(evidence: Evidence) -> tuple[tuple[Digit, ...], tuple[Separator, ...], str]:
