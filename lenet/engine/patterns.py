@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lenet.engine.sequential import SLICE, Flat, Images, Numbers, check
-from lenet.errors import LenetError
+from lenet.engine.sequential import Flat, Images, Numbers, check, in_slices
 from lenet.networks.architecture import Architecture, Convolution, FullConnection, Layer, Pooling
 
 try:
@@ -91,15 +90,12 @@ class Patterns:
         self, images: Images, labels: Numbers, order: Numbers, step_sizes: Flat
     ) -> tuple[float, int]:
         check(images, labels, order)
-        loss, errors = 0.0, 0
-        for start in range(0, len(order), SLICE):
-            part = order[start : start + SLICE]
+
+        def train(part: Numbers) -> tuple[float, int]:
             inputs, own = self.prepare(images[part]), np.arange(len(part))
-            of_part = self.network.train(inputs, labels[part], own, self.weights, step_sizes)
-            loss, errors = loss + of_part[0], errors + of_part[1]
-            if not np.isfinite(loss):
-                raise LenetError("training diverged: lower lr or raise mu")
-        return loss, errors
+            return self.network.train(inputs, labels[part], own, self.weights, step_sizes)
+
+        return in_slices(order, train)
 
     def curvature(self, images: Images, labels: Numbers, order: Numbers) -> Flat:
         check(images, labels, order)

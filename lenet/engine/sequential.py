@@ -6,6 +6,7 @@ eta / (mu + h), which is small where the error is curved. h is the diagonal of t
 approximation of the Hessian, estimated now and then on a few hundred patterns.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -105,15 +106,10 @@ class Patterns:
             LenetError: the arrays do not fit together, or the weights overflow.
         """
         check(images, labels, order)
-        images, loss, errors = np.ascontiguousarray(images), 0.0, 0
-        steps = views(step_sizes, self.shapes)
-        for start in range(0, len(order), SLICE):
-            part = order[start : start + SLICE]
-            of_part = self.network.train(self.weights, steps, images, labels, part)
-            loss, errors = loss + of_part[0], errors + of_part[1]
-            if not np.isfinite(loss):
-                raise LenetError("training diverged: lower lr or raise mu")
-        return loss, errors
+        images, steps = np.ascontiguousarray(images), views(step_sizes, self.shapes)
+        return in_slices(
+            order, lambda part: self.network.train(self.weights, steps, images, labels, part)
+        )
 
     def curvature(self, images: Images, labels: Numbers, order: Numbers) -> Flat:
         """h of every parameter (paper, eq. 20-27), averaged over the patterns of `order`."""
@@ -122,6 +118,21 @@ class Patterns:
         images = np.ascontiguousarray(images)
         self.network.curvature(self.weights, views(h, self.shapes), images, labels, order)
         return h / np.float32(len(order))
+
+
+def in_slices(order: Numbers, train: Callable[[Numbers], tuple[float, int]]) -> tuple[float, int]:
+    """Trains on SLICE patterns at a time, so that Ctrl-C is heard; returns the sums of `train`.
+
+    Raises:
+        LenetError: the weights overflow.
+    """
+    loss, errors = 0.0, 0
+    for start in range(0, len(order), SLICE):
+        of_part = train(order[start : start + SLICE])
+        loss, errors = loss + of_part[0], errors + of_part[1]
+        if not np.isfinite(loss):
+            raise LenetError("training diverged: lower lr or raise mu")
+    return loss, errors
 
 
 def step_sizes(h: Flat, lr: float, mu: float) -> Flat:

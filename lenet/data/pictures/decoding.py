@@ -10,7 +10,8 @@ import re
 import stat
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -153,21 +154,15 @@ def load_planes(source: Source) -> list[Gray]:
 
 def planes_of(image: Image.Image, name: str) -> list[Gray]:
     """Red, green and blue of an opened image."""
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return [decode(image, name, image.size).gray] * 3
     check_size(image, name)
-    try:
+    with decoding(name):
         image = ImageOps.exif_transpose(image)
-        if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-            return [luminance(image)] * 3
         if image.has_transparency_data:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
         return [luminance(plane) for plane in image.convert("RGB").split()]
-    except LenetError:
-        raise
-    except MemoryError:
-        raise LenetError(no_memory(name)) from None
-    except DECODE_ERRORS as error:
-        raise LenetError(damaged(name, error)) from None
 
 
 def decode_aside(data: bytes, name: str, pixels: int, color: bool = False) -> Picture:
@@ -299,7 +294,7 @@ def check_size(image: Image.Image, name: str, most: int = MAX_PIXELS) -> None:
 def decode(image: Image.Image, name: str, size: tuple[int, int]) -> Picture:
     """Decodes an opened image, which had that size before `draft`."""
     check_size(image, name)
-    try:
+    with decoding(name):
         image.load()
         turned = image.getexif().get(ORIENTATION) in QUARTER_TURNS
         upright = (size[1], size[0]) if turned else size
@@ -307,6 +302,13 @@ def decode(image: Image.Image, name: str, size: tuple[int, int]) -> Picture:
         if isinstance(image, TiffImageFile) and image.mode == "I":
             unsigned = image.tag_v2.get(SAMPLE_FORMAT, UNSIGNED) == UNSIGNED
         return Picture(luminance(ImageOps.exif_transpose(image), unsigned), upright)
+
+
+@contextmanager
+def decoding(name: str) -> Generator[None, None, None]:
+    """Turns what decoders raise into a LenetError that names the file."""
+    try:
+        yield
     except LenetError:
         raise
     except MemoryError:
